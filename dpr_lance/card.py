@@ -1,0 +1,84 @@
+"""The encoder's identity: one frozen record that travels in the bundle, in the checkpoint and in the table's schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from dpr_lance.errors import EncoderError
+
+Pooling = Literal["cls", "mean"]
+TitleStyle = Literal["pair", "joined"]
+Similarity = Literal["dot"]
+
+CARD_FORMAT = 1
+"""Version of the JSON form; a reader refuses a higher one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCard:
+    """What must agree between the encoder that stores a passage and the one that asks a question.
+
+    `fingerprint` is a hash of the weights and of the tokenizer: two encoders with the same fingerprint
+    give the same vectors, and vectors of different fingerprints are never compared.
+    """
+
+    name: str
+    dimension: int
+    fingerprint: str
+    similarity: Similarity = "dot"
+    pooling: Pooling = "cls"
+    normalise: bool = False
+    question_prefix: str = ""
+    passage_prefix: str = ""
+    title_style: TitleStyle = "pair"
+    """`pair`: [CLS] title [SEP] text [SEP] as DPR does (paper, section 4.1); `joined`: "title text" as one segment."""
+    zero_token_types: bool = True
+    """DPR was trained with all token type ids zero, though its tokenizer says 1 for a pair's second half."""
+    question_max_tokens: int = 256
+    passage_max_tokens: int = 256
+    projection: int = 0
+    """Width of the projection after pooling; 0 when there is none."""
+    hybrid_weight: float = 1.1
+    """Default λ of `bm25 + λ·dense`: 1.1 for the original DPR (paper, section 5.1); unit vectors need far more."""
+    licence: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.dimension < 1:
+            raise EncoderError(f"encoder card {self.name!r}: dimension must be at least 1, it is {self.dimension}")
+        for field, allowed in (("pooling", Pooling), ("title_style", TitleStyle), ("similarity", Similarity)):
+            if getattr(self, field) not in get_args(allowed):
+                choices = ", ".join(get_args(allowed))
+                raise EncoderError(f"encoder card {self.name!r}: {field} is {getattr(self, field)!r}, not one of {choices}")
+
+    def to_json(self) -> str:
+        """The card as one JSON object with sorted keys; `from_json` is the inverse."""
+        return json.dumps({"format": CARD_FORMAT} | dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, *, place: str) -> EncoderCard:
+        """Read a card; `place` (a file or a table) is named when it cannot be used.
+
+        Raises `EncoderError` when the text is not a card, misses a field, or is of a newer format.
+        """
+        try:
+            values: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise EncoderError(f"{place}: the encoder card is not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise EncoderError(f"{place}: the encoder card is not a JSON object")
+        version = values.pop("format", None)
+        if not isinstance(version, int) or version > CARD_FORMAT:
+            raise EncoderError(
+                f"{place}: encoder card format {version!r} is not known here (up to {CARD_FORMAT}): upgrade dpr-lance"
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        required = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+        if missing := sorted(required - values.keys()):
+            raise EncoderError(f"{place}: the encoder card misses {', '.join(missing)}")
+        if unknown := sorted(values.keys() - known):
+            raise EncoderError(f"{place}: the encoder card has unknown fields {', '.join(unknown)}")
+        return cls(**values)

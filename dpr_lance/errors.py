@@ -1,0 +1,46 @@
+"""The error tree: catch `DprLanceError` for everything that this library raises on purpose.
+
+    DprLanceError
+    ├── InvalidInputError (ValueError)       a document, question, argument, filter or path that cannot be used
+    ├── EncoderError (RuntimeError)          an encoder that cannot be loaded or run
+    │   └── EncoderMismatchError             an encoder that is not the one that made the table's vectors
+    ├── TableError (RuntimeError)            a folder or table that is not ours, is damaged, or has a newer format
+    ├── LockedError (TimeoutError)           someone else is changing the indexes right now
+    └── MissingExtraError (ImportError)      a feature whose optional packages are not installed
+
+Each message says what is wrong, which value, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class DprLanceError(Exception):
+    """Base of every error that dpr_lance raises on purpose."""
+
+
+class InvalidInputError(DprLanceError, ValueError):
+    """A document, question, argument, filter or path that cannot be used; the message names it."""
+
+
+class EncoderError(DprLanceError, RuntimeError):
+    """An encoder that cannot be found, is incomplete or damaged, or fails on its input."""
+
+
+class EncoderMismatchError(EncoderError):
+    """Another encoder than the one whose vectors the table holds."""
+
+
+class TableError(DprLanceError, RuntimeError):
+    """A folder or table that was not made by dpr_lance, is damaged, or is of a newer format."""
+
+
+class LockedError(DprLanceError, TimeoutError):
+    """The table's indexes are being changed by another process."""
+
+
+class MissingExtraError(DprLanceError, ImportError):
+    """Optional packages are needed; the message gives the command that installs them."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs packages that are not installed: pip install 'dpr-lance[{extra}]'")
+        self.extra = extra

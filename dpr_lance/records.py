@@ -1,0 +1,249 @@
+"""The nouns that cross the public boundary: what goes in (documents), what is stored (passages), what comes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from dpr_lance.errors import InvalidInputError
+
+Mode = Literal["hybrid", "dense", "bm25"]
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def checked_text(value: object, *, name: str, place: str) -> str:
+    """Return `value` when it is a string that can be stored as UTF-8; raise `InvalidInputError` naming it otherwise."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{place}: {name} must be a string, it is {type(value).__name__} ({value!r:.60})")
+    if found := _SURROGATE.search(value):
+        raise InvalidInputError(
+            f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is not text; "
+            f"decode the source as UTF-8 with errors='replace', or drop it"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What the user has: a text, and optionally an id, a title and any further fields.
+
+    Without `id` a document is identified by its content: the same title and text are the same document.
+    `metadata` values must be what Arrow can hold (strings, numbers, booleans, dates, lists, structs).
+    """
+
+    text: str
+    title: str = ""
+    id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, fields: Mapping[str, Any], *, place: str) -> Document:
+        """Read `id`, `title`, `text` and metadata from a mapping; `place` is named when a field cannot be used.
+
+        An integer id is written in decimal; a missing or null title is the empty one. Raises `InvalidInputError`.
+        """
+        if not isinstance(fields, Mapping):
+            raise InvalidInputError(
+                f"{place}: a document is a mapping with 'text' (or a Document), not {type(fields).__name__} ({fields!r:.60})"
+            )
+        identity = fields.get("id")
+        if isinstance(identity, int) and not isinstance(identity, bool):
+            identity = str(identity)
+        if identity is not None:
+            identity = checked_text(identity, name="id", place=place)
+            place = f"{place} (id {identity!r})"
+        if fields.get("text") is None:
+            raise InvalidInputError(f"{place}: 'text' is missing; the fields are {sorted(map(str, fields))}")
+        title = fields.get("title")
+        odd = [key for key in fields if not isinstance(key, str)]
+        if odd:
+            raise InvalidInputError(f"{place}: field names must be strings, {odd[0]!r} is not")
+        return cls(
+            text=checked_text(fields["text"], name="text", place=place),
+            title="" if title is None else checked_text(title, name="title", place=place),
+            id=identity,
+            metadata={key: value for key, value in fields.items() if key not in ("id", "title", "text")},
+        ).checked(place=place)
+
+    def checked(self, *, place: str) -> Document:
+        """Return this document when it can be stored; raise `InvalidInputError` that names `place` otherwise."""
+        checked_text(self.text, name="text", place=place)
+        checked_text(self.title, name="title", place=place)
+        if not self.text.strip():
+            raise InvalidInputError(f"{place}: 'text' is blank; drop the document, or pass on_error='skip'")
+        if self.id is not None and not checked_text(self.id, name="id", place=place).strip():
+            raise InvalidInputError(f"{place}: 'id' is blank; give it a value, or leave it out")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The unit of retrieval: about 100 words of one document, with its title.
+
+    `start` and `end` are character offsets of `text` in the document's text; `embedded` tells whether a vector is stored.
+    """
+
+    id: str
+    document_id: str
+    position: int
+    title: str
+    text: str
+    start: int
+    end: int
+    embedded: bool
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage in a result. Scores: higher is better; None where the mode did not use that leg.
+
+    `dense_score` is the inner product of question and passage vectors, `bm25_score` Lucene's BM25 (0 when no term
+    matches), `score` what the hits are ordered by.
+    """
+
+    rank: int
+    id: str
+    document_id: str
+    title: str
+    text: str
+    score: float
+    dense_score: float | None
+    bm25_score: float | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits(Sequence[Hit]):
+    """The ranked hits of one question.
+
+    `mode` is what was really used, `fallback` says why BM25 alone answered a hybrid search (None when it did not),
+    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage.
+    """
+
+    question: str
+    hits: tuple[Hit, ...]
+    mode: Mode
+    fallback: str | None = None
+    hybrid_weight: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A document that `add` left out, where it stood in the input, and why."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What `add` did. Every document that was read is in exactly one of the five document counts.
+
+    `documents_duplicate`: superseded by a later document of the same id in the same write batch (the last one wins).
+    `truncated_passages` and `truncated_tokens`: what the encoder could not see because a passage was too long for it
+    (BM25 sees all of it).
+    """
+
+    documents_added: int = 0
+    documents_replaced: int = 0
+    documents_unchanged: int = 0
+    documents_duplicate: int = 0
+    documents_skipped: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    """The first 100 of them; `documents_skipped` is the full count."""
+    passages_added: int = 0
+    passages_removed: int = 0
+    passages_embedded: int = 0
+    truncated_passages: int = 0
+    truncated_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def documents_read(self) -> int:
+        """All documents that the input gave."""
+        return (
+            self.documents_added
+            + self.documents_replaced
+            + self.documents_unchanged
+            + self.documents_duplicate
+            + self.documents_skipped
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far `add` or `embed` has come, handed to its `progress` callback after every written batch.
+
+    `documents_total` and `passages_total` are None where the input does not tell.
+    """
+
+    documents: int
+    passages: int
+    seconds: float
+    documents_total: int | None = None
+    passages_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """One index of the table: rows it covers and rows that are searched without it."""
+
+    name: str
+    column: str
+    kind: str
+    indexed_rows: int
+    unindexed_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What `optimize` did. `built`: indexes made anew; `recall`: of the vector index, None while search is exact."""
+
+    built: tuple[str, ...]
+    indexes: tuple[IndexInfo, ...]
+    recall: float | None
+    bytes_before: int | None
+    bytes_after: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """What the table holds. `card` is the encoder's `EncoderCard` as fields; sizes are in bytes, None where unknown.
+
+    `recall` is that of the vector index against exact search, measured when it was built; None while search is exact.
+    """
+
+    uri: str
+    table: str
+    documents: int
+    passages: int
+    embedded: int
+    encoder: str | None
+    fingerprint: str | None
+    dimension: int | None
+    splitter: str | None
+    metadata: Mapping[str, str]
+    indexes: tuple[IndexInfo, ...]
+    recall: float | None
+    bytes_on_disk: int | None
+    versions: int
