@@ -1,0 +1,163 @@
+"""From a checkpoint to a bundle, once: `export` writes it where the user wants it, `cached_bundle` into a cache.
+
+Importing this room and finding a bundle in the cache need no torch; making one needs the `train` extra.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+from filelock import FileLock
+
+from dpr_lance.bundle import MANIFEST, Precision, open_bundle, write_bundle
+from dpr_lance.card import EncoderCard, Pooling, TitleStyle
+from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
+
+from .checkpoint import read_checkpoint
+from .facts import Facts
+from .sources import CheckpointSource, Named, Revision, locate
+
+CACHE_VARIABLE = "DPR_LANCE_CACHE"
+CACHE_VERSION = 1
+"""Raised when the same checkpoint makes another bundle than before: old entries are then left unused."""
+_DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
+
+
+def export(  # noqa: PLR0913 - each argument is one thing that a checkpoint may leave open
+    source: CheckpointSource,
+    out: str | Path,
+    *,
+    precision: Precision = "int8",
+    pooling: Pooling | None = None,
+    normalise: bool | None = None,
+    question_prefix: str | None = None,
+    passage_prefix: str | None = None,
+    title_style: TitleStyle | None = None,
+    max_tokens: int | None = None,
+    hybrid_weight: float | None = None,
+    name: str | None = None,
+    base: Named | None = None,
+    revision: Revision = None,
+    replace: bool = False,
+) -> EncoderCard:
+    """Make a bundle of the checkpoint `source` in the folder `out` and return its card.
+
+    `source`: a DPR pair (two folders or Hub names as (question, passage), `dpr-single-nq`, `dpr-multiset`, or a folder
+    with question/ and passage/), a sentence-transformers folder or Hub name, any BERT-family folder or Hub name, or an
+    original DPR `.cp` file, which needs `base`, the model it was trained from. What is given here wins over what the
+    checkpoint's files say; None leaves it to them. `revision` pins Hub repositories. With `replace` an older bundle at
+    `out` gives way. The fp32 graph is compared with torch before anything is written.
+
+    Raises `MissingExtraError` without torch, `EncoderError` when the checkpoint is incomplete, not supported, or does
+    not name its pooling or normalisation, `InvalidInputError` for arguments that cannot be.
+    """
+    said = Facts(
+        pooling=pooling,
+        normalise=normalise,
+        question_prefix=question_prefix,
+        passage_prefix=passage_prefix,
+        title_style=title_style,
+        question_max_tokens=max_tokens,
+        passage_max_tokens=max_tokens,
+        hybrid_weight=hybrid_weight,
+        name=name,
+    )
+    return _write(source, Path(out), said, precision=precision, base=base, revision=revision, replace=replace)
+
+
+def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", revision: Revision = None) -> Path:
+    """Return the folder of the bundle of `source` in the cache, making it at the first call.
+
+    A local checkpoint is made again when one of its files has changed. A Hub checkpoint stays at the commit that was
+    current at the first call, so that a table's encoder does not change under it, until another `revision` is named
+    or the folder is deleted; found in the cache, it needs no connection. Raises as `export` does.
+    """
+    _check_precision(precision)
+    folder = cache_folder() / _entry(source, precision, revision)
+    if _whole(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not _whole(folder):  # another process may have made it while this one waited
+            if sys.stderr.isatty():
+                sys.stderr.write(f"making a bundle of {source} in {folder} (once)\n")
+            _write(source, folder, Facts(), precision=precision, base=None, revision=revision, replace=True)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Return the folder of cached bundles: DPR_LANCE_CACHE, else dpr_lance in XDG_CACHE_HOME or ~/.cache."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser() / "bundles"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dpr_lance" / "bundles"
+
+
+def _write(
+    source: CheckpointSource,
+    out: Path,
+    said: Facts,
+    *,
+    precision: Precision,
+    base: Named | None,
+    revision: Revision,
+    replace: bool,
+) -> EncoderCard:
+    _check_precision(precision)
+    if out.exists() and not replace:
+        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
+    try:
+        conversion = importlib.import_module("dpr_lance.trainer.conversion")
+        original = importlib.import_module("dpr_lance.trainer.original")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"making a bundle of the checkpoint {source!r}", "train") from error
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if isinstance(source, str | Path) and Path(source).is_file():
+            pinned = revision if isinstance(revision, str) else None
+            located = original.unpack(Path(source), base, scratch / "unpacked", revision=pinned)
+        else:
+            located = locate(source, revision=revision)
+        checkpoint = read_checkpoint(located, said)
+        converted = conversion.convert(checkpoint, scratch, precision=precision)
+        card = checkpoint.card(converted.fingerprint)
+        write_bundle(out, card, converted.files, precision=precision, replace=replace)
+    return card
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in get_args(Precision):
+        raise InvalidInputError(f"precision is {precision!r}, not one of {', '.join(get_args(Precision))}")
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a usable bundle is at `folder`; a damaged one is made again."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    try:
+        open_bundle(folder)
+    except EncoderError:
+        return False
+    return True
+
+
+def _entry(source: CheckpointSource, precision: str, revision: Revision) -> str:
+    """Name of the cache entry: readable, and different for whatever makes a different bundle."""
+    names = source if isinstance(source, tuple) else (source,)
+    identities = [_identity(Path(name)) if Path(name).exists() else str(name) for name in names]
+    key = json.dumps([CACHE_VERSION, identities, precision, revision], default=str)
+    readable = Path(names[0]).resolve().name if Path(names[0]).exists() else str(names[0]).replace("/", "--")
+    return f"{readable}--{precision}--{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _identity(path: Path) -> list[object]:
+    """Path, and size and time of every file that describes a checkpoint (a pair's modules lie two folders deep)."""
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")]
+    described = sorted(file for file in files if file.suffix in _DESCRIBING and file.is_file())
+    return [str(path.resolve()), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in described)]
