@@ -52,10 +52,12 @@ class EncoderCard:
         for field, allowed in (("pooling", Pooling), ("title_style", TitleStyle), ("similarity", Similarity)):
             if getattr(self, field) not in get_args(allowed):
                 choices = ", ".join(get_args(allowed))
-                raise EncoderError(f"encoder card {self.name!r}: {field} is {getattr(self, field)!r}, not one of {choices}")
+                raise EncoderError(
+                    f"encoder card {self.name!r}: {field} is {getattr(self, field)!r}, not one of {choices}"
+                )
 
     def to_json(self) -> str:
-        """The card as one JSON object with sorted keys; `from_json` is the inverse."""
+        """Return the card as one JSON object with sorted keys; `from_json` is the inverse."""
         return json.dumps({"format": CARD_FORMAT} | dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
 
     @classmethod

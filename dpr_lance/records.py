@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
+from dpr_lance.card import EncoderCard
 from dpr_lance.errors import InvalidInputError
 
 Mode = Literal["hybrid", "dense", "bm25"]
@@ -21,7 +22,7 @@ def checked_text(value: object, *, name: str, place: str) -> str:
         raise InvalidInputError(f"{place}: {name} must be a string, it is {type(value).__name__} ({value!r:.60})")
     if found := _SURROGATE.search(value):
         raise InvalidInputError(
-            f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is not text; "
+            f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is no text; "
             f"decode the source as UTF-8 with errors='replace', or drop it"
         )
     return value
@@ -48,7 +49,8 @@ class Document:
         """
         if not isinstance(fields, Mapping):
             raise InvalidInputError(
-                f"{place}: a document is a mapping with 'text' (or a Document), not {type(fields).__name__} ({fields!r:.60})"
+                f"{place}: a document is a mapping with 'text', or a Document, not {type(fields).__name__} "
+                f"({fields!r:.60})"
             )
         identity = fields.get("id")
         if isinstance(identity, int) and not isinstance(identity, bool):
@@ -84,7 +86,7 @@ class Document:
 class Passage:
     """The unit of retrieval: about 100 words of one document, with its title.
 
-    `start` and `end` are character offsets of `text` in the document's text; `embedded` tells whether a vector is stored.
+    `start` and `end` are character offsets of `text` in the document's text; `embedded` tells whether it has a vector.
     """
 
     id: str
@@ -175,6 +177,8 @@ class AddReport:
     passages_embedded: int = 0
     truncated_passages: int = 0
     truncated_tokens: int = 0
+    not_embedded: str | None = None
+    """Why passages were stored without vectors although `embed` was asked for; None when they were embedded."""
     seconds: float = 0.0
 
     @property
@@ -228,22 +232,22 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """What the table holds. `card` is the encoder's `EncoderCard` as fields; sizes are in bytes, None where unknown.
+    """What the table holds; all counts are 0 and `encoder` is None while nothing has been added.
 
-    `recall` is that of the vector index against exact search, measured when it was built; None while search is exact.
+    `metadata` gives the Arrow type of each metadata column. `recall` is that of the vector index against exact search,
+    measured when it was trained; None while search is exact. `bytes_on_disk` includes old versions that are still kept;
+    None where the table is not in a local folder.
     """
 
     uri: str
     table: str
-    documents: int
-    passages: int
-    embedded: int
-    encoder: str | None
-    fingerprint: str | None
-    dimension: int | None
-    splitter: str | None
-    metadata: Mapping[str, str]
-    indexes: tuple[IndexInfo, ...]
-    recall: float | None
-    bytes_on_disk: int | None
-    versions: int
+    documents: int = 0
+    passages: int = 0
+    embedded: int = 0
+    encoder: EncoderCard | None = None
+    splitter: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    indexes: tuple[IndexInfo, ...] = ()
+    recall: float | None = None
+    bytes_on_disk: int | None = None
+    versions: int = 0

@@ -1,0 +1,80 @@
+"""Dense Passage Retrieval (Karpukhin et al. 2020) as an extension of LanceDB.
+
+import dpr_lance
+retriever = dpr_lance.connect("wiki.lance")
+retriever.add(documents)
+hits = retriever.search("who first voiced meg on family guy?")
+
+Names are imported when they are first used, so that `import dpr_lance` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpr_lance.encoder import Encoder, load_encoder
+    from dpr_lance.errors import (
+        DprLanceError,
+        EncoderError,
+        EncoderMismatchError,
+        InvalidInputError,
+        LockedError,
+        MissingExtraError,
+        TableError,
+    )
+    from dpr_lance.hash_encoder import HashEncoder
+    from dpr_lance.records import Document, Hit, Hits, Passage
+    from dpr_lance.retriever import Retriever, connect
+    from dpr_lance.splitter import WordSplitter
+
+_ROOMS = {
+    "connect": "retriever",
+    "Retriever": "retriever",
+    "Document": "records",
+    "Passage": "records",
+    "Hit": "records",
+    "Hits": "records",
+    "WordSplitter": "splitter",
+    "Encoder": "encoder",
+    "load_encoder": "encoder",
+    "HashEncoder": "hash_encoder",
+    "DprLanceError": "errors",
+    "InvalidInputError": "errors",
+    "EncoderError": "errors",
+    "EncoderMismatchError": "errors",
+    "TableError": "errors",
+    "LockedError": "errors",
+    "MissingExtraError": "errors",
+}
+
+__all__ = [
+    "Document",
+    "DprLanceError",
+    "Encoder",
+    "EncoderError",
+    "EncoderMismatchError",
+    "HashEncoder",
+    "Hit",
+    "Hits",
+    "InvalidInputError",
+    "LockedError",
+    "MissingExtraError",
+    "Passage",
+    "Retriever",
+    "TableError",
+    "WordSplitter",
+    "connect",
+    "load_encoder",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'dpr_lance' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dpr_lance.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

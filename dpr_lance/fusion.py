@@ -1,0 +1,44 @@
+"""The hybrid score: `bm25 + λ·dense` over the union of both candidate lists (paper, section 5.1), in numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What one question's legs found: parallel arrays, one entry a passage, no passage twice.
+
+    `dense` and `bm25` are exact scores; NaN stands for a score that does not exist: dense of a passage without a
+    vector, or a leg that the mode does not use. `row_ids` are LanceDB's stable row ids.
+    """
+
+    row_ids: NDArray[np.int64]
+    ids: Sequence[str]
+    dense: Scores
+    bm25: Scores
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def fused_scores(dense: Scores, bm25: Scores, weight: float) -> Scores:
+    """Return `bm25 + weight·dense`, float64[n].
+
+    A passage that has no vector yet gets the lowest dense score among the candidates (0 when none has one): it is
+    ranked by its BM25 score among the least similar, neither lost nor favoured.
+    """
+    known = dense[~np.isnan(dense)]
+    floor = float(known.min()) if known.size else 0.0
+    return bm25 + weight * np.where(np.isnan(dense), floor, dense)
+
+
+def ranking(scores: Scores, ids: Sequence[str], k: int) -> list[int]:
+    """Return the indexes of the k best: scores descending, ties by id ascending."""
+    return sorted(range(len(ids)), key=lambda index: (-scores[index], ids[index]))[:k]

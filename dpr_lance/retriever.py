@@ -1,0 +1,357 @@
+"""The front door: a `Retriever` over one table; what it does is in the rooms it calls."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, get_args, overload
+
+import pyarrow.compute as pc
+
+from dpr_lance import indexes, search
+from dpr_lance.documents import OnError, document_stream
+from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, available_threads, load_encoder
+from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
+from dpr_lance.ingestion import Ingestion, ProgressCallback
+from dpr_lance.records import AddReport, Hits, IndexReport, Mode, Passage, TableInfo, checked_text
+from dpr_lance.schema import DOCUMENT_ID, ID, VECTOR, TableCard, Vector, checked_vectors, metadata_fields, passages_of
+from dpr_lance.search import Filter
+from dpr_lance.splitter import WordSplitter, splitter_name, splitter_named
+from dpr_lance.store import STATE_SUFFIX, Store, among
+
+EncoderSource = str | Path | tuple[str, str] | Encoder
+
+QUESTIONS_AT_ONCE = 64
+"""Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
+LOCK_TIMEOUT = 600.0
+"""Seconds that `optimize` waits for another process that is changing the indexes."""
+
+_TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class _TableSplitter:
+    """Stands for the splitter that the table was made with, or the default one for a new table."""
+
+
+TABLE_SPLITTER: Final = _TableSplitter()
+
+
+def connect(
+    uri: str | os.PathLike[str],
+    *,
+    encoder: EncoderSource | None = None,
+    table: str = "passages",
+    storage_options: Mapping[str, str] | None = None,
+) -> Retriever:
+    """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
+
+    `encoder`: None (an existing table's own, else the packaged default), a packaged name, a bundle folder, a Hub name
+    or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding.
+
+        retriever = dpr_lance.connect("wiki.lance")
+        retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
+        retriever.search("where are the alps?")[0].text
+
+    Raises `InvalidInputError` for a path that is a file or a folder with other things, `TableError` for a table that
+    was not made by dpr_lance.
+    """
+    if not isinstance(table, str) or not _TABLE_NAME.fullmatch(table) or table.endswith(STATE_SUFFIX):
+        raise InvalidInputError(
+            f"table={table!r}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
+        )
+    store = Store(uri, table, storage_options)
+    store.find()
+    return Retriever(store, encoder)
+
+
+class Retriever:
+    """Passages that can be added, searched and maintained; made by `connect`. Threads may share one."""
+
+    def __init__(self, store: Store, encoder: EncoderSource | None) -> None:
+        self._store = store
+        self._source = encoder
+        self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
+
+    def add(
+        self,
+        documents: object,
+        *,
+        splitter: WordSplitter | _TableSplitter | None = TABLE_SPLITTER,
+        embed: bool = True,
+        progress: ProgressCallback | None = None,
+        on_error: OnError = "raise",
+    ) -> AddReport:
+        """Store documents: an iterable of mappings or `Document`s, an Arrow table or reader, a data frame.
+
+        A mapping has `text`, and optionally `id`, `title` and metadata. The same id with the same content does nothing,
+        with new content it replaces all passages of that document; calling again after an interruption does the rest.
+        Each batch of about 1,000 passages is one commit and is found by every search from then on.
+
+        `splitter`: the table's own by default (100-word passages in a new table); None keeps each document as one
+        passage. `embed=False`, or an encoder that is not available here, stores text that BM25 finds at once and that
+        `embed` gives vectors later. `progress` is called with a `Progress` as the work goes on. `on_error="skip"`
+        leaves out documents that cannot be stored and counts them.
+
+        Raises `InvalidInputError` naming the document that cannot be stored (the batches before it stay),
+        `EncoderMismatchError` when the table's vectors are another encoder's.
+        """
+        stream = document_stream(documents, on_error=on_error)
+        stored = self._store.card
+        if isinstance(splitter, _TableSplitter):
+            splitter = WordSplitter() if stored is None else splitter_named(stored.splitter)
+        encoder, missing = None, None
+        if embed:
+            try:
+                encoder = self._loaded_encoder()
+            except EncoderMismatchError:
+                raise
+            except (EncoderError, MissingExtraError) as error:
+                if stored is None:
+                    raise
+                missing = str(error)
+        card = stored or self._new_card(splitter)
+        skip = on_error == "skip"
+        ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=progress)
+        return replace(ingestion.add(stream), not_embedded=missing)
+
+    def embed(self, *, progress: ProgressCallback | None = None) -> AddReport:
+        """Give a vector to every passage that has none; interrupted, it is continued by calling it again.
+
+        Raises `EncoderError` when the table's encoder is not available.
+        """
+        if self._store.card is None:
+            return AddReport()
+        return Ingestion(self._store, self._store.card, self._loaded_encoder(), progress=progress).embed()
+
+    @overload
+    def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
+        self, question: str, k: int = 10, *, mode: Mode = "hybrid", where: Filter = None
+    ) -> Hits: ...
+    @overload
+    def search(
+        self, question: Sequence[str], k: int = 10, *, mode: Mode = "hybrid", where: Filter = None
+    ) -> list[Hits]: ...
+    def search(
+        self, question: str | Sequence[str], k: int = 10, *, mode: Mode = "hybrid", where: Filter = None
+    ) -> Hits | list[Hits]:
+        """Return the k best passages for a question, or a list of such results for a list of questions.
+
+        `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, every candidate with both exact scores), "dense"
+        or "bm25". Hybrid answers with BM25 alone, and says why in `Hits.fallback`, when no passage has a vector or the
+        table's encoder is not available. `where` keeps passages that match before ranking: a `lancedb.expr` expression
+        (`col("year") > 2000`) or a SQL string. Ties are ordered by id.
+
+        Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or a filter that cannot be used,
+        and in dense mode `EncoderError` when no encoder or no vector is there.
+        """
+        if mode not in get_args(Mode):
+            raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(get_args(Mode))}")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
+        if isinstance(question, str):
+            return self._search([_checked_question(question, "the question")], k, mode, where)[0]
+        if not isinstance(question, Sequence):
+            raise InvalidInputError(f"a question is a string or a list of strings, not {type(question).__name__}")
+        questions = [_checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
+        parts = [questions[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(questions), QUESTIONS_AT_ONCE)]
+        return [hits for part in parts for hits in self._search(part, k, mode, where)]
+
+    def delete(self, ids: str | Sequence[str] | None = None, *, where: Filter = None) -> int:
+        """Delete documents or passages by id, or all passages that match `where`; return how many passages went.
+
+        An id that names a document stands for all its passages, else for the passage of that id; ids that are not
+        stored are passed over. Raises `InvalidInputError` unless exactly one of `ids` and `where` is given.
+        """
+        if (ids is None) == (where is None):
+            raise InvalidInputError("delete() takes either ids or where=..., exactly one of them")
+        if self._store.find() is None:
+            return 0
+        if where is not None:
+            self._store.check_filter(where)
+            return self._store.delete(where)
+        found = self._resolved(_checked_ids(ids))
+        return self._store.delete(among(ID, found)) if found else 0
+
+    def get(self, ids: str | Sequence[str]) -> list[Passage]:
+        """Return the passages of these ids, in the order of the ids; a document's passages in their order.
+
+        An id that names a document stands for all its passages, else for the passage of that id; ids that are not
+        stored are passed over.
+        """
+        found = self._resolved(_checked_ids(ids))
+        if not found:
+            return []
+        rows = {passage.id: passage for batch in self._store.scan(among(ID, found)) for passage in passages_of(batch)}
+        return [rows[name] for name in found if name in rows]
+
+    def __len__(self) -> int:
+        """Return the number of passages."""
+        return self._store.count()
+
+    def passages(self) -> Iterator[Passage]:
+        """Yield every passage, in storage order, read in batches."""
+        if self._store.find() is not None:
+            for batch in self._store.scan():
+                yield from passages_of(batch)
+
+    def optimize(self) -> IndexReport:
+        """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
+
+        `add` does this by itself when it pays. Safe while others read and write; one process at a time does it.
+        Raises `TableError` when nothing has been added yet, `LockedError` when another process is at it for too long.
+        """
+        if self._store.find() is None:
+            raise TableError(f"{self._store.place} does not exist yet: add documents first")
+        with self._store.lock(timeout=LOCK_TIMEOUT):
+            return indexes.optimize(self._store)
+
+    def info(self) -> TableInfo:
+        """Return what the table holds, its encoder, its indexes and its size."""
+        card, table = self._store.card, self._store.find()
+        if card is None or table is None:
+            return TableInfo(uri=self._store.uri, table=self._store.name)
+        training = indexes.training_of(self._store)
+        documents = pc.count_distinct(self._store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
+        return TableInfo(
+            uri=self._store.uri,
+            table=self._store.name,
+            documents=documents,
+            passages=self._store.count(),
+            embedded=self._store.count(f"{VECTOR} IS NOT NULL"),
+            encoder=card.encoder,
+            splitter=card.splitter,
+            metadata={field.name: str(field.type) for field in metadata_fields(table.schema)},
+            indexes=indexes.index_infos(table),
+            recall=None if training is None else training.recall,
+            bytes_on_disk=self._store.bytes_on_disk(),
+            versions=len(table.list_versions()),
+        )
+
+    def close(self) -> None:
+        """End the search threads; the retriever cannot search afterwards."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> Retriever:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<dpr_lance.Retriever {self._store.place}>"
+
+    def _search(self, questions: list[str], k: int, mode: Mode, where: Filter) -> list[Hits]:
+        card = self._store.card
+        if card is None:
+            return [Hits(question, (), mode) for question in questions]
+        try:
+            return search.answer(
+                self._store,
+                questions,
+                k,
+                mode=mode,
+                where=where,
+                weight=card.encoder.hybrid_weight,
+                encode=self._encoded_questions,
+                pool=self._pool,
+            )
+        except (ValueError, RuntimeError, TypeError):
+            if where is not None:
+                self._store.check_filter(where)
+            raise
+
+    def _encoded_questions(self, questions: Sequence[str]) -> Vector:
+        encoder = self._loaded_encoder()
+        return checked_vectors(encoder.encode_questions(questions), len(questions), encoder.card)
+
+    def _loaded_encoder(self) -> Encoder:
+        """Return the encoder, loading it the first time; raise when it is not the one that made the table's vectors."""
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = self._load()
+        stored = self._store.card
+        if stored is not None and stored.encoder.fingerprint != self._encoder.card.fingerprint:
+            raise EncoderMismatchError(
+                f"{self._store.place} holds vectors of encoder {stored.encoder.name!r} "
+                f"(fingerprint {stored.encoder.fingerprint:.12}), not of {self._encoder.card.name!r} "
+                f"({self._encoder.card.fingerprint:.12}): connect with encoder=None for its own, or add to a new table"
+            )
+        return self._encoder
+
+    def _load(self) -> Encoder:
+        source = self._source_or_default()
+        if isinstance(source, (str, Path, tuple)):
+            return load_encoder(source)
+        return source
+
+    def _source_or_default(self) -> EncoderSource:
+        """Return what `connect` was given, else the source the table remembers, else the packaged default."""
+        if self._source is not None:
+            return self._source
+        stored = self._store.card
+        if stored is None:
+            return DEFAULT_ENCODER
+        match stored.encoder_source:
+            case (name,):
+                return name
+            case (question, passage):
+                return question, passage
+            case _:
+                raise EncoderError(
+                    f"{self._store.place} was made with the encoder object {stored.encoder.name!r}, which is not known "
+                    f"here: pass it again, connect(..., encoder=...)"
+                )
+
+    def _new_card(self, splitter: WordSplitter | None) -> TableCard:
+        """Return the card of a table that is about to be created."""
+        source = self._source_or_default()
+        if isinstance(source, (str, Path)):
+            path = Path(source)
+            names: tuple[str, ...] = (str(path.absolute()) if path.exists() else str(source),)
+        else:
+            names = source if isinstance(source, tuple) else ()
+        card = self._encoder.card if self._encoder is not None else self._load().card
+        return TableCard(card, names, splitter_name(splitter))
+
+    def _resolved(self, names: list[str]) -> list[str]:
+        """Return the ids of the stored passages that these document or passage ids stand for, in their order."""
+        if self._store.find() is None or not names:
+            return []
+        rows = self._store.select(
+            [DOCUMENT_ID, ID, "position"], among(DOCUMENT_ID, names) | among(ID, names)
+        ).to_pylist()
+        of_document: dict[str, list[tuple[int, str]]] = {}
+        for row in rows:
+            of_document.setdefault(row[DOCUMENT_ID], []).append((row["position"], row[ID]))
+        passages = {row[ID] for row in rows}
+        found: dict[str, None] = {}
+        for name in names:
+            if name in of_document:
+                found.update(dict.fromkeys(passage for _, passage in sorted(of_document[name])))
+            elif name in passages:
+                found[name] = None
+        return list(found)
+
+
+def _checked_question(question: object, place: str) -> str:
+    text = checked_text(question, name="question", place=place)
+    if not text.strip():
+        raise InvalidInputError(f"{place} is blank: ask something")
+    return text
+
+
+def _checked_ids(ids: str | Sequence[str] | None) -> list[str]:
+    names = [ids] if isinstance(ids, str) else list(ids or ())
+    for number, name in enumerate(names):
+        checked_text(name, name="id", place=f"ids[{number}]")
+    return names

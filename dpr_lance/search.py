@@ -1,0 +1,253 @@
+"""The two legs of a search and their exact union: inner products and BM25 from LanceDB, fused in numpy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from lancedb.expr import Expr
+from lancedb.query import MatchQuery
+
+from dpr_lance.errors import EncoderError, MissingExtraError
+from dpr_lance.fusion import Candidates, fused_scores, ranking
+from dpr_lance.indexes import POLICY, probes, training_of
+from dpr_lance.records import Hit, Hits, Mode
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, RESERVED, VECTOR, Vector
+from dpr_lance.store import Store, among
+
+Filter: TypeAlias = Expr | str | None
+
+MIN_CANDIDATES = 100
+CANDIDATES_PER_HIT = 4
+"""Each leg hands `max(100, 4·k)` candidates to the fusion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question with what its legs found; a leg that is not searched is None, and so is the vector without it."""
+
+    question: str
+    vector: Vector | None
+    dense: pa.Table | None
+    """Row id, id and `_distance`, which is 1 - inner product."""
+    bm25: pa.Table | None
+    """Row id, id, vector and `_score`."""
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Wall seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the enclosed block to `name`."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def candidates_wanted(k: int) -> int:
+    """Return how many candidates each leg is asked for."""
+    return max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k)
+
+
+def answer(
+    store: Store,
+    questions: Sequence[str],
+    k: int,
+    *,
+    mode: Mode,
+    where: Filter,
+    weight: float,
+    encode: Callable[[Sequence[str]], Vector],
+    pool: Executor,
+) -> list[Hits]:
+    """Return the k best passages for each question; `encode` gives float32[n, d] or raises what a fallback tells.
+
+    The times in `Hits.seconds` are those of all the questions together.
+    """
+    watch = Stopwatch()
+    n = candidates_wanted(k)
+    # BM25 runs in its threads while the questions are encoded in this one.
+    pending = [] if mode == "dense" else [pool.submit(_bm25, store, question, n, where) for question in questions]
+    vectors, fallback = _encoded(questions, mode, encode, watch)
+    dense: list[pa.Table] | None = None
+    if vectors is not None:
+        with watch.stage("dense"):
+            dense = _dense(store, vectors, n, where)
+        if not any(leg.num_rows for leg in dense) and not store.count(f"{VECTOR} IS NOT NULL"):
+            fallback = "no passage has a vector yet: call embed()"
+            if mode == "dense" and store.count():
+                raise EncoderError(f"{store.place}: {fallback}")
+            dense = None
+    if mode == "hybrid" and dense is None:
+        mode = "bm25"
+    with watch.stage("bm25"):
+        bm25 = [leg.result() for leg in pending]
+    with watch.stage("fuse"):
+        asks = [
+            Ask(
+                question,
+                vector=None if vectors is None or dense is None else vectors[number],
+                dense=None if dense is None else dense[number],
+                bm25=bm25[number] if bm25 else None,
+            )
+            for number, question in enumerate(questions)
+        ]
+        united = list(pool.map(partial(unite, store), asks))
+        best = [_ranked(candidates, k, mode, weight) for candidates in united]
+    with watch.stage("fetch"):
+        rows = {int(found.row_ids[index]) for found, top in zip(united, best, strict=True) for index, _ in top}
+        fields = _fetch(store, rows)
+    return [
+        Hits(
+            question=ask.question,
+            hits=_hits(candidates, top, fields),
+            mode=mode,
+            fallback=fallback,
+            hybrid_weight=weight if mode == "hybrid" else None,
+            seconds=watch.seconds,
+        )
+        for ask, candidates, top in zip(asks, united, best, strict=True)
+    ]
+
+
+def _encoded(
+    questions: Sequence[str], mode: Mode, encode: Callable[[Sequence[str]], Vector], watch: Stopwatch
+) -> tuple[Vector | None, str | None]:
+    """Return the questions' vectors, or None and why there are none; raise in dense mode instead."""
+    if mode == "bm25":
+        return None, None
+    with watch.stage("encode"):
+        try:
+            return encode(questions), None
+        except (EncoderError, MissingExtraError) as error:
+            if mode == "dense":
+                raise
+            return None, str(error)
+
+
+def _dense(store: Store, vectors: Vector, n: int, where: Filter) -> list[pa.Table]:
+    """Return, for each question vector, row id, id and `_distance` of the n passages with the largest inner product.
+
+    One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
+    vectors, and probing goes on until n passages that match the filter are found.
+    """
+    search = store.table.search(vectors, vector_column_name=VECTOR).distance_type("dot")
+    # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
+    search = search.refine_factor(POLICY.refine_factor).maximum_nprobes(0)
+    training = training_of(store)
+    if training is not None:
+        search = search.minimum_nprobes(probes(training.partitions))
+    if where is not None:
+        search = search.where(where)
+    found = search.with_row_id(True).select([ID, "_distance"]).limit(n).to_arrow()
+    if "query_index" not in found.schema.names:
+        return [found]
+    index = found["query_index"].to_numpy()
+    return [found.take(np.flatnonzero(index == number)) for number in range(len(vectors))]
+
+
+def unite(store: Store, ask: Ask) -> Candidates:
+    """Return the union of the legs that were searched, every candidate with each leg's exact score."""
+    dense, bm25 = ask.dense, ask.bm25
+    found: dict[int, str] = {}
+    dense_of: dict[int, float] = {}
+    bm25_of: dict[int, float] = {}
+    if dense is not None:
+        rows = dense["_rowid"].to_pylist()
+        found.update(zip(rows, dense[ID].to_pylist(), strict=True))
+        # LanceDB's dot distance is 1 - inner product, in float32.
+        dense_of.update(zip(rows, (1.0 - dense["_distance"].to_numpy().astype(np.float64)).tolist(), strict=True))
+    if bm25 is not None:
+        rows = bm25["_rowid"].to_pylist()
+        found.update(zip(rows, bm25[ID].to_pylist(), strict=True))
+        bm25_of.update(zip(rows, bm25["_score"].to_pylist(), strict=True))
+    if dense is not None and bm25 is not None and ask.vector is not None:
+        dense_of = _inner_products(bm25, ask.vector) | dense_of
+        missing = [row for row in found if row not in bm25_of]
+        if missing and bm25.num_rows:
+            scored = _bm25(store, ask.question, len(missing), among("_rowid", missing), with_vector=False)
+            bm25_of.update(zip(scored["_rowid"].to_pylist(), scored["_score"].to_pylist(), strict=True))
+    row_ids = list(found)
+    absent = 0.0 if bm25 is not None else np.nan
+    return Candidates(
+        row_ids=np.array(row_ids, dtype=np.int64),
+        ids=list(found.values()),
+        dense=np.array([dense_of.get(row, np.nan) for row in row_ids], dtype=np.float64),
+        bm25=np.array([bm25_of.get(row, absent) for row in row_ids], dtype=np.float64),
+    )
+
+
+def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[tuple[int, float]]:
+    """Return (index, score) of the k best candidates under `mode`."""
+    if mode == "hybrid":
+        scores = fused_scores(candidates.dense, candidates.bm25, weight)
+    else:
+        scores = candidates.dense if mode == "dense" else candidates.bm25
+    return [(index, float(scores[index])) for index in ranking(scores, candidates.ids, k)]
+
+
+def _fetch(store: Store, row_ids: set[int]) -> dict[int, dict[str, Any]]:
+    """Return the stored fields of these rows, by row id; rows deleted meanwhile are missing."""
+    if not row_ids:
+        return {}
+    shown = ("title", "text", DOCUMENT_ID)
+    names = [name for name in store.table.schema.names if name in shown or name not in RESERVED]
+    search = store.table.search().where(among("_rowid", sorted(row_ids))).with_row_id(True)
+    return {row.pop("_rowid"): row for row in search.select(names).limit(None).to_arrow().to_pylist()}
+
+
+def _hits(
+    candidates: Candidates, best: Sequence[tuple[int, float]], fields: dict[int, dict[str, Any]]
+) -> tuple[Hit, ...]:
+    stored = [(index, score, fields.get(int(candidates.row_ids[index]))) for index, score in best]
+    present = [(index, score, row) for index, score, row in stored if row is not None]
+    return tuple(
+        Hit(
+            rank=rank,
+            id=candidates.ids[index],
+            document_id=row[DOCUMENT_ID],
+            title=row["title"],
+            text=row["text"],
+            score=score,
+            dense_score=_known(candidates.dense[index]),
+            bm25_score=_known(candidates.bm25[index]),
+            metadata={name: value for name, value in row.items() if name not in RESERVED},
+        )
+        for rank, (index, score, row) in enumerate(present, start=1)
+    )
+
+
+def _known(score: float) -> float | None:
+    return None if np.isnan(score) else float(score)
+
+
+def _bm25(store: Store, question: str, n: int, where: Filter, *, with_vector: bool = True) -> pa.Table:
+    search = store.table.search(MatchQuery(_distinct_words(question), CONTENT), query_type="fts")
+    if where is not None:
+        search = search.where(where)
+    columns = [ID, VECTOR, "_score"] if with_vector else [ID, "_score"]
+    return search.with_row_id(True).select(columns).limit(n).to_arrow()
+
+
+def _distinct_words(question: str) -> str:
+    """Return the question without repeated words, which would each add their score again."""
+    return " ".join({word.casefold(): word for word in reversed(question.split())}.values())
+
+
+def _inner_products(rows: pa.Table, vector: Vector) -> dict[int, float]:
+    embedded = rows.filter(rows[VECTOR].is_valid())
+    if not embedded.num_rows:
+        return {}
+    vectors = embedded[VECTOR].combine_chunks().flatten().to_numpy().reshape(embedded.num_rows, -1)  # [n, d]
+    return dict(zip(embedded["_rowid"].to_pylist(), (vectors @ vector).astype(np.float64).tolist(), strict=True))
