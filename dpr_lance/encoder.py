@@ -1,4 +1,4 @@
-"""Encoders: text in, vectors out. The protocol, the runtime of bundles (onnxruntime and tokenizers), and how to get one.
+"""Encoders: text in, vectors out. The protocol, the runtime of bundles (onnxruntime and tokenizers), how to get one.
 
 `HashEncoder`, the encoder without weights, has its own room and is offered here too.
 """
@@ -20,12 +20,25 @@ from numpy.typing import NDArray
 from dpr_lance.bundle import MANIFEST, TOKENIZER, Bundle, Side, open_bundle
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
-from dpr_lance.hash_encoder import HashEncoder as HashEncoder
+from dpr_lance.hash_encoder import HashEncoder
 from dpr_lance.records import checked_text
 
 if TYPE_CHECKING:  # loaded at the first embedding: importing this room stays cheap
     import onnxruntime
     from tokenizers import Encoding, Tokenizer
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "PACKAGED",
+    "Encoder",
+    "HashEncoder",
+    "OnnxEncoder",
+    "TokenCounter",
+    "available_threads",
+    "load_encoder",
+    "packaged_names",
+    "read_card",
+]
 
 Vectors: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = str | Path | tuple[str, str]
@@ -148,7 +161,7 @@ class OnnxEncoder:
             else (card.passage_max_tokens, card.passage_prefix)
         )
         tokenizer = self._tokenizer(limit)
-        encodings = tokenizer.encode_batch_fast(texts) if len(texts) > 1 else [tokenizer.encode(texts[0])]
+        encodings = tokenizer.encode_batch_fast(texts)
         nothing = len(tokenizer.encode(prefix).ids)
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         if blank := np.flatnonzero(lengths <= nothing).tolist():
