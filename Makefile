@@ -1,0 +1,39 @@
+# The commands that README and CI call. Everything is installed into $(VENV), made from $(PYTHON).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench encoder
+
+# Index the docstrings of Python's standard library and ask them questions.
+demo: $(VENV)/base.installed
+	$(BIN)/dpr-lance demo
+
+# The whole test suite, on real tables, sessions and tokenizers.
+test: $(VENV)/dev.installed
+	$(BIN)/python -m pytest
+
+# Format, lint and types.
+check: $(VENV)/dev.installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# Measured numbers: see benchmarks/README.md.
+bench: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks quality encode cold-start
+
+# Make the packaged default encoder again from its published weights.
+encoder: $(VENV)/dev.installed
+	$(BIN)/python -m dpr_lance.trainer.packaged
+
+$(VENV)/base.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/dev.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[train,dev]'
+	touch $@
