@@ -22,13 +22,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpr_lance.documents import OnError
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records import Document, Skipped
+from dpr_lance.schema import checked_metadata
 
 STANDARD_INPUT = "standard input"
 _LONGEST_CELL = 1 << 28
@@ -38,7 +40,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$")
 
-OnError = Literal["raise", "skip"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -154,7 +155,9 @@ class FileDocuments:
             fields = self._field_names.renamed(found)
         except _BadRecordError as problem:
             raise InvalidInputError(f"{place}: {problem}") from None
-        return Document.from_mapping(fields, place=place)
+        document = Document.from_mapping(fields, place=place)
+        checked_metadata(document, place=place)
+        return document
 
     def _records(self, path: Path) -> Iterator[Record]:
         """Yield the file's records; what goes wrong with the file itself comes as the last of them."""

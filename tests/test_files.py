@@ -87,6 +87,7 @@ class TestJson:
             ('{"id": "k", "text": "x", "title": ["t"]}', ["a.jsonl:2 (id 'k'): title must be a string"]),
             ('{"text": "\\ud800"}', ["a.jsonl:2: text has a lone surrogate"]),
             ('{"text": "x", "id": " "}', ["a.jsonl:2", "'id' is blank"]),
+            ('{"text": "x", "vector": [1]}', ["a.jsonl:2: the field 'vector' has the name of a column"]),
             ("[" * 100_000, ["a.jsonl:2: JSON that cannot be read"]),
         ],
     )

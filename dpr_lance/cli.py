@@ -1,0 +1,429 @@
+"""The command line: `dpr-lance`. Results go to standard output, everything else to standard error.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. Heavy rooms are imported by the command that
+needs them, so that `--help` and a wrong option answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import itertools
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+import typer
+
+from dpr_lance import display
+from dpr_lance.errors import DprLanceError, InvalidInputError
+from dpr_lance.records import Mode
+
+if TYPE_CHECKING:
+    from dpr_lance.retriever import Retriever
+
+DEFAULT_TABLE = "passages"
+QUESTIONS_AT_ONCE = 64
+"""Questions from standard input that are searched together before their hits are written."""
+
+app = typer.Typer(
+    help="Dense Passage Retrieval as an extension of LanceDB: add documents, ask questions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Wrong options and arguments, as click (which typer may carry inside) reports them."""
+
+Uri = Annotated[str, typer.Argument(metavar="URI", help="A folder, or an object store (s3://, gs://, az://).")]
+TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="The table, where a folder has several.")]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="A packaged encoder, a bundle folder or a checkpoint.  [default: the table's own]",
+        show_default=False,
+    ),
+]
+Where = Annotated[str | None, typer.Option("--where", metavar="SQL", help='Passages that match, as "year > 2000".')]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, errors too.")]
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C; the message says what was kept."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; what is raised on purpose becomes a message on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    as_json = "--json" in arguments
+    try:
+        code = typer.main.get_command(app).main(list(arguments), prog_name="dpr-lance", standalone_mode=False)
+    except _UsageError as error:
+        return _refused(error, as_json=as_json)
+    except _InterruptedError as interrupted:
+        return _failed(f"interrupted: {interrupted}", [], 130, as_json=as_json)
+    except (DprLanceError, OSError) as error:
+        return _failed(str(error), getattr(error, "__notes__", []), 1, as_json=as_json)
+    return code if isinstance(code, int) else 0
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        display.print_text(f"dpr-lance {display.version()}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    questions: Annotated[list[str] | None, typer.Argument(metavar="QUESTION", help="Your own questions.")] = None,
+    *,
+    path: Annotated[Path, typer.Option(help="The folder that the demo makes.")] = Path("dpr-lance-demo"),
+    every: Annotated[
+        bool, typer.Option("--all", help="The whole standard library, not just its best known part.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Index the documentation inside Python's own standard library and answer questions about it."""
+    from dpr_lance.demo import MODULES, QUESTIONS, standard_library
+    from dpr_lance.splitter import WordSplitter, spans_of
+
+    corpus = standard_library(None if every else MODULES)
+    passages = sum(len(spans_of(document.text, WordSplitter())) for document in corpus.documents)
+    display.say(f"{len(corpus.documents):,} docstrings of {len(corpus.modules)} modules are {passages:,} passages")
+    watch = display.Watch(lambda advance: (advance.passages, passages))
+    with _opened(str(path), DEFAULT_TABLE, kept=watch.kept, create=True) as retriever:
+        with watch.bar("embedding"):
+            report = retriever.add(corpus.documents, progress=watch)
+        asked = questions or list(QUESTIONS)
+        found = retriever.search(asked, 3)
+    if as_json:
+        display.print_json(report)
+    else:
+        changed = report.documents_added + report.documents_replaced
+        display.say(
+            f"{changed:,} documents added to {path} in {report.seconds:.0f} s"
+            if changed
+            else f"nothing to add: all {report.documents_unchanged:,} documents are in {path} already"
+        )
+    display.print_found(found, as_json=as_json)
+    if not as_json:
+        display.say(_next_steps(shlex.quote(str(path))))
+
+
+@app.command()
+def add(  # noqa: PLR0913 - one argument an option
+    uri: Uri,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Files and folders; none, or '-', reads JSON lines from standard input."),
+    ] = None,
+    *,
+    table: TableName = DEFAULT_TABLE,
+    encoder: EncoderName = None,
+    no_embed: Annotated[bool, typer.Option("--no-embed", help="Store text only; `embed` makes its vectors.")] = False,
+    on_error: Annotated[Literal["raise", "skip"], typer.Option(help="What to do with a record that is bad.")] = "raise",
+    words: Annotated[
+        int | None, typer.Option(min=1, help="Words of a passage.  [default: the table's own, 100]")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Keep each document as one passage.")] = False,
+    id_field: Annotated[str, typer.Option(help="Name of the field that is the id (or BEIR's _id).")] = "id",
+    text_field: Annotated[str, typer.Option(help="Name of the field that is the text.")] = "text",
+    title_field: Annotated[str, typer.Option(help="Name of the field that is the title.")] = "title",
+    as_json: AsJson = False,
+) -> None:
+    """Add documents: JSONL, JSON, CSV, TSV, Parquet, text and Markdown files, and folders of them.
+
+    Adding again leaves unchanged documents as they are and replaces changed ones. Fields other than id, title and text
+    are kept for --where (from CSV as text: "cast(year as int) > 2000").
+    """
+    if words is not None and whole:
+        raise typer.BadParameter("--words and --whole exclude each other")
+    from dpr_lance.files import FieldNames, FileDocuments, list_files
+
+    piped = _is_piped(files or [])
+    listing = list_files([] if piped else files or [])
+    if listing.left_out:
+        kinds = sorted({path.suffix or path.name for path in listing.left_out})
+        display.say(f"left out: {len(listing.left_out)} files of unknown kind ({', '.join(kinds[:10])})")
+    names = FieldNames(id=id_field, text=text_field, title=title_field)
+    documents = FileDocuments(listing.files, field_names=names, on_error=on_error)
+    watch = display.Watch(lambda _: (documents.bytes_read, documents.bytes_total or None))
+    with _opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):
+        report = retriever.add(
+            documents.read_lines(sys.stdin.buffer) if piped else documents,
+            splitter=_splitter(words, whole=whole),
+            embed=not no_embed,
+            progress=watch,
+            on_error=on_error,
+        )
+    display.print_add_report(report, as_json=as_json)
+
+
+@app.command()
+def embed(uri: Uri, *, table: TableName = DEFAULT_TABLE, encoder: EncoderName = None, as_json: AsJson = False) -> None:
+    """Make the vectors that are missing, as after `add --no-embed`."""
+    watch = display.Watch(lambda advance: (advance.passages, advance.passages_total))
+    with _opened(uri, table, kept=watch.kept, encoder=encoder) as retriever, watch.bar("embedding"):
+        report = retriever.embed(progress=watch)
+    display.print_add_report(report, as_json=as_json)
+
+
+@app.command()
+def search(
+    uri: Uri,
+    questions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUESTION", help="Each argument is one; none reads a line each from standard input."),
+    ] = None,
+    *,
+    k: Annotated[int, typer.Option("-k", min=1, help="Passages for each question.")] = 10,
+    mode: Annotated[Mode, typer.Option(help="Both legs fused, or one of them.")] = "hybrid",
+    where: Where = None,
+    table: TableName = DEFAULT_TABLE,
+    encoder: EncoderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with the best passages and their scores.
+
+    score = bm25 + λ·dense in hybrid mode; higher is better. With --json, a line has a question and all its hits.
+    """
+    asked: Iterable[str] = questions or []
+    if not questions:
+        if sys.stdin.isatty():
+            raise typer.BadParameter("no question: give it as an argument (in quotation marks) or on standard input")
+        asked = _piped_questions(sys.stdin.buffer)
+    with _opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
+        remaining = iter(asked)
+        while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):
+            display.print_found(retriever.search(batch, k, mode=mode, where=where), as_json=as_json)
+
+
+@app.command()
+def info(uri: Uri, *, table: TableName = DEFAULT_TABLE, as_json: AsJson = False) -> None:
+    """Show what a table holds: counts, encoder, indexes, size."""
+    with _opened(uri, table, kept=lambda: "nothing was changed") as retriever:
+        found = retriever.info()
+    if as_json:
+        display.print_json(found)
+    else:
+        display.print_info(found)
+
+
+@app.command()
+def delete(
+    uri: Uri,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Documents, or single passages, by id.")] = None,
+    *,
+    where: Where = None,
+    table: TableName = DEFAULT_TABLE,
+    as_json: AsJson = False,
+) -> None:
+    """Delete documents or passages by id, or all that match --where."""
+    if bool(ids) == (where is not None):
+        raise typer.BadParameter("name ids, or a filter with --where: exactly one of them")
+    with _opened(uri, table, kept=lambda: "either all of them are deleted or none; `info` tells") as retriever:
+        count = retriever.delete(ids or None, where=where)
+    if as_json:
+        display.print_json({"passages_deleted": count})
+    else:
+        display.print_facts({"passages deleted": count})
+
+
+@app.command()
+def optimize(uri: Uri, *, table: TableName = DEFAULT_TABLE, as_json: AsJson = False) -> None:
+    """Bring the indexes up to date, compact the files and free old versions."""
+    with _opened(uri, table, kept=lambda: "what was finished is kept; the same command does the rest") as retriever:
+        report = retriever.optimize()
+    if as_json:
+        display.print_json(report)
+    else:
+        display.print_index_report(report)
+
+
+@app.command()
+def export(  # noqa: PLR0913 - one argument an option
+    source: Annotated[str, typer.Argument(help="A checkpoint: a folder, a Hub name, a .cp file, dpr-single-nq ...")],
+    out: Annotated[Path, typer.Argument(help="The folder of the bundle.")],
+    *,
+    passage_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="The passage encoder, where SOURCE is the question encoder alone."),
+    ] = None,
+    precision: Annotated[Literal["int8", "fp16", "fp32"], typer.Option(help="How weights are stored.")] = "int8",
+    pooling: Annotated[Literal["cls", "mean"] | None, typer.Option(help="Where the checkpoint does not say.")] = None,
+    normalise: Annotated[
+        bool | None, typer.Option("--normalise/--no-normalise", help="Unit vectors, where the checkpoint does not say.")
+    ] = None,
+    question_prefix: Annotated[str | None, typer.Option(help="Put before each question.")] = None,
+    passage_prefix: Annotated[str | None, typer.Option(help="Put before each passage.")] = None,
+    title_style: Annotated[
+        Literal["pair", "joined"] | None, typer.Option(help="[CLS] title [SEP] text, or one.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest input.")] = None,
+    hybrid_weight: Annotated[float | None, typer.Option(help="Default λ of bm25 + λ·dense.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name on the card.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="SOURCE", help="What a .cp file was trained from.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an older bundle.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a bundle, which needs no torch, of a DPR, sentence-transformers or BERT-family checkpoint.
+
+    Needs the train extra: pip install 'dpr-lance[train]'.
+    """
+    from dpr_lance.bundle import open_bundle
+
+    try:
+        importlib.import_module("dpr_lance.trainer.export").export(
+            (source, passage_encoder) if passage_encoder else source,
+            out,
+            precision=precision,
+            pooling=pooling,
+            normalise=normalise,
+            question_prefix=question_prefix,
+            passage_prefix=passage_prefix,
+            title_style=title_style,
+            max_tokens=max_tokens,
+            hybrid_weight=hybrid_weight,
+            name=name,
+            base=base,
+            revision=revision,
+            replace=replace,
+        )
+    except KeyboardInterrupt:
+        raise _InterruptedError(f"{out} was not made") from None
+    bundle = open_bundle(out)
+    facts = {"bundle": str(out), "bytes": bundle.size, "precision": bundle.precision} | dataclasses.asdict(bundle.card)
+    if as_json:
+        display.print_json(facts)
+    else:
+        display.print_facts(facts | {"bytes": display.size(bundle.size)})
+        display.say(f"use it: dpr-lance add URI FILE --encoder {shlex.quote(str(out))}")
+
+
+@app.command()
+def doctor(*, encoder: EncoderName = None, as_json: AsJson = False) -> None:
+    """Check this installation: versions, encoder, processor, and for some seconds speed and correctness."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    from dpr_lance.doctor import examine
+
+    try:
+        diagnosis = examine(encoder)
+    except KeyboardInterrupt:
+        raise _InterruptedError("nothing was changed") from None
+    if as_json:
+        display.print_json(diagnosis)
+    else:
+        display.print_diagnosis(diagnosis)
+    if diagnosis.problems:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _opened(
+    uri: str, table: str, *, kept: Callable[[], str], encoder: str | None = None, create: bool = False
+) -> Iterator[Retriever]:
+    """Open the table for one command; `kept` says what an interruption leaves behind."""
+    os.environ.setdefault("LANCE_LOG", "error")  # LanceDB reads it once, when it is imported
+    try:
+        if not create:
+            _check_exists(uri, table)
+        from dpr_lance.retriever import connect
+
+        with connect(uri, encoder=encoder, table=table) as retriever:
+            yield retriever
+    except KeyboardInterrupt:
+        raise _InterruptedError(kept()) from None
+
+
+def _check_exists(uri: str, table: str) -> None:
+    """Raise `InvalidInputError` when nothing was added there: only `add` makes folders and tables."""
+    folder = Path(uri)
+    if "://" in uri or folder.is_file() or (folder / f"{table}.lance").exists():
+        return
+    if folder.exists():
+        names = sorted(path.stem for path in folder.glob("*.lance") if not path.stem.endswith("_dpr_lance"))
+        error = InvalidInputError(f"{uri}: there is no table {table!r} in this folder")
+        error.add_note(f"it has {', '.join(names)}: choose with --table" if names else "`dpr-lance add` makes tables")
+    else:
+        error = InvalidInputError(f"{uri}: there is no such folder")
+        error.add_note(f"dpr-lance add {shlex.quote(uri)} FILE... makes it")
+    raise error
+
+
+def _is_piped(files: Sequence[Path]) -> bool:
+    """Tell whether documents come from standard input; raise when that is not possible."""
+    dash = Path("-") in files
+    if dash and len(files) > 1:
+        raise typer.BadParameter("'-' (standard input) cannot be combined with files")
+    if not files and sys.stdin.isatty():
+        raise typer.BadParameter("name files or folders, or pipe JSON lines to standard input")
+    return dash or not files
+
+
+def _piped_questions(stream: BinaryIO) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        try:
+            question = line.decode().strip()
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"standard input:{number}: the question is not UTF-8 ({error.reason})") from None
+        if question:
+            yield question
+
+
+def _splitter(words: int | None, *, whole: bool) -> Any:  # noqa: ANN401 - as Retriever.add takes it
+    from dpr_lance.retriever import TABLE_SPLITTER
+    from dpr_lance.splitter import WordSplitter
+
+    if whole:
+        return None
+    return TABLE_SPLITTER if words is None else WordSplitter(words)
+
+
+def _next_steps(path: str) -> str:
+    return f"""
+Now try
+  dpr-lance search {path} "your own question"          --mode bm25, --mode dense, -k 20, --json
+  dpr-lance search {path} "sort a list" --where "kind = 'method'"
+  dpr-lance info {path}
+  dpr-lance add my-library FILE...                     JSONL, CSV, Parquet, text, Markdown, folders
+"""
+
+
+def _refused(error: Any, *, as_json: bool) -> int:  # noqa: ANN401 - click's class, which typer may carry inside
+    """Say what is wrong with the options or arguments."""
+    if not as_json:
+        error.show()
+        return 2
+    path = error.ctx.command_path if error.ctx else "dpr-lance"
+    return _failed(error.format_message(), [f"{path} --help"], 2, as_json=True)
+
+
+def _failed(message: str, hints: Sequence[str], code: int, *, as_json: bool) -> int:
+    if as_json:
+        display.print_json({"error": message} | ({"hint": "; ".join(hints)} if hints else {}), sys.stderr)
+        return code
+    for line in (f"error: {message}", *(f"hint: {hint}" for hint in hints)):
+        display.say(line)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""How the command line shows things: tables for people, one JSON object a line for pipes, progress on a terminal."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from dpr_lance.records import AddReport, Hit, Hits, IndexInfo, IndexReport, TableInfo
+from dpr_lance.records import Progress as Advance
+
+if TYPE_CHECKING:
+    from dpr_lance.doctor import Diagnosis
+
+PIPE_WIDTH = 120
+"""Columns of a table that does not go to a terminal."""
+EXCERPT_CHARACTERS = 240
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+"""Control characters, which a stored text must not send to a terminal, and line breaks."""
+
+
+def version() -> str:
+    """Return this package's version."""
+    try:
+        return metadata.version("dpr-lance")
+    except metadata.PackageNotFoundError:
+        return "unknown (it runs from a folder, without being installed)"
+
+
+def console(stream: TextIO) -> Console:
+    """Return a console that writes plain text as it is: no markup, no emoji codes, no guessed colours."""
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def print_text(text: str) -> None:
+    """Write a line to standard output."""
+    print(text)  # noqa: T201
+
+
+def say(message: str) -> None:
+    """Write a message for people to standard error."""
+    print("\n".join(map(_one_line, message.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_json(value: Any, stream: TextIO | None = None) -> None:  # noqa: ANN401 - dataclasses and JSON values
+    """Write one JSON object on a line of its own (standard output by default) and flush it."""
+    text = json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False)
+    print(_escaped_surrogates(text), file=stream or sys.stdout, flush=True)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Write names and values in two columns to standard output; None is shown as a dash."""
+    grid = Table.grid(padding=(0, 3))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        grid.add_row(name, Text(_shown(value)))
+    console(sys.stdout).print(grid)
+
+
+def _print_hits(hits: Hits) -> None:
+    """Write the ranked hits of one question with their scores to standard output."""
+    out = console(sys.stdout)
+    formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
+    out.print(Text(_one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
+    if not hits:
+        out.print("no passage found")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("#", "score", "dense", "bm25"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("passage", overflow="fold", ratio=1)
+    for hit in hits:
+        table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
+    out.print(table)
+
+
+def print_add_report(report: AddReport, *, as_json: bool) -> None:
+    """Write what `add` did to standard output, and what it left out or cut off to standard error."""
+    for skipped in report.skipped:
+        say(f"skipped: {skipped.place}: {skipped.reason}")
+    if report.truncated_passages:
+        say(
+            f"{report.truncated_passages:,} passages are longer than the encoder reads: dense search does not see "
+            f"{report.truncated_tokens:,} tokens at their ends, BM25 does; shorter passages (--words) help"
+        )
+    if report.not_embedded:
+        say(f"no vectors were made, BM25 alone will find these: {report.not_embedded}")
+    if as_json:
+        print_json(report)
+        return
+    counts = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    shown = {name.replace("_", " "): count for name, count in counts.items() if count and isinstance(count, int)}
+    print_facts({"documents read": report.documents_read} | shown | {"seconds": report.seconds})
+
+
+def print_found(found: Sequence[Hits], *, as_json: bool) -> None:
+    """Write the hits of each question to standard output, as a table or as a line of JSON."""
+    for hits in found:
+        if as_json:
+            print_json(hits)
+            continue
+        _print_hits(hits)
+        print_text("")
+        if hits.fallback:
+            say(f"BM25 alone answered: {hits.fallback}")
+
+
+def print_info(info: TableInfo) -> None:
+    """Write what a table holds to standard output."""
+    card = info.encoder
+    print_facts(
+        {
+            "table": f"{info.table} in {info.uri}",
+            "documents": info.documents,
+            "passages": info.passages,
+            "with a vector": info.embedded,
+            "encoder": card and f"{card.name}, {card.dimension} dimensions, fingerprint {card.fingerprint}",
+            "splitter": info.splitter,
+            "metadata": info.metadata,
+            "indexes": [_index_line(index) for index in info.indexes],
+            "vector search": "exact" if info.recall is None else f"approximate, recall {info.recall:.3f}",
+            "on disk": size(info.bytes_on_disk),
+            "versions": info.versions,
+        }
+    )
+
+
+def print_index_report(report: IndexReport) -> None:
+    """Write what `optimize` did to standard output."""
+    print_facts(
+        {
+            "built anew": report.built,
+            "indexes": [_index_line(index) for index in report.indexes],
+            "recall of the vector index": report.recall,
+            "on disk before": size(report.bytes_before),
+            "on disk now": size(report.bytes_after),
+            "seconds": report.seconds,
+        }
+    )
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Write what `doctor` found to standard output, and what is broken to standard error."""
+    cpu, encoder, speed = diagnosis.processor, diagnosis.encoder, diagnosis.speed
+    sets = "unknown" if cpu.instruction_sets is None else " ".join(cpu.instruction_sets) or "none known"
+    facts: dict[str, object] = {"python": diagnosis.python, "platform": diagnosis.platform}
+    facts |= {name: version or "missing" for name, version in diagnosis.packages.items()}
+    for extra in diagnosis.extras:
+        missing = f"not installed ({', '.join(extra.missing)}): {extra.command}"
+        facts[f"extra {extra.name}"] = missing if extra.missing else "installed"
+    facts |= {"processor": f"{cpu.model or 'unknown'}, {cpu.cores} usable cores", "instruction sets": sets}
+    facts |= {"cache": diagnosis.cache_folder, "packaged encoders": ", ".join(diagnosis.packaged_encoders)}
+    if encoder:
+        facts |= {
+            "encoder": f"{encoder.name}: {encoder.why}",
+            "its bundle": f"{encoder.precision}, {size(encoder.bytes)}, {encoder.dimension} dimensions, "
+            f"fingerprint {encoder.fingerprint}",
+            "it runs on": f"{encoder.threads} threads; onnxruntime has {', '.join(encoder.providers)}",
+        }
+    if speed:
+        facts["speed"] = f"{speed.passages_per_second:.0f} passages of 100 words a second"
+        facts["a question"] = f"{speed.question_milliseconds:.1f} ms"
+    facts["checks"] = "all passed" if not diagnosis.problems else f"{len(diagnosis.problems)} failed"
+    print_facts(facts)
+    for problem in diagnosis.problems:
+        say(f"broken: {problem.what}")
+        say(f"hint: {problem.remedy}")
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes as people read it."""
+    if count is None:
+        return "unknown"
+    value, units = float(count), ["bytes", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
+@contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[ProgressLine | None]:
+    """Show a bar on standard error while the block runs; gives None where that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn(f"{{task.fields[count]:,}} {unit}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
+        yield ProgressLine(progress, what)
+
+
+class ProgressLine:
+    """The one line of a progress bar."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(what, total=None, count=0)
+
+    def show(self, *, done: float, total: float | None, count: int) -> None:
+        """Move the bar to `done` of `total` (None where that is unknown), with a count beside it."""
+        self._progress.update(self._task, completed=done, total=total, count=count)
+
+
+class Watch:
+    """The progress callback of `add`: moves a bar on a terminal, and remembers how far it has come."""
+
+    def __init__(self, share: Callable[[Advance], tuple[float, float | None]]) -> None:
+        self._share = share
+        self._line: ProgressLine | None = None
+        self._last: Advance | None = None
+
+    def __call__(self, advance: Advance) -> None:
+        """Take note of how far the work has come."""
+        self._last = advance
+        if self._line:
+            done, total = self._share(advance)
+            self._line.show(done=done, total=total, count=advance.passages)
+
+    @contextmanager
+    def bar(self, what: str) -> Iterator[None]:
+        """Show the bar while the block runs."""
+        with progress_bar(what, "passages embedded") as self._line:
+            yield
+
+    def kept(self) -> str:
+        """Say what an interruption leaves behind."""
+        documents = self._last.documents if self._last else 0
+        return f"{documents:,} documents were finished and are kept; the same command does the rest"
+
+
+def _index_line(index: IndexInfo) -> str:
+    rest = f", {index.unindexed_rows:,} rows searched without it" if index.unindexed_rows else ""
+    return f"{index.kind} on {index.column}: {index.indexed_rows:,} rows{rest}"
+
+
+def _passage(hit: Hit) -> Text:
+    title, identity = _one_line(hit.title), _one_line(hit.id)
+    heading = Text(title or identity, style="bold")
+    if title and title != identity:
+        heading.append(f"  {identity}", style="dim not bold")
+    return Text("\n").join([heading, Text(_excerpt(hit.text))])
+
+
+def _excerpt(text: str) -> str:
+    text = " ".join(_one_line(text).split())
+    if len(text) <= EXCERPT_CHARACTERS:
+        return text
+    return text[:EXCERPT_CHARACTERS].rsplit(" ", 1)[0] + " …"
+
+
+def _one_line(text: str) -> str:
+    return _UNPRINTABLE.sub(" ", text)
+
+
+def _score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.2f}" if abs(score) >= 1 else f"{score:.3f}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
+    if isinstance(value, Mapping):
+        value = [f"{name} ({kind})" for name, kind in value.items()]
+    lines = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value) or ["none"]
+    return "\n".join(_one_line(str(line)) for line in lines)
+
+
+def _jsonable(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a case for each kind of value that Arrow can hold
+    """Return the value in JSON's own types: dates as ISO 8601, bytes as base64, NaN and infinity as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Iterable):
+        return [_jsonable(item) for item in value]
+    return str(value)
+
+
+def _escaped_surrogates(text: str) -> str:
+    """Return JSON that can be encoded: a lone surrogate (an argument that is not UTF-8) as its escape."""
+    return text.encode("utf-8", errors="backslashreplace").decode() if not text.isascii() else text
