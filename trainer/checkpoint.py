@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from dpr_lance.bundle import CARD, MANIFEST
 from dpr_lance.card import EncoderCard, Pooling, TitleStyle
 from dpr_lance.errors import EncoderError, InvalidInputError
 
@@ -132,6 +133,8 @@ def read_checkpoint(located: Located, said: Facts | None = None) -> Checkpoint:
     """
     said = said or Facts()
     check_said(said)
+    if (located.root / MANIFEST).is_file():
+        raise EncoderError(f"{located.root} is an encoder bundle already: use it as it is")
     if located.passage == located.question:
         question = passage = _read_tower(located.question, None)
     else:
@@ -193,18 +196,16 @@ def _defaults(question: Tower, passage: Tower) -> Facts:
 
 
 def _max_tokens(tower: Tower) -> int:
-    """Return max_seq_length (older sentence-transformers), else the tokenizer's model_max_length, within the positions."""
+    """Return max_seq_length (sentence-transformers before 6), else model_max_length, within the positions."""
     tokens = read_json(tower.folder / "sentence_bert_config.json", None).get("max_seq_length")
     stated = read_json(tower.folder / "tokenizer_config.json", None).get("model_max_length")
     return min(int(tokens or stated or tower.max_positions), tower.max_positions)
 
 
 def _own_card(root: Path) -> Facts:
-    path = root / "encoder.json"
+    path = root / CARD
     if not path.is_file():
         return Facts()
-    if (root / "manifest.json").is_file():
-        raise EncoderError(f"{root} is an encoder bundle already: use it as it is")
     card = EncoderCard.from_json(path.read_text(encoding="utf-8"), place=str(path))
     return Facts(**{field.name: getattr(card, field.name) for field in dataclasses.fields(Facts)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,13 +79,14 @@ def _load(cls: Any, tower: Tower) -> nn.Module:  # noqa: ANN401
                 dtype=torch.float32,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # found below, by name
                 weights_only=True,
                 **options,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise EncoderError(f"{tower.folder}: the weights cannot be loaded: {error}") from error
     missing = sorted(name for name in info["missing_keys"] if not name.endswith(_IGNORED))
-    wrong = sorted(str(name) for name in info.get("mismatched_keys", ()))
+    wrong = sorted(str(found[0] if isinstance(found, tuple) else found) for found in info["mismatched_keys"])
     if missing or wrong:
         names = [*missing, *wrong]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -114,7 +116,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return load_file(safe)
     if not pickled.is_file():
         raise EncoderError(f"{folder} has no weights: model.safetensors is missing")
-    state: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise EncoderError(f"{pickled} cannot be read as tensors only: {error}") from error
     return state
 
 
