@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks CASE`; raw results first, tables generated from them."""

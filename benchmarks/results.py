@@ -1,0 +1,54 @@
+"""Raw results as JSON files; the tables in benchmarks/README.md are generated from them and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.data import REPOSITORY
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
+README = REPOSITORY / "benchmarks" / "README.md"
+
+
+def write(case: str, part: str, values: dict[str, Any]) -> Path:
+    """Store one raw result (it replaces an earlier one of the same case and part), with the machine and the time."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / (f"{case}-{part}.json" if part else f"{case}.json")
+    record = {
+        "case": case,
+        "part": part,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        **values,
+    }
+    path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read(case: str) -> list[dict[str, Any]]:
+    """All raw results of a case, by part."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{case}*.json"))]
+    return [record for record in records if record["case"] == case]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def put_in_readme(case: str, text: str, *, readme: Path = README) -> None:
+    """Replace what stands between the marks of `case` in the README; raises `ValueError` when there are none."""
+    before = readme.read_text(encoding="utf-8")
+    mark, end = f"<!-- {case} -->", f"<!-- end of {case} -->"
+    pattern = re.compile(re.escape(mark) + ".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(before):
+        raise ValueError(f"{readme}: the lines {mark!r} and {end!r}, between which the table belongs, are missing")
+    after = pattern.sub(lambda _: f"{mark}\n{text.strip()}\n{end}", before)
+    if after != before:
+        readme.write_text(after, encoding="utf-8")

@@ -1,0 +1,73 @@
+"""Accuracy on real questions, through a real table: the three modes hold their bars.
+
+The longer form with all sets, intervals and references made on the spot is `python -m benchmarks quality`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import data, quality, references
+from benchmarks.accuracy import first_rank, hits_within
+
+pytestmark = pytest.mark.data
+
+SETS = (("xquad-en", "test"), ("nq-gold", "dev"))
+K = (1, 5, 20)
+HYBRID_STEP = 3
+"""Hybrid search takes three times as long as both legs: every third question is enough for its bar."""
+FP32 = {"xquad-en": {1: 88.15, 5: 98.15, 20: 99.50}, "nq-gold": {1: 93.45, 5: 99.38, 20: 99.88}}
+"""The same weights in fp32 by sentence-transformers, exact search over whole passages: the row "dense fp32" of
+`python -m benchmarks quality xquad-en nq-gold`, written down because torch is not among the test dependencies."""
+
+Measured = tuple[data.QuestionSet, quality.Ranks]
+
+
+@pytest.fixture(scope="module", params=SETS, ids=lambda pair: pair[0])
+def measured(request: pytest.FixtureRequest) -> Measured:
+    try:
+        questions = data.read(*request.param)
+    except data.MissingDataError as missing:
+        pytest.skip(str(missing))
+    ranks, _ = quality.our_ranks(questions, k=max(K), hybrid_step=HYBRID_STEP)
+    return questions, ranks
+
+
+def accuracy(ranks: list[int], k: int) -> float:
+    return float(hits_within(ranks, k).mean())
+
+
+def bm25s_ranks(questions: data.QuestionSet, *, tokens_of_lancedb: bool) -> list[int]:
+    rankings, scores = references.bm25_ranking(questions, max(K), tokens_of_lancedb=tokens_of_lancedb)
+    return [
+        first_rank(ranking[score > 0].tolist(), gold)
+        for ranking, score, gold in zip(rankings, scores, questions.gold_rows, strict=True)
+    ]
+
+
+def test_bm25_is_at_most_half_a_point_below_lucenes(measured: Measured) -> None:
+    questions, ranks = measured
+    lucene = bm25s_ranks(questions, tokens_of_lancedb=False)
+    assert {k: accuracy(ranks["bm25"], k) - accuracy(lucene, k) >= -quality.TOLERANCE for k in K} == dict.fromkeys(
+        K, True
+    )
+
+
+def test_bm25_is_lucenes_formula_on_the_same_tokens(measured: Measured) -> None:
+    """What differs from bm25s above is LanceDB's longer list of stop words; ties may fall either way."""
+    questions, ranks = measured
+    same = bm25s_ranks(questions, tokens_of_lancedb=True)
+    different = sum(mine != theirs for mine, theirs in zip(ranks["bm25"], same, strict=True))
+    assert different <= 0.01 * len(same)
+
+
+def test_dense_int8_is_within_half_a_point_of_fp32(measured: Measured) -> None:
+    questions, ranks = measured
+    differences = {k: accuracy(ranks["dense"], k) - FP32[questions.name][k] for k in K}
+    assert min(differences.values()) >= -quality.TOLERANCE, differences
+
+
+def test_hybrid_is_not_below_the_better_leg(measured: Measured) -> None:
+    _, ranks = measured
+    legs = [accuracy(ranks[leg][::HYBRID_STEP], 20) for leg in ("bm25", "dense")]
+    assert accuracy(ranks["hybrid"], 20) >= max(legs)
