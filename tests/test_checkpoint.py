@@ -1,11 +1,13 @@
 """What a checkpoint says about itself is read, what it does not say is asked for, and no weight is left random."""
 
+import collections
 import dataclasses
 import json
 import pickle
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 import torch
@@ -500,6 +502,7 @@ def omegaconf_like():
     sys.modules |= {"omegaconf": types.ModuleType("omegaconf"), "omegaconf.dictconfig": module}
     settings = module.DictConfig()
     settings._content = {"pretrained_model_cfg": "bert-base-uncased"}
+    settings._metadata = [dict, int, list, typing.Any, collections.defaultdict(dict)]  # as the real ones have
     return settings
 
 

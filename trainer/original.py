@@ -27,24 +27,23 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spe
 class _Inert:
     """Stands in for classes of the training configuration in the pickle: takes any state and does nothing."""
 
+    def __init__(self, *_: object) -> None:
+        """Drop the arguments (a defaultdict's factory)."""
+
     def __setstate__(self, state: object) -> None:
         """Drop the state: the configuration is not needed."""
 
 
 _CONFIGURATION = (
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
+    *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
-    "omegaconf.nodes.AnyNode",
-    "omegaconf.nodes.BooleanNode",
-    "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.IntegerNode",
-    "omegaconf.nodes.StringNode",
-    "typing.Any",
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Boolean", "Float", "Integer", "String")),
+    *(f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str")),
     "collections.defaultdict",
+    "typing.Any",
 )
-"""The names beside tensors that such a file may hold (DPR from 2021 on pickles its OmegaConf settings)."""
+"""The names beside tensors in such a file: DPR from 2021 on pickles its settings with OmegaConf (2.0 to 2.3 tried)."""
 
 
 def unpack(path: Path, base: Named | None, folder: Path, *, revision: str | None = None) -> Located:
