@@ -15,6 +15,8 @@ from dpr_lance.records import IndexInfo, IndexReport
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, VECTOR
 from dpr_lance.store import Store
 
+_FOREVER = timedelta(days=36_500)
+
 TRAINING = "vector_training"
 """Key of the `Training` record beside the table."""
 
@@ -148,10 +150,10 @@ def _compact(table: Table, policy: IndexPolicy) -> None:
     try:
         table.optimize(cleanup_older_than=policy.keep_versions)
     except RuntimeError as error:
-        # A tag on an old version makes LanceDB abort the clean-up after compaction and indexing are committed:
-        # what a user has tagged is kept, and so is everything since.
         if "tagged version" not in str(error):
             raise
+        # LanceDB stops before indexing when a tag holds an old version: keep all versions then, the tagged one too.
+        table.optimize(cleanup_older_than=_FOREVER)
 
 
 def _training_is_due(store: Store, policy: IndexPolicy) -> bool:

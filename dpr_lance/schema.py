@@ -63,7 +63,7 @@ RESERVED = frozenset(OWN_COLUMNS) | {
 _COLUMN_NAME = re.compile(r"[\w \-:/+@#%&()]+")
 """What LanceDB's filters can name; a dot would mean a field within a struct."""
 
-_UNSTORABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+_UNSTORABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +198,21 @@ def rows_of(document: Document, document_hash: str, splitter: WordSplitter | Non
 
 
 def checked_metadata(document: Document, *, place: str) -> None:
-    """Raise `InvalidInputError` naming `place` when a metadata name cannot be a column."""
-    for name in document.metadata:
+    """Raise `InvalidInputError` naming `place` when a metadata name cannot be a column, or a value cannot be stored."""
+    for name, value in document.metadata.items():
         if name in RESERVED:
             raise InvalidInputError(f"{place}: the field {name!r} has the name of a column of dpr_lance; rename it")
         if not _COLUMN_NAME.fullmatch(name):
             raise InvalidInputError(
                 f"{place}: the field name {name!r} cannot be a column: use letters, digits, spaces and _-:/+@#%&()"
             )
+        try:
+            pa.array([value])
+        except _UNSTORABLE as error:
+            raise InvalidInputError(
+                f"{place}: the field {name!r} cannot be stored: {value!r:.60} ({error}); make it a string, number, "
+                f"boolean, date, list or mapping"
+            ) from error
 
 
 def new_fields(
@@ -221,21 +228,15 @@ def new_fields(
         for name, value in document.metadata.items():
             if value is not None and (schema is None or name not in schema.names):
                 values.setdefault(name, []).append(value)
-    kinds = {name: types.get(name) or _inferred_type(name, column) for name, column in values.items()}
+    kinds = {name: types.get(name) or _inferred_type(column) for name, column in values.items()}
     return [pa.field(name, kind) for name, kind in kinds.items() if not _is_unknown(kind)]
 
 
-def _inferred_type(name: str, values: Sequence[Any]) -> pa.DataType:
+def _inferred_type(values: Sequence[Any]) -> pa.DataType:
     try:
         return pa.array(values).type
     except _UNSTORABLE:
-        try:
-            return pa.array(values[:1]).type
-        except _UNSTORABLE as error:
-            raise InvalidInputError(
-                f"the metadata field {name!r} cannot be stored: {values[0]!r:.60} is {type(values[0]).__name__} "
-                f"({error}); convert it to a string, number, boolean, date, list or mapping"
-            ) from error
+        return pa.array(values[:1]).type
 
 
 def checked_values(document: Document, fields: Sequence[pa.Field]) -> None:
@@ -245,12 +246,19 @@ def checked_values(document: Document, fields: Sequence[pa.Field]) -> None:
         if value is None:
             continue
         try:
-            pa.array([value], type=field.type)
+            stored = pa.array([value], type=field.type)[0].as_py()
         except _UNSTORABLE as error:
-            raise InvalidInputError(
-                f"document {document_id_of(document)!r}: the metadata field {field.name!r} is {value!r:.60}, "
-                f"the table holds {field.type} there; convert it"
-            ) from error
+            raise _unfitting(document, field, value) from error
+        # Arrow cuts the fraction off without a word.
+        if pa.types.is_integer(field.type) and stored != value:
+            raise _unfitting(document, field, value)
+
+
+def _unfitting(document: Document, field: pa.Field, value: object) -> InvalidInputError:
+    return InvalidInputError(
+        f"document {document_id_of(document)!r}: the metadata field {field.name!r} is {value!r:.60}, "
+        f"the table holds {field.type} there; convert it"
+    )
 
 
 def _is_unknown(kind: pa.DataType) -> bool:

@@ -68,8 +68,7 @@ class Store:
         """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours."""
         if self._table is None:
             with self._opening:
-                if self._table is None and self.name in self._table_names():
-                    table = self._database.open_table(self.name)
+                if self._table is None and (table := self._opened()) is not None:
                     self._card = TableCard.from_schema(table.schema, place=self.place)
                     self._state_table = self._database.open_table(self._state_name)
                     self._table = table
@@ -193,15 +192,14 @@ class Store:
     def _state_name(self) -> str:
         return f"{self.name}{STATE_SUFFIX}"
 
-    def _table_names(self) -> list[str]:
-        names: list[str] = []
-        token = None
-        while True:
-            page = self._database.list_tables(page_token=token)
-            names += page.tables
-            token = page.page_token
-            if not token:
-                return names
+    def _opened(self) -> Table | None:
+        try:
+            return self._database.open_table(self.name)
+        except ValueError as error:
+            # So it is too while another process is creating it: its folder is there, its first version is not.
+            if "was not found" in str(error):
+                return None
+            raise
 
 
 def among(column: str, values: Iterable[str | int]) -> Expr:

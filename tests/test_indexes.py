@@ -1,0 +1,127 @@
+"""The index policy on real tables: folding, training, recall, retraining, tags."""
+
+import dataclasses
+import datetime
+
+import lancedb
+import numpy as np
+import pytest
+
+import dpr_lance
+from dpr_lance import HashEncoder, indexes
+from dpr_lance.card import EncoderCard
+
+SMALL = dataclasses.replace(indexes.POLICY, vector_index_rows=600, rows_per_partition=64, scalar_index_rows=300)
+
+
+class VectorsByNumber:
+    """An encoder whose vectors come in clusters, seeded by the number at the end of the text."""
+
+    def __init__(self):
+        self.card = EncoderCard(name="clusters", dimension=16, fingerprint="clusters", hybrid_weight=1.0)
+
+    def encode_passages(self, passages):
+        return np.stack([self._vector(int(text.split()[-1])) for _, text in passages])
+
+    def encode_questions(self, questions):
+        return np.stack([self._vector(int(question.split()[-1])) for question in questions])
+
+    @staticmethod
+    def _vector(number):
+        centre = np.random.default_rng(number % 20).standard_normal(16)
+        return (centre + 0.3 * np.random.default_rng(1000 + number).standard_normal(16)).astype(np.float32)
+
+
+def numbered(start, stop):
+    return [{"id": f"d{number:05}", "text": f"text number {number}"} for number in range(start, stop)]
+
+
+@pytest.fixture
+def clustered(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber()) as retriever:
+        yield retriever
+
+
+@pytest.fixture
+def small_policy(monkeypatch):
+    monkeypatch.setattr(indexes.optimize, "__defaults__", (SMALL,))
+
+
+def kinds(retriever):
+    return {index.column: index.kind for index in retriever.info().indexes}
+
+
+def test_no_vector_index_while_the_table_is_small(clustered):
+    clustered.add(numbered(0, 300))
+    report = clustered.optimize()
+    assert report.recall is None
+    assert kinds(clustered) == {"content": "FTS"}
+
+
+@pytest.mark.usefixtures("small_policy")
+def test_training_recall_and_retraining(clustered):
+    clustered.add(numbered(0, 700))
+    report = clustered.optimize()
+    assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfPq"}
+    assert report.recall >= 0.95
+    assert clustered.info().recall == report.recall
+    training = indexes.training_of(clustered._store)
+    assert (training.rows, training.partitions) == (700, 10)
+
+    clustered.add(numbered(700, 900))
+    assert "vector" not in clustered.optimize().built
+    clustered.add(numbered(900, 1350))
+    assert "vector" not in clustered.optimize().built
+    clustered.add(numbered(1350, 1400))
+    assert "vector" in clustered.optimize().built
+    assert indexes.training_of(clustered._store).rows == 1400
+
+
+@pytest.mark.usefixtures("small_policy")
+def test_indexed_scores_are_exact_and_filters_find_enough(clustered):
+    clustered.add(numbered(0, 700))
+    clustered.optimize()
+    clustered.add(numbered(700, 720))  # the unindexed tail is searched too
+    encoder = VectorsByNumber()
+    question = encoder.encode_questions(["about 7"])[0]
+    hits = clustered.search("about 7", 50, mode="dense")
+    assert len(hits) == 50
+    for hit in hits:
+        expected = float(encoder.encode_passages([("", hit.text)])[0] @ question)
+        assert hit.score == pytest.approx(expected, abs=1e-4)
+    # Passages far from the question, in partitions that are not probed at first.
+    wanted = [f"d{number:05}" for number in range(0, 720, 9)]
+    where = "document_id IN (" + ", ".join(f"'{name}'" for name in wanted) + ")"
+    found = clustered.search("about 7", 200, mode="dense", where=where)
+    assert sorted(hit.document_id for hit in found) == wanted
+
+
+def test_folding_is_due_by_rows_and_by_share(clustered, monkeypatch):
+    monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": indexes.POLICY})
+    clustered.add(numbered(0, 100))
+    table = clustered._store.table
+    assert indexes.unindexed_tail(table) == (100, 0)
+    assert not indexes.fold_is_due(table, bulk=False)
+    clustered.add(numbered(100, 600))
+    assert indexes.unindexed_tail(table) == (0, 600)  # `add` folded by itself
+    assert not indexes.fold_is_due(table, bulk=False)
+
+
+def test_a_missing_text_index_is_built(clustered):
+    clustered.add(numbered(0, 5))
+    clustered._store.table.drop_index("content_idx")
+    assert clustered.optimize().built == ("content",)
+    assert len(clustered.search("number 3", mode="bm25")) == 5
+
+
+def test_a_tagged_version_does_not_break_optimize(tmp_path, monkeypatch):
+    policy = dataclasses.replace(indexes.POLICY, keep_versions=datetime.timedelta(milliseconds=1))
+    monkeypatch.setattr(indexes.optimize, "__defaults__", (policy,))
+    with dpr_lance.connect(tmp_path, encoder=HashEncoder(8)) as retriever:
+        retriever.add([{"id": "a", "text": "x"}])
+        table = lancedb.connect(tmp_path).open_table("passages")
+        table.tags.create("kept", table.version)
+        retriever.add([{"id": "b", "text": "y"}])
+        assert retriever.optimize().indexes[0].unindexed_rows == 0
+        assert table.tags.list()["kept"]
+        assert len(retriever) == 2

@@ -1,0 +1,221 @@
+"""The front door: opening and its refusals, get, delete, passages, info, optimize, and the packaged default encoder."""
+
+import shutil
+
+import lancedb
+import pyarrow as pa
+import pytest
+from lancedb.expr import col
+
+import dpr_lance
+from dpr_lance import EncoderError, HashEncoder, InvalidInputError, LockedError, TableError, load_encoder
+from dpr_lance.encoder import DEFAULT_ENCODER, PACKAGED
+
+
+def test_the_first_lines_of_a_new_user(tmp_path):
+    """The packaged encoder, offline, on a new folder; opened again it is found without being named."""
+    with dpr_lance.connect(tmp_path / "new" / "wiki.lance") as retriever:
+        retriever.add([{"title": "Alps", "text": "The Alps are a mountain range in Europe."}, {"text": "Rivers flow."}])
+        assert retriever.search("where are the alps?", k=1)[0].title == "Alps"
+    with dpr_lance.connect(tmp_path / "new" / "wiki.lance") as again:
+        hits = again.search("highest peaks of the continent")
+        assert (hits.mode, hits.fallback) == ("hybrid", None)
+        assert hits[0].title == "Alps"
+        assert again.info().encoder.name == DEFAULT_ENCODER
+
+
+def test_opening_reads_no_model(tmp_path):
+    """A bundle without its weights opens, and answers with BM25."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(PACKAGED / DEFAULT_ENCODER, bundle)
+    with dpr_lance.connect(tmp_path / "t", encoder=bundle) as retriever:
+        retriever.add([{"id": "a", "text": "a river in the Alps"}])
+    (bundle / "encoder.onnx").unlink()
+    with dpr_lance.connect(tmp_path / "t") as blind:
+        assert blind.search("river", mode="bm25")[0].id == "a#0"
+        hits = blind.search("river")
+        assert hits.mode == "bm25"
+        assert "encoder.onnx" in hits.fallback
+        with pytest.raises(EncoderError, match=r"encoder\.onnx"):
+            blind.search("river", mode="dense")
+    shutil.rmtree(bundle)
+    with dpr_lance.connect(tmp_path / "t") as blind:
+        assert blind.search("river").mode == "bm25"
+
+
+def test_a_damaged_bundle_is_named_and_the_table_stays(tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(PACKAGED / DEFAULT_ENCODER, bundle)
+    with dpr_lance.connect(tmp_path / "t", encoder=bundle) as retriever:
+        retriever.add([{"id": "a", "text": "a river in the Alps"}])
+    weights = bytearray((bundle / "encoder.onnx").read_bytes())
+    weights[len(weights) // 2] ^= 0xFF
+    (bundle / "encoder.onnx").write_bytes(weights)
+    with dpr_lance.connect(tmp_path / "t") as blind:
+        with pytest.raises(EncoderError, match=r"encoder\.onnx"):
+            blind.search("river", mode="dense")
+        assert len(blind) == 1
+
+
+def test_no_weights_at_all_for_a_new_table(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=tmp_path / "nowhere") as retriever:
+        with pytest.raises(EncoderError, match="nowhere"):
+            retriever.add([{"text": "x"}])
+        assert len(retriever) == 0
+
+
+@pytest.mark.parametrize("uri", ["memory://", "folder"])
+def test_where_a_table_can_be(tmp_path, uri, encoder, documents):
+    place = uri if "://" in uri else tmp_path / uri
+    with dpr_lance.connect(place, encoder=encoder) as retriever:
+        retriever.add(documents)
+        retriever.optimize()
+        assert retriever.search("gnu zip")[0].document_id == "gzip"
+        assert (retriever.info().bytes_on_disk is None) == (uri == "memory://")
+
+
+def test_a_relative_folder_and_a_home_folder(tmp_path, monkeypatch, encoder):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    dpr_lance.connect("db", encoder=encoder).add([{"text": "x"}])
+    assert len(dpr_lance.connect("~/db")) == 1
+
+
+def test_a_path_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InvalidInputError, match=r"file.*that is a file; give a folder"):
+        dpr_lance.connect(tmp_path / "file")
+
+
+def test_a_folder_that_is_not_ours(tmp_path):
+    (tmp_path / "thesis.docx").write_text("x")
+    with pytest.raises(InvalidInputError, match=r"holds other things \('thesis.docx'.*give an empty or a new folder"):
+        dpr_lance.connect(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+def test_a_table_that_is_not_ours(tmp_path, encoder):
+    lancedb.connect(tmp_path).create_table("passages", pa.table({"x": [1]}))
+    with pytest.raises(TableError, match=r"table 'passages' in .* was not made by dpr_lance: choose another name"):
+        dpr_lance.connect(tmp_path)
+    with dpr_lance.connect(tmp_path, table="mine", encoder=encoder) as beside:
+        beside.add([{"text": "x"}])
+    assert lancedb.connect(tmp_path).open_table("passages").count_rows() == 1
+
+
+def test_a_table_of_a_newer_format(tmp_path):
+    schema = pa.schema([("id", pa.string())], metadata={"dpr_lance": '{"format": 99}'})
+    lancedb.connect(tmp_path).create_table("passages", schema=schema)
+    with pytest.raises(TableError, match="has format 99, this dpr_lance knows up to 1: upgrade"):
+        dpr_lance.connect(tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["", None, 7])
+def test_what_is_not_a_place(uri):
+    with pytest.raises(InvalidInputError, match="give a folder"):
+        dpr_lance.connect(uri)
+
+
+@pytest.mark.parametrize("table", ["", "a b", "a/b", "passages_dpr_lance", None])
+def test_what_is_not_a_table_name(tmp_path, table):
+    with pytest.raises(InvalidInputError, match="table="):
+        dpr_lance.connect(tmp_path, table=table)
+
+
+def test_two_tables_in_one_folder(tmp_path, encoder):
+    for name in ("one", "two"):
+        dpr_lance.connect(tmp_path, table=name, encoder=encoder).add([{"id": name, "text": "x"}])
+    assert [p.id for p in dpr_lance.connect(tmp_path, table="one").passages()] == ["one#0"]
+
+
+def test_get_keeps_the_order_asked_for(retriever):
+    retriever.add([{"id": "a", "text": " ".join("abcde" * 50)}, {"id": "b", "text": "x"}])
+    assert [passage.id for passage in retriever.get(["b", "a", "nothing"])] == ["b#0", "a#0", "a#1", "a#2"]
+    assert [passage.id for passage in retriever.get(["a#2", "a#0"])] == ["a#2", "a#0"]
+    assert [passage.id for passage in retriever.get("a#1")] == ["a#1"]
+    assert retriever.get([]) == []
+    assert all(passage.embedded for passage in retriever.get("a"))
+
+
+def test_an_id_that_names_a_document_and_a_passage_means_the_document(retriever):
+    retriever.add([{"id": "a", "text": "one"}, {"id": "a#0", "text": "two"}])
+    assert [passage.text for passage in retriever.get("a#0")] == ["two"]
+    assert retriever.delete("a#0") == 1
+    assert [passage.text for passage in retriever.get("a#0")] == ["one"]
+
+
+def test_delete(retriever, documents):
+    retriever.add([*documents, {"id": "long", "text": " ".join("abcde" * 50)}])
+    assert retriever.delete("nothing") == 0
+    assert retriever.delete(["alps", "long#1"]) == 2
+    assert retriever.delete(where=col("year") > 2004) == 2
+    assert retriever.delete(where="kind = 'module'") == 1
+    assert [passage.id for passage in retriever.passages()] == ["long#0", "long#2"]
+    assert retriever.delete([]) == 0
+    for mode in ("hybrid", "dense", "bm25"):
+        assert not [hit for hit in retriever.search("Alps river zip", mode=mode) if hit.document_id != "long"]
+
+
+def test_delete_says_what_it_cannot_do(retriever, documents):
+    retriever.add(documents)
+    for arguments in ({}, {"ids": ["alps"], "where": "year > 1"}):
+        with pytest.raises(InvalidInputError, match="either ids or where"):
+            retriever.delete(**arguments)
+    with pytest.raises(InvalidInputError, match="No field named nope"):
+        retriever.delete(where="nope = 1")
+    with pytest.raises(InvalidInputError, match=r"ids\[1\].*must be a string, it is int"):
+        retriever.delete(["alps", 3])
+    assert len(retriever) == 4
+
+
+def test_a_table_that_does_not_exist_yet(retriever):
+    assert len(retriever) == 0
+    assert list(retriever.passages()) == []
+    assert retriever.get("a") == []
+    assert retriever.delete("a") == 0
+    assert retriever.embed().passages_embedded == 0
+    assert retriever.info().encoder is None
+    with pytest.raises(TableError, match="does not exist yet: add documents first"):
+        retriever.optimize()
+
+
+def test_info(retriever, documents, encoder, folder):
+    retriever.add(documents)
+    retriever.add([{"id": "t", "text": "text alone"}], embed=False)
+    info = retriever.info()
+    assert (info.uri, info.table, info.documents, info.passages, info.embedded) == (str(folder), "passages", 5, 5, 4)
+    assert info.encoder == encoder.card
+    assert info.splitter == "words:100"
+    assert info.metadata == {"year": "int64", "kind": "string"}
+    assert [(index.column, index.unindexed_rows) for index in info.indexes] == [("content", 5)]
+    assert info.recall is None
+    assert info.bytes_on_disk > 1000
+    report = retriever.optimize()
+    assert [(index.column, index.indexed_rows, index.unindexed_rows) for index in report.indexes] == [("content", 5, 0)]
+    assert retriever.info().indexes == report.indexes
+
+
+def test_a_held_lock_is_told(retriever, documents, folder, monkeypatch):
+    monkeypatch.setattr("dpr_lance.retriever.LOCK_TIMEOUT", 0.05)
+    retriever.add(documents)
+    with retriever._store.lock(timeout=1), dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)) as other:
+        with pytest.raises(LockedError, match="another process is changing this table's indexes"):
+            other.optimize()
+        assert len(other.search("river")) == 4
+        assert other.add([{"id": "new", "text": "zephyr"}]).documents_added == 1
+    assert retriever.optimize().indexes
+
+
+def test_it_is_still_a_lancedb_table(retriever, documents, folder):
+    retriever.add(documents)
+    table = lancedb.connect(folder).open_table("passages")
+    assert table.count_rows() == 4
+    assert table.search().where("year = 2010").select(["title"]).to_list()[0]["title"] == "Rhine"
+
+
+def test_names_in_messages(retriever, folder):
+    assert repr(retriever) == f"<dpr_lance.Retriever table 'passages' in {folder}>"
+
+
+def test_load_encoder_gives_the_packaged_one():
+    assert load_encoder(DEFAULT_ENCODER).card.dimension == 384
