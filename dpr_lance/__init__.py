@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from dpr_lance.lean_import import REST_CLIENT, defer
+
 if TYPE_CHECKING:
     from dpr_lance.encoder import Encoder, load_encoder
     from dpr_lance.errors import (
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from dpr_lance.records import Document, Hit, Hits, Passage
     from dpr_lance.retriever import Retriever, connect
     from dpr_lance.splitter import WordSplitter
+
+defer(REST_CLIENT)
 
 _ROOMS = {
     "connect": "retriever",

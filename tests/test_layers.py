@@ -14,6 +14,7 @@ import dpr_lance
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
+    "lean_import",
     "errors",
     "card",
     "records",
