@@ -178,7 +178,7 @@ def _unnamed(located: Located, facts: Facts) -> str:
     choices = {"pooling": f"pooling ({' or '.join(get_args(Pooling))})", "normalisation": "normalise (true or false)"}
     return (
         f"{located.source} does not name its {' and '.join(missing)}, and a wrong guess makes retrieval silently bad: "
-        f"give {' and '.join(choices[word] for word in missing)}, as the encoder was trained"
+        f"give {' and '.join(choices[word] for word in missing)} to `dpr-lance export`, as the encoder was trained"
     )
 
 

@@ -16,7 +16,7 @@ from dpr_lance.bundle import SHARED_GRAPH, TOKENIZER, Precision
 from dpr_lance.errors import EncoderError
 
 from .checkpoint import Checkpoint, Tower
-from .graph import check_parity, write_graph
+from .graph import check_direction, check_parity, graph_vectors, probes, tower_vectors, write_graph
 from .quantise import quantise
 from .towers import TowerModel, load_tower
 from .vocabulary import load_tokenizer
@@ -39,7 +39,7 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
     """Write the graphs of `checkpoint` in `precision` and its tokenizer into the folder `scratch`.
 
     The fp32 graphs are compared with torch before anything else is made of them. Raises `EncoderError` when a file of
-    the checkpoint is missing or does not fit, or when a graph differs from torch.
+    the checkpoint is missing or does not fit, or when a graph differs from torch more than its precision allows.
     """
     tokenizer = load_tokenizer(checkpoint)
     tokenizer.save(str(scratch / TOKENIZER))
@@ -55,12 +55,12 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
         _add_weights(digest, model, tower)
         fp32 = scratch / f"fp32-{name}"
         write_graph(model, fp32, token_types=tower.token_types)
-        max_tokens = max(checkpoint.question_max_tokens, checkpoint.passage_max_tokens)
-        found = check_parity(
-            model, fp32, tokenizer, token_types=tower.token_types, max_tokens=min(max_tokens, tower.max_positions)
-        )
-        difference = max(difference, found)
+        feeds = probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions)
+        expected = tower_vectors(model, feeds)
+        difference = max(difference, check_parity(expected, graph_vectors(fp32, feeds)))
         files[name] = _stored(fp32, scratch / name, precision, model)
+        if precision != "fp32":
+            check_direction(expected, graph_vectors(files[name], feeds), precision)
     return Converted(files, digest.hexdigest()[:16], difference)
 
 

@@ -55,8 +55,8 @@ def unpack(path: Path, base: Named | None, folder: Path, *, revision: str | None
     """
     if base is None:
         raise InvalidInputError(
-            f"{path} holds weights only: name as `base` the model that it was trained from, whose config.json and "
-            "tokenizer it needs (bert-base-uncased for the published ones)"
+            f"{path} holds weights only: give `dpr-lance export` as `base` the model that it was trained from, whose "
+            "config.json and tokenizer it needs (bert-base-uncased for the published ones)"
         )
     source = locate(base, revision=revision).question
     config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
