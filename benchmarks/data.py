@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ class QuestionSet:
         """For each question the positions of its gold passages in `passages`."""
         position = {passage.id: row for row, passage in enumerate(self.passages)}
         return [frozenset(position[identity] for identity in question.gold) for question in self.questions]
+
+    def smaller(self, passages: int) -> QuestionSet:
+        """The same questions over their gold passages and as many of the others, in file order, as make `passages`."""
+        gold = frozenset().union(*(question.gold for question in self.questions))
+        others = [passage.id for passage in self.passages if passage.id not in gold]
+        kept = gold | frozenset(others[: max(0, passages - len(gold))])
+        return replace(self, passages=tuple(passage for passage in self.passages if passage.id in kept))
 
 
 def folder() -> Path:

@@ -52,13 +52,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     verdicts = {}
     for name, split in chosen or (SETS + MORE_SETS if options.all else SETS):
         questions = data.read(name, split)
+        whole = len(questions.passages)
+        if options.passages:
+            questions = questions.smaller(options.passages)
         print(f"quality: {questions.label}, {len(questions.passages)} passages", file=sys.stderr)
         ours, details = our_ranks(questions)
         ranks = ours | reference_ranks(questions)
         bars = compare(ranks)
         verdicts[questions.label] = bars
         summary = {row: {f"top{k}": asdict(bootstrap(hits_within(ranks[row], k))) for k in K} for row in ROWS}
-        values = {"set": name, "split": split, "seed": SEED, "passages": len(questions.passages)}
+        values = {"set": name, "split": split, "seed": SEED, "passages": len(questions.passages), "of": whole}
         values |= {"questions": len(questions.questions), "details": details, "bars": bars, "summary": summary}
         results.write("quality", name, values | {"ranks": ranks})
     return verdicts
