@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from lancedb.index import FTS, BTree, IvfPq
 from lancedb.table import Table
 
+from dpr_lance.errors import LockedError
 from dpr_lance.records import IndexInfo, IndexReport
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, VECTOR
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column
 from dpr_lance.store import Store
 
 _FOREVER = timedelta(days=36_500)
+
+LOCK_TIMEOUT = 600.0
+"""Seconds to wait for another process that is changing the indexes."""
+
+NEXT_CARD = "next_card"
+"""Key of the `TableCard` that a re-embedding under way is preparing."""
 
 TRAINING = "vector_training"
 """Key of the `Training` record beside the table."""
@@ -59,16 +68,18 @@ POLICY = IndexPolicy()
 class Training:
     """What is remembered of the vector index's last training."""
 
+    column: str
     rows: int
     partitions: int
     recall: float
     """Recall@20 against exact search, with stored vectors as questions."""
 
 
-def training_of(store: Store) -> Training | None:
-    """Return the record of the vector index's last training; None when there was none."""
+def training_of(store: Store, card: TableCard) -> Training | None:
+    """Return the record of the last training on the card's vectors; None when there was none."""
     value = store.state().get(TRAINING)
-    return None if value is None else Training(**value)
+    training = None if value is None else Training(**value)
+    return training if training is not None and training.column == card.column else None
 
 
 def create_text_index(table: Table) -> None:
@@ -109,6 +120,16 @@ def fold_is_due(table: Table, *, bulk: bool, policy: IndexPolicy = POLICY) -> bo
     return tail >= max(policy.fold_rows, share * indexed)
 
 
+def fold(store: Store, *, bulk: bool) -> None:
+    """Bring the indexes up to date when that pays, unless another process is at it.
+
+    `bulk` waits for a longer tail: more rows are about to follow.
+    """
+    if fold_is_due(store.table, bulk=bulk):
+        with contextlib.suppress(LockedError), store.lock(timeout=0):
+            optimize(store)
+
+
 def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
     """Bring all indexes up to date, compact, train the vector index when it is due, and free old versions.
 
@@ -117,12 +138,12 @@ def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
     started = time.perf_counter()
     before = store.bytes_on_disk()
     table = store.table
+    _drop_stale_vectors(store)
     built = _build_missing(table, policy)
     _compact(table, policy)
-    if _training_is_due(store, policy):
-        _train(store, policy)
-        built.append(VECTOR)
-    training = training_of(store)
+    if train_if_due(store, store.card, policy):
+        built.append(store.card.column)
+    training = training_of(store, store.card)
     return IndexReport(
         built=tuple(built),
         indexes=index_infos(table),
@@ -131,6 +152,12 @@ def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
         bytes_after=store.bytes_on_disk(),
         seconds=time.perf_counter() - started,
     )
+
+
+def _drop_stale_vectors(store: Store) -> None:
+    """Free the vectors of an earlier encoder that a re-embedding left behind when it was interrupted at its end."""
+    kept = {card.column for card in (store.card, store.remembered_card(NEXT_CARD)) if card is not None}
+    store.drop_columns(name for name in store.table.schema.names if is_vector_column(name) and name not in kept)
 
 
 def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
@@ -157,34 +184,33 @@ def _compact(table: Table, policy: IndexPolicy) -> None:
         table.optimize(cleanup_older_than=_FOREVER)
 
 
-def _training_is_due(store: Store, policy: IndexPolicy) -> bool:
-    embedded = store.count(f"{VECTOR} IS NOT NULL")
+def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) -> bool:
+    """Train the index on the card's vectors when they are many, or have doubled since; tell whether it was done."""
+    embedded = store.count(card.embedded)
     if embedded < policy.vector_index_rows:
         return False
-    training = training_of(store)
-    return training is None or embedded >= policy.retrain_growth * training.rows
-
-
-def _train(store: Store, policy: IndexPolicy) -> None:
+    training = training_of(store, card)
+    if training is not None and embedded < policy.retrain_growth * training.rows:
+        return False
     table = store.table
-    rows = store.count(f"{VECTOR} IS NOT NULL")
-    dimension = table.schema.field(VECTOR).type.list_size
-    partitions = max(1, rows // policy.rows_per_partition)
-    sub_vectors = max(
-        n for n in range(1, dimension // min(dimension, policy.dimensions_per_sub_vector) + 1) if dimension % n == 0
+    partitions = max(1, embedded // policy.rows_per_partition)
+    config = IvfPq(
+        distance_type="dot",
+        num_partitions=partitions,
+        num_sub_vectors=_sub_vectors(card.encoder.dimension, policy),
+        max_iterations=policy.kmeans_iterations,
     )
-    table.create_index(
-        VECTOR,
-        config=IvfPq(
-            distance_type="dot",
-            num_partitions=partitions,
-            num_sub_vectors=sub_vectors,
-            max_iterations=policy.kmeans_iterations,
-        ),
-        replace=True,
-    )
-    recall = measured_recall(table, partitions, policy)
-    store.remember(TRAINING, {"rows": rows, "partitions": partitions, "recall": recall})
+    table.create_index(card.column, config=config, replace=True)
+    recall = measured_recall(table, card.column, partitions, policy)
+    record = Training(card.column, embedded, partitions, recall)
+    store.remember(**{TRAINING: dataclasses.asdict(record)})
+    return True
+
+
+def _sub_vectors(dimension: int, policy: IndexPolicy) -> int:
+    """Return the largest divisor of the dimension that gives a sub-vector at least the policy's dimensions."""
+    most = max(1, dimension // policy.dimensions_per_sub_vector)
+    return max(count for count in range(1, most + 1) if dimension % count == 0)
 
 
 def probes(partitions: int, policy: IndexPolicy = POLICY) -> int:
@@ -192,22 +218,20 @@ def probes(partitions: int, policy: IndexPolicy = POLICY) -> int:
     return max(1, round(policy.probed_share * partitions))
 
 
-def measured_recall(table: Table, partitions: int, policy: IndexPolicy = POLICY) -> float:
+def measured_recall(table: Table, column: str, partitions: int, policy: IndexPolicy = POLICY) -> float:
     """Return recall@20 of the vector index against exact search; the questions are vectors spread over the table."""
     total = table.count_rows()
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
-    rows = table.take_offsets(offsets.tolist()).select([VECTOR]).to_arrow()[VECTOR].drop_null()
+    rows = table.take_offsets(offsets.tolist()).select([column]).to_arrow()[column].drop_null()
     vectors = rows.combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
     found = []
     for vector in vectors:
-        search = table.search(vector, vector_column_name=VECTOR).distance_type("dot").limit(policy.recall_at)
-        exact = _row_ids(search.bypass_vector_index().select([ID, "_distance"]).to_arrow())
-        search = table.search(vector, vector_column_name=VECTOR).distance_type("dot").limit(policy.recall_at)
-        search = search.minimum_nprobes(probes(partitions, policy)).refine_factor(policy.refine_factor)
-        near = _row_ids(search.select([ID, "_distance"]).to_arrow())
-        found.append(len(exact & near) / max(1, len(exact)))
+        exact = _ids(table.search(vector, vector_column_name=column).bypass_vector_index(), policy)
+        near = table.search(vector, vector_column_name=column).minimum_nprobes(probes(partitions, policy))
+        found.append(len(exact & _ids(near.refine_factor(policy.refine_factor), policy)) / max(1, len(exact)))
     return float(np.mean(found))
 
 
-def _row_ids(hits: pa.Table) -> set[str]:
+def _ids(search: Any, policy: IndexPolicy) -> set[str]:  # noqa: ANN401  # LanceDB's query builder
+    hits = search.distance_type("dot").select([ID, "_distance"]).limit(policy.recall_at).to_arrow()
     return set(hits[ID].to_pylist())

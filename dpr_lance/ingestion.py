@@ -3,50 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from dpr_lance.documents import DocumentStream
-from dpr_lance.encoder import Encoder, TokenCounter
-from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, LockedError
-from dpr_lance.indexes import create_text_index, fold_is_due, optimize
+from dpr_lance.embedding import PassageEncoder, ProgressCallback, fill_vectors
+from dpr_lance.encoder import Encoder
+from dpr_lance.errors import EncoderMismatchError, InvalidInputError
+from dpr_lance.indexes import create_text_index, fold
 from dpr_lance.records import AddReport, Document, Progress, Skipped
 from dpr_lance.schema import (
     DOCUMENT_ID,
     EMBEDDED,
-    ID,
-    VECTOR,
     Row,
     TableCard,
     Vector,
     arrow_rows,
     checked_values,
-    checked_vectors,
     document_hash_of,
     document_id_of,
     metadata_fields,
     new_fields,
     rows_of,
     table_schema,
-    vector_array,
 )
 from dpr_lance.splitter import WordSplitter, spans_of
 from dpr_lance.store import Store, among
 
 BATCH_CHARACTERS = 600_000
 """Text of one commit, about 1,000 passages of 100 words: what an interruption can lose, and what memory holds."""
-BATCH_ROWS = 1_000
-"""Documents of one commit at the most, and passages that `embed` reads at once."""
-ENCODE_PASSAGES = 128
-"""Passages between two reports of progress."""
+BATCH_DOCUMENTS = 1_000
 SKIPPED_KEPT = 100
 """Skipped documents that a report names; it counts all."""
-
-_UNEMBEDDED = f"{VECTOR} IS NULL"
-
-ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,12 @@ class Ingestion:
     progress: ProgressCallback | None = None
     report: AddReport = field(default_factory=AddReport)
     _started: float = field(default_factory=time.perf_counter)
+    _work: PassageEncoder | None = field(init=False)
     _total: int | None = None
+    _total_passages: int | None = None
+
+    def __post_init__(self) -> None:
+        self._work = None if self.encoder is None else PassageEncoder(self.encoder, self._tell)
 
     def add(self, stream: DocumentStream) -> AddReport:
         """Add all documents, one commit a batch; when one raises, the batches before it stay. Return the account."""
@@ -78,28 +73,29 @@ class Ingestion:
         try:
             for documents in self._batches(stream.items):
                 self._write(documents, stream)
-                self._fold(bulk=True)
+                fold(self.store, bulk=True)
         except InvalidInputError as error:
             kept = self.report.documents_read - self.report.documents_skipped
             raise InvalidInputError(f"{error} (the {kept} documents read before its batch are stored)") from error
         return self._finished()
 
     def embed(self) -> AddReport:
-        """Embed every passage that has no vector yet, one commit a batch. Return the account."""
-        columns = [ID, "content_hash", "title", "text"]
-        while (rows := self.store.select(columns, _UNEMBEDDED, limit=BATCH_ROWS)).num_rows:
-            passages = list(zip(rows["title"].to_pylist(), rows["text"].to_pylist(), strict=True))
-            vectors = self._encode(passages)
-            schema = self.store.table.schema
-            found = rows.select([ID, "content_hash"]).append_column(
-                schema.field(VECTOR), vector_array(vectors, self.card.encoder.dimension)
-            )
-            self.store.set_vectors(found)
-            self._fold(bulk=True)
+        """Embed every passage that has no vector yet. Return the account."""
+        if self._work is not None:
+            self._total_passages = self.store.count(self.card.unembedded)
+            fill_vectors(self.store, self.card, self._work)
         return self._finished()
 
     def _finished(self) -> AddReport:
-        self._fold(bulk=False)
+        if self.store.find() is not None:
+            fold(self.store, bulk=False)
+        if self._work is not None:
+            self.report = replace(
+                self.report,
+                passages_embedded=self._work.passages,
+                truncated_passages=self._work.truncated_passages,
+                truncated_tokens=self._work.truncated_tokens,
+            )
         return replace(self.report, seconds=time.perf_counter() - self._started)
 
     def _batches(self, items: Iterator[Document | Skipped]) -> Iterator[dict[str, Document]]:
@@ -115,7 +111,7 @@ class Ingestion:
                 self._count(documents_duplicate=1)
             documents[name] = item
             characters += len(item.text)
-            if characters >= BATCH_CHARACTERS or len(documents) >= BATCH_ROWS:
+            if characters >= BATCH_CHARACTERS or len(documents) >= BATCH_DOCUMENTS:
                 yield documents
                 documents, characters = {}, 0
         if documents:
@@ -144,7 +140,7 @@ class Ingestion:
         rows = [row for name in written for row in rows_of(documents[name], hashes[name], self.splitter)]
         if rows:
             vectors = self._vectors(rows, changed | unembedded)
-            self.store.replace(arrow_rows(rows, vectors, self.store.table.schema), written)
+            self.store.replace(arrow_rows(rows, vectors, self.store.table.schema, self.card.column), written)
         self._count(
             documents_added=len(documents) - len(stored),
             documents_replaced=len(changed),
@@ -157,14 +153,14 @@ class Ingestion:
     def _create(self, fields: Sequence[pa.Field]) -> None:
         self.store.create(table_schema(self.card, fields), create_text_index)
         first = self.store.card
-        if first is not None and first.encoder.fingerprint != self.card.encoder.fingerprint:
+        if first.encoder.fingerprint != self.card.encoder.fingerprint:
             raise EncoderMismatchError(
                 f"{self.store.place} was just created by another process with encoder {first.encoder.name!r}, "
                 f"not {self.card.encoder.name!r}"
             )
 
     def _stored(self, document_ids: Sequence[str]) -> dict[str, _Stored]:
-        columns = {DOCUMENT_ID: DOCUMENT_ID, "document_hash": "document_hash", EMBEDDED: f"{VECTOR} IS NOT NULL"}
+        columns = {DOCUMENT_ID: DOCUMENT_ID, "document_hash": "document_hash", EMBEDDED: self.card.embedded}
         found: dict[str, _Stored] = {}
         for row in self.store.select(columns, among(DOCUMENT_ID, document_ids)).to_pylist():
             name, document_hash = row[DOCUMENT_ID], row["document_hash"]
@@ -191,46 +187,22 @@ class Ingestion:
     def _vectors(self, rows: Sequence[Row], stored_documents: set[str]) -> dict[str, Vector]:
         """Return vectors by passage id: kept ones where title and text are as before, made ones for the rest."""
         known = self._stored_vectors(stored_documents)
-        if self.encoder is not None:
+        if self._work is not None:
             missing = {row.content_hash: row.passage for row in rows if row.content_hash not in known}
-            made = self._encode([(passage.title, passage.text) for passage in missing.values()])
+            made = self._work.encode([(passage.title, passage.text) for passage in missing.values()])
             known.update(zip(missing, made, strict=True))
         return {row.passage.id: known[row.content_hash] for row in rows if row.content_hash in known}
 
     def _stored_vectors(self, document_ids: set[str]) -> dict[str, Vector]:
         if not document_ids:
             return {}
-        rows = self.store.select(["content_hash", VECTOR], among(DOCUMENT_ID, sorted(document_ids)))
-        rows = rows.filter(rows[VECTOR].is_valid())
+        column = self.card.column
+        rows = self.store.select(["content_hash", column], among(DOCUMENT_ID, sorted(document_ids)))
+        rows = rows.filter(rows[column].is_valid())
         return {
             name: vector.values.to_numpy()
-            for name, vector in zip(rows["content_hash"].to_pylist(), rows[VECTOR], strict=True)
+            for name, vector in zip(rows["content_hash"].to_pylist(), rows[column], strict=True)
         }
-
-    def _encode(self, passages: Sequence[tuple[str, str]]) -> list[Vector]:
-        """Return a vector for each passage, counting what the encoder cut off, and telling how far it has come."""
-        if self.encoder is None:
-            raise EncoderError("there is no encoder to embed with")
-        vectors: list[Vector] = []
-        for start in range(0, len(passages), ENCODE_PASSAGES):
-            part = passages[start : start + ENCODE_PASSAGES]
-            vectors.extend(checked_vectors(self.encoder.encode_passages(part), len(part), self.encoder.card))
-            if isinstance(self.encoder, TokenCounter):
-                excess = self.encoder.excess_tokens(part)
-                self._count(truncated_passages=int((excess > 0).sum()), truncated_tokens=int(excess.sum()))
-            self._count(passages_embedded=len(part))
-            self._tell()
-        return vectors
-
-    def _fold(self, *, bulk: bool) -> None:
-        """Bring the indexes up to date when that pays, unless another process is at it."""
-        if self.store.find() is None or not fold_is_due(self.store.table, bulk=bulk):
-            return
-        try:
-            with self.store.lock(timeout=0):
-                optimize(self.store)
-        except LockedError:
-            return
 
     def _skip(self, skipped: Skipped) -> None:
         self._count(documents_skipped=1)
@@ -245,8 +217,9 @@ class Ingestion:
             self.progress(
                 Progress(
                     documents=self.report.documents_read,
-                    passages=self.report.passages_embedded,
+                    passages=0 if self._work is None else self._work.passages,
                     seconds=time.perf_counter() - self._started,
                     documents_total=self._total,
+                    passages_total=self._total_passages,
                 )
             )

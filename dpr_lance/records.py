@@ -194,10 +194,22 @@ class AddReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far `add` or `embed` has come, handed to its `progress` callback after every written batch.
+class ReembedReport:
+    """What `reembed` did; `passages_embedded` is 0 when the table had that encoder's vectors already."""
 
-    `documents_total` and `passages_total` are None where the input does not tell.
+    encoder: EncoderCard
+    passages_embedded: int = 0
+    truncated_passages: int = 0
+    truncated_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far `add`, `embed` or `reembed` has come, handed to its `progress` callback again and again.
+
+    `documents` are stored, `passages` have been embedded by this call. The totals are None where the input does not
+    tell them.
     """
 
     documents: int

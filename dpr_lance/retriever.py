@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 
 from dpr_lance import indexes, search
 from dpr_lance.documents import OnError, document_stream
+from dpr_lance.embedding import ProgressCallback, Reembedding
 from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, available_threads, load_encoder
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
-from dpr_lance.ingestion import Ingestion, ProgressCallback
-from dpr_lance.records import AddReport, Hits, IndexReport, Mode, Passage, TableInfo, checked_text
-from dpr_lance.schema import DOCUMENT_ID, ID, VECTOR, TableCard, Vector, checked_vectors, metadata_fields, passages_of
+from dpr_lance.ingestion import Ingestion
+from dpr_lance.records import AddReport, Hits, IndexReport, Mode, Passage, ReembedReport, TableInfo, checked_text
+from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector, checked_vectors, metadata_fields, passages_of
 from dpr_lance.search import Filter
 from dpr_lance.splitter import WordSplitter, splitter_name, splitter_named
 from dpr_lance.store import STATE_SUFFIX, Store, among
@@ -29,9 +30,6 @@ EncoderSource = str | Path | tuple[str, str] | Encoder
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
-LOCK_TIMEOUT = 600.0
-"""Seconds that `optimize` waits for another process that is changing the indexes."""
-
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -104,7 +102,7 @@ class Retriever:
         `EncoderMismatchError` when the table's vectors are another encoder's.
         """
         stream = document_stream(documents, on_error=on_error)
-        stored = self._store.card
+        stored = self._store.find_card()
         if isinstance(splitter, _TableSplitter):
             splitter = WordSplitter() if stored is None else splitter_named(stored.splitter)
         encoder, missing = None, None
@@ -127,9 +125,27 @@ class Retriever:
 
         Raises `EncoderError` when the table's encoder is not available.
         """
-        if self._store.card is None:
+        card = self._store.find_card()
+        if card is None:
             return AddReport()
-        return Ingestion(self._store, self._store.card, self._loaded_encoder(), progress=progress).embed()
+        return Ingestion(self._store, card, self._loaded_encoder(), progress=progress).embed()
+
+    def reembed(self, encoder: EncoderSource, *, progress: ProgressCallback | None = None) -> ReembedReport:
+        """Give every passage a vector of another encoder, and use it from then on.
+
+        Searches go on with the old vectors until all new ones are there and one commit switches; then the old ones are
+        freed. Interrupted, it is continued by calling it again with the same encoder; with another one it starts anew.
+        Open retrievers that were not given an encoder follow the table to the new one.
+
+        Raises `EncoderError` when the encoder cannot be loaded, `TableError` when nothing has been added yet,
+        `LockedError` when another process is re-embedding this table.
+        """
+        loaded = _loaded(encoder)
+        with self._store.lock(timeout=0, purpose="reembed"):
+            report = Reembedding(self._store, loaded, _source_names(encoder), progress).run()
+        with self._loading:
+            self._source, self._encoder = encoder, loaded
+        return report
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
@@ -210,22 +226,23 @@ class Retriever:
         """
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")
-        with self._store.lock(timeout=LOCK_TIMEOUT):
+        with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
             return indexes.optimize(self._store)
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
-        card, table = self._store.card, self._store.find()
-        if card is None or table is None:
+        card = self._store.find_card()
+        if card is None:
             return TableInfo(uri=self._store.uri, table=self._store.name)
-        training = indexes.training_of(self._store)
+        table = self._store.table
+        training = indexes.training_of(self._store, card)
         documents = pc.count_distinct(self._store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
         return TableInfo(
             uri=self._store.uri,
             table=self._store.name,
             documents=documents,
             passages=self._store.count(),
-            embedded=self._store.count(f"{VECTOR} IS NOT NULL"),
+            embedded=self._store.count(card.embedded),
             encoder=card.encoder,
             splitter=card.splitter,
             metadata={field.name: str(field.type) for field in metadata_fields(table.schema)},
@@ -251,7 +268,7 @@ class Retriever:
         return f"<dpr_lance.Retriever {self._store.place}>"
 
     def _search(self, questions: list[str], k: int, mode: Mode, where: Filter) -> list[Hits]:
-        card = self._store.card
+        card = self._store.find_card()
         if card is None:
             return [Hits(question, (), mode) for question in questions]
         try:
@@ -261,11 +278,13 @@ class Retriever:
                 k,
                 mode=mode,
                 where=where,
-                weight=card.encoder.hybrid_weight,
+                card=card,
                 encode=self._encoded_questions,
                 pool=self._pool,
             )
         except (ValueError, RuntimeError, TypeError):
+            if self._store.card != card:  # a re-embedding has just put other vectors in force
+                return self._search(questions, k, mode, where)
             if where is not None:
                 self._store.check_filter(where)
             raise
@@ -276,11 +295,11 @@ class Retriever:
 
     def _loaded_encoder(self) -> Encoder:
         """Return the encoder, loading it the first time; raise when it is not the one that made the table's vectors."""
+        stored = self._store.find_card()
         with self._loading:
-            if self._encoder is None:
-                self._encoder = self._load()
-        stored = self._store.card
-        if stored is not None and stored.encoder.fingerprint != self._encoder.card.fingerprint:
+            if self._encoder is None or (self._source is None and _differ(stored, self._encoder)):
+                self._encoder = _loaded(self._source_or_default())
+        if stored is not None and _differ(stored, self._encoder):
             raise EncoderMismatchError(
                 f"{self._store.place} holds vectors of encoder {stored.encoder.name!r} "
                 f"(fingerprint {stored.encoder.fingerprint:.12}), not of {self._encoder.card.name!r} "
@@ -288,17 +307,11 @@ class Retriever:
             )
         return self._encoder
 
-    def _load(self) -> Encoder:
-        source = self._source_or_default()
-        if isinstance(source, (str, Path, tuple)):
-            return load_encoder(source)
-        return source
-
     def _source_or_default(self) -> EncoderSource:
         """Return what `connect` was given, else the source the table remembers, else the packaged default."""
         if self._source is not None:
             return self._source
-        stored = self._store.card
+        stored = self._store.find_card()
         if stored is None:
             return DEFAULT_ENCODER
         match stored.encoder_source:
@@ -315,13 +328,8 @@ class Retriever:
     def _new_card(self, splitter: WordSplitter | None) -> TableCard:
         """Return the card of a table that is about to be created."""
         source = self._source_or_default()
-        if isinstance(source, (str, Path)):
-            path = Path(source)
-            names: tuple[str, ...] = (str(path.absolute()) if path.exists() else str(source),)
-        else:
-            names = source if isinstance(source, tuple) else ()
-        card = self._encoder.card if self._encoder is not None else self._load().card
-        return TableCard(card, names, splitter_name(splitter))
+        encoder = self._encoder or _loaded(source)
+        return TableCard(encoder.card, _source_names(source), splitter_name(splitter))
 
     def _resolved(self, names: list[str]) -> list[str]:
         """Return the ids of the stored passages that these document or passage ids stand for, in their order."""
@@ -341,6 +349,22 @@ class Retriever:
             elif name in passages:
                 found[name] = None
         return list(found)
+
+
+def _loaded(source: EncoderSource) -> Encoder:
+    return load_encoder(source) if isinstance(source, (str, Path, tuple)) else source
+
+
+def _source_names(source: EncoderSource) -> tuple[str, ...]:
+    """Return what a table remembers so that the encoder is found again; nothing for an encoder object."""
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        return (str(path.absolute()) if path.exists() else str(source),)
+    return source if isinstance(source, tuple) else ()
+
+
+def _differ(stored: TableCard | None, encoder: Encoder) -> bool:
+    return stored is not None and stored.encoder.fingerprint != encoder.card.fingerprint
 
 
 def _checked_question(question: object, place: str) -> str:

@@ -33,6 +33,7 @@ ID = "id"
 DOCUMENT_ID = "document_id"
 CONTENT = "content"
 VECTOR = "vector"
+"""The vector column of a new table; after a re-embedding it is `vector_2`, and so on (see `TableCard.column`)."""
 
 _TEXT_COLUMNS = ("title", "text")
 OWN_COLUMNS = (
@@ -50,7 +51,7 @@ OWN_COLUMNS = (
 )
 EMBEDDED = "_embedded"
 """Name under which reads ask for `vector IS NOT NULL`."""
-RESERVED = frozenset(OWN_COLUMNS) | {
+_RESERVED = frozenset(OWN_COLUMNS) | {
     EMBEDDED,
     "_rowid",
     "_rowaddr",
@@ -63,6 +64,8 @@ RESERVED = frozenset(OWN_COLUMNS) | {
 _COLUMN_NAME = re.compile(r"[\w \-:/+@#%&()]+")
 """What LanceDB's filters can name; a dot would mean a field within a struct."""
 
+_VECTOR_COLUMN = re.compile(r"vector(_\d+)?")
+
 _UNSTORABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
 
 
@@ -71,33 +74,39 @@ class TableCard:
     """What the schema metadata holds, written once when the table is created.
 
     `encoder_source` is what `connect(encoder=...)` was given (a packaged name, a path, Hub names), so that the table's
-    own encoder is found again without being named.
+    own encoder is found again without being named. `column` holds the vectors that searches use.
     """
 
     encoder: EncoderCard
     encoder_source: tuple[str, ...]
     splitter: str
+    column: str = VECTOR
 
-    def to_metadata(self) -> dict[bytes, bytes]:
-        """Return the schema metadata; `from_schema` is the inverse."""
-        value = {
+    @property
+    def embedded(self) -> str:
+        """The filter that a passage has a vector."""
+        return f"{self.column} IS NOT NULL"
+
+    @property
+    def unembedded(self) -> str:
+        """The filter that a passage has no vector yet."""
+        return f"{self.column} IS NULL"
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the card as a JSON object; `from_json` reads it."""
+        return {
             "format": FORMAT,
             "encoder": json.loads(self.encoder.to_json()),
             "encoder_source": list(self.encoder_source),
             "splitter": self.splitter,
+            "column": self.column,
         }
-        return {METADATA_KEY: json.dumps(value, ensure_ascii=False, sort_keys=True).encode()}
 
     @classmethod
-    def from_schema(cls, schema: pa.Schema, *, place: str) -> TableCard:
-        """Read the metadata of an opened table; raise `TableError` naming `place` when it is not ours or newer."""
-        raw = (schema.metadata or {}).get(METADATA_KEY)
-        if raw is None:
-            raise TableError(
-                f"{place} was not made by dpr_lance: choose another name with table=..., or another folder"
-            )
+    def from_json(cls, text: str | bytes, *, place: str) -> TableCard:
+        """Read a card; raise `TableError` naming `place` when it is damaged or of a newer format."""
         try:
-            value = json.loads(raw)
+            value = json.loads(text)
             version = int(value["format"])
             if version > FORMAT:
                 raise TableError(
@@ -107,9 +116,20 @@ class TableCard:
                 encoder=EncoderCard.from_json(json.dumps(value["encoder"]), place=place),
                 encoder_source=tuple(value["encoder_source"]),
                 splitter=value["splitter"],
+                column=value["column"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TableError(f"{place}: its dpr_lance metadata is damaged ({error!r})") from error
+
+    @classmethod
+    def from_schema(cls, schema: pa.Schema, *, place: str) -> TableCard:
+        """Read the schema metadata of an opened table; raise `TableError` naming `place` when it is not ours."""
+        raw = (schema.metadata or {}).get(METADATA_KEY)
+        if raw is None:
+            raise TableError(
+                f"{place} was not made by dpr_lance: choose another name with table=..., or another folder"
+            )
+        return cls.from_json(raw, place=place)
 
 
 def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Schema:
@@ -130,12 +150,22 @@ def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Sch
         pa.field("content_hash", pa.string(), nullable=False),
         pa.field("document_hash", pa.string(), nullable=False),
     ]
-    return pa.schema([*own, *metadata_fields], metadata=card.to_metadata())
+    return pa.schema([*own, *metadata_fields], metadata={METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)})
 
 
 def metadata_fields(schema: pa.Schema) -> list[pa.Field]:
     """Return the user's metadata columns of a table's schema."""
-    return [field for field in schema if field.name not in OWN_COLUMNS]
+    return [field for field in schema if not is_reserved(field.name)]
+
+
+def is_vector_column(name: str) -> bool:
+    """Tell whether a column holds vectors, of this encoder, an earlier one, or one to come."""
+    return _VECTOR_COLUMN.fullmatch(name) is not None
+
+
+def is_reserved(name: str) -> bool:
+    """Tell whether a name is ours or LanceDB's, and no metadata field can have it."""
+    return name in _RESERVED or is_vector_column(name)
 
 
 def hash_of(*parts: str) -> str:
@@ -200,7 +230,7 @@ def rows_of(document: Document, document_hash: str, splitter: WordSplitter | Non
 def checked_metadata(document: Document, *, place: str) -> None:
     """Raise `InvalidInputError` naming `place` when a metadata name cannot be a column, or a value cannot be stored."""
     for name, value in document.metadata.items():
-        if name in RESERVED:
+        if is_reserved(name):
             raise InvalidInputError(f"{place}: the field {name!r} has the name of a column of dpr_lance; rename it")
         if not _COLUMN_NAME.fullmatch(name):
             raise InvalidInputError(
@@ -266,11 +296,11 @@ def _is_unknown(kind: pa.DataType) -> bool:
     return pa.types.is_null(kind) or (pa.types.is_list(kind) and _is_unknown(kind.value_type))
 
 
-def arrow_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], schema: pa.Schema) -> pa.Table:
+def arrow_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], schema: pa.Schema, column: str) -> pa.Table:
     """Return the rows as an Arrow table of the stored schema.
 
-    `vectors` maps passage ids to float32[d]; a passage without one gets null. Metadata values fit their columns (see
-    `checked_values`).
+    `vectors` maps passage ids to the float32[d] that go into `column`; a passage without one gets null. Metadata values
+    fit their columns (see `checked_values`).
     """
     own: dict[str, list[Any]] = {
         ID: [row.passage.id for row in rows],
@@ -286,8 +316,10 @@ def arrow_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], schema: pa.Sc
     }
     arrays = []
     for field in schema:
-        if field.name == VECTOR:
+        if field.name == column:
             arrays.append(vector_array([vectors.get(row.passage.id) for row in rows], field.type.list_size))
+        elif is_vector_column(field.name):
+            arrays.append(pa.nulls(len(rows), field.type))
         elif field.name in own:
             arrays.append(pa.array(own[field.name], type=field.type))
         else:
@@ -319,7 +351,7 @@ def vector_array(vectors: Sequence[Vector | None], dimension: int) -> pa.Array:
 
 def passages_of(batch: pa.RecordBatch | pa.Table) -> list[Passage]:
     """Return the passages of rows read from the table with `_embedded` in place of the vector."""
-    extra = [name for name in batch.schema.names if name not in RESERVED]
+    extra = [name for name in batch.schema.names if not is_reserved(name)]
     return [
         Passage(
             id=row[ID],

@@ -19,7 +19,7 @@ from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.fusion import Candidates, fused_scores, ranking
 from dpr_lance.indexes import POLICY, probes, training_of
 from dpr_lance.records import Hit, Hits, Mode
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, RESERVED, VECTOR, Vector
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_reserved
 from dpr_lance.store import Store, among
 
 Filter: TypeAlias = Expr | str | None
@@ -67,7 +67,7 @@ def answer(
     *,
     mode: Mode,
     where: Filter,
-    weight: float,
+    card: TableCard,
     encode: Callable[[Sequence[str]], Vector],
     pool: Executor,
 ) -> list[Hits]:
@@ -76,15 +76,20 @@ def answer(
     The times in `Hits.seconds` are those of all the questions together.
     """
     watch = Stopwatch()
+    weight = card.encoder.hybrid_weight
     n = candidates_wanted(k)
     # BM25 runs in its threads while the questions are encoded in this one.
-    pending = [] if mode == "dense" else [pool.submit(_bm25, store, question, n, where) for question in questions]
+    pending = (
+        []
+        if mode == "dense"
+        else [pool.submit(_bm25, store, question, n, where, card.column) for question in questions]
+    )
     vectors, fallback = _encoded(questions, mode, encode, watch)
     dense: list[pa.Table] | None = None
     if vectors is not None:
         with watch.stage("dense"):
-            dense = _dense(store, vectors, n, where)
-        if not any(leg.num_rows for leg in dense) and not store.count(f"{VECTOR} IS NOT NULL"):
+            dense = _dense(store, card, vectors, n, where)
+        if not any(leg.num_rows for leg in dense) and not store.count(card.embedded):
             fallback = "no passage has a vector yet: call embed()"
             if mode == "dense" and store.count():
                 raise EncoderError(f"{store.place}: {fallback}")
@@ -103,7 +108,7 @@ def answer(
             )
             for number, question in enumerate(questions)
         ]
-        united = list(pool.map(partial(unite, store), asks))
+        united = list(pool.map(partial(unite, store, card), asks))
         best = [_ranked(candidates, k, mode, weight) for candidates in united]
     with watch.stage("fetch"):
         rows = {int(found.row_ids[index]) for found, top in zip(united, best, strict=True) for index, _ in top}
@@ -136,16 +141,16 @@ def _encoded(
             return None, str(error)
 
 
-def _dense(store: Store, vectors: Vector, n: int, where: Filter) -> list[pa.Table]:
+def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter) -> list[pa.Table]:
     """Return, for each question vector, row id, id and `_distance` of the n passages with the largest inner product.
 
     One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
     vectors, and probing goes on until n passages that match the filter are found.
     """
-    search = store.table.search(vectors, vector_column_name=VECTOR).distance_type("dot")
+    search = store.table.search(vectors, vector_column_name=card.column).distance_type("dot")
     # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
     search = search.refine_factor(POLICY.refine_factor).maximum_nprobes(0)
-    training = training_of(store)
+    training = training_of(store, card)
     if training is not None:
         search = search.minimum_nprobes(probes(training.partitions))
     if where is not None:
@@ -157,7 +162,7 @@ def _dense(store: Store, vectors: Vector, n: int, where: Filter) -> list[pa.Tabl
     return [found.take(np.flatnonzero(index == number)) for number in range(len(vectors))]
 
 
-def unite(store: Store, ask: Ask) -> Candidates:
+def unite(store: Store, card: TableCard, ask: Ask) -> Candidates:
     """Return the union of the legs that were searched, every candidate with each leg's exact score."""
     dense, bm25 = ask.dense, ask.bm25
     found: dict[int, str] = {}
@@ -173,10 +178,10 @@ def unite(store: Store, ask: Ask) -> Candidates:
         found.update(zip(rows, bm25[ID].to_pylist(), strict=True))
         bm25_of.update(zip(rows, bm25["_score"].to_pylist(), strict=True))
     if dense is not None and bm25 is not None and ask.vector is not None:
-        dense_of = _inner_products(bm25, ask.vector) | dense_of
+        dense_of = _inner_products(bm25, card.column, ask.vector) | dense_of
         missing = [row for row in found if row not in bm25_of]
         if missing and bm25.num_rows:
-            scored = _bm25(store, ask.question, len(missing), among("_rowid", missing), with_vector=False)
+            scored = _bm25(store, ask.question, len(missing), among("_rowid", missing))
             bm25_of.update(zip(scored["_rowid"].to_pylist(), scored["_score"].to_pylist(), strict=True))
     row_ids = list(found)
     absent = 0.0 if bm25 is not None else np.nan
@@ -202,9 +207,8 @@ def _fetch(store: Store, row_ids: set[int]) -> dict[int, dict[str, Any]]:
     if not row_ids:
         return {}
     shown = ("title", "text", DOCUMENT_ID)
-    names = [name for name in store.table.schema.names if name in shown or name not in RESERVED]
-    search = store.table.search().where(among("_rowid", sorted(row_ids))).with_row_id(True)
-    return {row.pop("_rowid"): row for row in search.select(names).limit(None).to_arrow().to_pylist()}
+    names = [name for name in store.table.schema.names if name in shown or not is_reserved(name)]
+    return {row.pop("_rowid"): row for row in store.take(list(row_ids), names).to_pylist()}
 
 
 def _hits(
@@ -222,7 +226,7 @@ def _hits(
             score=score,
             dense_score=_known(candidates.dense[index]),
             bm25_score=_known(candidates.bm25[index]),
-            metadata={name: value for name, value in row.items() if name not in RESERVED},
+            metadata={name: value for name, value in row.items() if not is_reserved(name)},
         )
         for rank, (index, score, row) in enumerate(present, start=1)
     )
@@ -232,11 +236,12 @@ def _known(score: float) -> float | None:
     return None if np.isnan(score) else float(score)
 
 
-def _bm25(store: Store, question: str, n: int, where: Filter, *, with_vector: bool = True) -> pa.Table:
+def _bm25(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> pa.Table:
+    """Return row id, id, score, and vector where a column is named, of up to n passages with a word of the question."""
     search = store.table.search(MatchQuery(_distinct_words(question), CONTENT), query_type="fts")
     if where is not None:
         search = search.where(where)
-    columns = [ID, VECTOR, "_score"] if with_vector else [ID, "_score"]
+    columns = [ID, "_score"] if column is None else [ID, column, "_score"]
     return search.with_row_id(True).select(columns).limit(n).to_arrow()
 
 
@@ -245,9 +250,9 @@ def _distinct_words(question: str) -> str:
     return " ".join({word.casefold(): word for word in reversed(question.split())}.values())
 
 
-def _inner_products(rows: pa.Table, vector: Vector) -> dict[int, float]:
-    embedded = rows.filter(rows[VECTOR].is_valid())
+def _inner_products(rows: pa.Table, column: str, vector: Vector) -> dict[int, float]:
+    embedded = rows.filter(rows[column].is_valid())
     if not embedded.num_rows:
         return {}
-    vectors = embedded[VECTOR].combine_chunks().flatten().to_numpy().reshape(embedded.num_rows, -1)  # [n, d]
+    vectors = embedded[column].combine_chunks().flatten().to_numpy().reshape(embedded.num_rows, -1)  # [n, d]
     return dict(zip(embedded["_rowid"].to_pylist(), (vectors @ vector).astype(np.float64).tolist(), strict=True))

@@ -17,7 +17,7 @@ from lancedb.expr import Expr, col
 from lancedb.table import Table
 
 from dpr_lance.errors import InvalidInputError, LockedError, TableError
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, VECTOR, TableCard
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, TableCard, is_vector_column
 
 INDEX_CACHE_BYTES = 256 << 20
 METADATA_CACHE_BYTES = 64 << 20
@@ -28,6 +28,9 @@ CREATE_TIMEOUT = 60.0
 
 STATE_SUFFIX = "_dpr_lance"
 """The small table beside `passages` is `passages_dpr_lance`: what changes after creation, as JSON by key."""
+
+CARD = "card"
+"""Key of the `TableCard` that a re-embedding has put in force."""
 
 _STATE_SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
@@ -53,6 +56,7 @@ class Store:
             session=session,
             storage_options=dict(storage_options) if storage_options else None,
         )
+        self._process = os.getpid()
         self._opening = threading.Lock()
         self._table: Table | None = None
         self._state_table: Table | None = None
@@ -65,7 +69,15 @@ class Store:
         return f"table {self.name!r} in {self.uri}"
 
     def find(self) -> Table | None:
-        """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours."""
+        """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours.
+
+        A process that was forked from the one that opened it is refused: LanceDB's threads did not come along, and a
+        call would wait for them forever.
+        """
+        if os.getpid() != self._process:
+            raise TableError(
+                f"{self.place} was opened before this process was forked: connect again here, or use spawn"
+            )
         if self._table is None:
             with self._opening:
                 if self._table is None and (table := self._opened()) is not None:
@@ -82,11 +94,20 @@ class Store:
             raise TableError(f"{self.place} does not exist yet: add documents first")
         return table
 
+    def find_card(self) -> TableCard | None:
+        """Return what the table says of its encoder, its vectors and its splitter; None while it does not exist.
+
+        A re-embedding puts a newer card beside the one in the schema.
+        """
+        return self.remembered_card(CARD) or self._card
+
     @property
-    def card(self) -> TableCard | None:
-        """What the table says of its encoder and splitter; None while it does not exist."""
-        self.find()
-        return self._card
+    def card(self) -> TableCard:
+        """What the table says of its encoder, its vectors and its splitter; raises `TableError` while there is none."""
+        card = self.find_card()
+        if card is None:
+            raise TableError(f"{self.place} does not exist yet: add documents first")
+        return card
 
     def create(self, schema: pa.Schema, prepare: Callable[[Table], None]) -> None:
         """Create the table, and let `prepare` build what it needs, unless another thread or process has done so."""
@@ -98,21 +119,32 @@ class Store:
                 prepare(self._database.create_table(self.name, schema=schema, storage_options=stable))
         self.find()
 
-    def lock(self, *, timeout: float) -> FileLock | _NoLock:
-        """Return the lock under which one process at a time creates the table or changes its indexes.
+    def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | _NoLock:
+        """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.
 
         It is a file beside a local table; for object stores and memory there is none. Entering raises `LockedError`.
         """
         if self.folder is None:
             return _NoLock()
         self.folder.mkdir(parents=True, exist_ok=True)
-        return _TableLock(self.folder / f".{self.name}.lock", timeout=timeout)
+        return _TableLock(self.folder / f".{self.name}.{purpose}.lock", timeout=timeout)
+
+    def remembered_card(self, key: str) -> TableCard | None:
+        """Return the card kept under `key` beside the table; None when there is none."""
+        value = self.state().get(key)
+        return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
 
     def add_columns(self, fields: Iterable[pa.Field]) -> None:
         """Add metadata columns that the table does not have yet; stored passages get null there."""
         new = [field for field in fields if field.name not in self.table.schema.names]
         if new:
             self.table.add_columns(pa.schema(new))
+
+    def drop_columns(self, names: Iterable[str]) -> None:
+        """Drop those of these columns that are there, and the indexes on them."""
+        present = [name for name in names if name in self.table.schema.names]
+        if present:
+            self.table.drop_columns(present)
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str]) -> None:
         """Make `rows` all that the table holds of these documents, in one commit.
@@ -125,7 +157,7 @@ class Store:
         merge.execute(rows, on_bad_vectors="null")
 
     def set_vectors(self, rows: pa.Table) -> int:
-        """Store the vectors of `rows` (id, content hash, vector) where both still match; return how many did."""
+        """Store the vectors of `rows` (id, content hash, vector column) where both still match; return how many did."""
         merge = self.table.merge_insert([ID, "content_hash"]).when_matched_update_all()
         return int(merge.execute(rows).num_updated_rows)
 
@@ -140,6 +172,15 @@ class Store:
         search = self.table.search().select(dict(columns) if isinstance(columns, Mapping) else list(columns))
         return (search if where is None else search.where(where)).limit(limit).to_arrow()
 
+    def row_ids(self, where: str, *, limit: int) -> list[int]:
+        """Return the stable row ids of up to `limit` passages that match."""
+        found = self.table.search().where(where).with_row_id(True).select([ID]).limit(limit).to_arrow()
+        return list(found["_rowid"].to_pylist())
+
+    def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Return `_rowid` and these columns of these rows, in no certain order; rows deleted meanwhile are missing."""
+        return self.table.take_row_ids(sorted(row_ids)).with_row_id().select(list(columns)).to_arrow()
+
     def scan(self, where: Expr | str | None = None) -> Iterator[pa.RecordBatch]:
         """Yield all passages that match, in batches, with `_embedded` in place of the vector."""
         search = self.table.search().select(self.passage_columns())
@@ -148,9 +189,11 @@ class Store:
     def passage_columns(self) -> dict[str, str]:
         """Return the columns that make a `Passage`, as expressions by name."""
         names = [
-            name for name in self.table.schema.names if name not in (VECTOR, CONTENT, "content_hash", "document_hash")
+            name
+            for name in self.table.schema.names
+            if name not in (CONTENT, "content_hash", "document_hash") and not is_vector_column(name)
         ]
-        return {name: f"`{name}`" for name in names} | {EMBEDDED: f"{VECTOR} IS NOT NULL"}
+        return {name: f"`{name}`" for name in names} | {EMBEDDED: self.card.embedded}
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return how many passages match; 0 while the table does not exist."""
@@ -175,11 +218,12 @@ class Store:
             self._state = (version, {row["key"]: json.loads(row["value"]) for row in rows})
         return self._state[1]
 
-    def remember(self, key: str, value: Mapping[str, Any]) -> None:
-        """Keep a JSON object under `key` beside the table, in place of an earlier one."""
-        row = pa.Table.from_pylist([{"key": key, "value": json.dumps(dict(value))}], schema=_STATE_SCHEMA)
+    def remember(self, **values: Mapping[str, Any] | None) -> None:
+        """Keep JSON objects by key beside the table, in place of earlier ones, in one commit; None forgets."""
+        rows = [{"key": key, "value": json.dumps(value)} for key, value in values.items()]
         table = self._database.open_table(self._state_name)
-        table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(row)
+        merge = table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(pa.Table.from_pylist(rows, schema=_STATE_SCHEMA))
 
     def bytes_on_disk(self) -> int | None:
         """Return the size of the table's files, old versions included; None where it is not a local folder."""
@@ -225,7 +269,7 @@ class _TableLock(FileLock):
             super().__enter__()
         except Timeout as error:
             raise LockedError(
-                f"{self.lock_file} is held: another process is changing this table's indexes; try again when it is done"
+                f"{self.lock_file} is held: another process is at work on this table; try again when it is done"
             ) from error
         return self
 

@@ -65,7 +65,7 @@ def test_training_recall_and_retraining(clustered):
     assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfPq"}
     assert report.recall >= 0.95
     assert clustered.info().recall == report.recall
-    training = indexes.training_of(clustered._store)
+    training = indexes.training_of(clustered._store, clustered._store.card)
     assert (training.rows, training.partitions) == (700, 10)
 
     clustered.add(numbered(700, 900))
@@ -74,7 +74,7 @@ def test_training_recall_and_retraining(clustered):
     assert "vector" not in clustered.optimize().built
     clustered.add(numbered(1350, 1400))
     assert "vector" in clustered.optimize().built
-    assert indexes.training_of(clustered._store).rows == 1400
+    assert indexes.training_of(clustered._store, clustered._store.card).rows == 1400
 
 
 @pytest.mark.usefixtures("small_policy")

@@ -148,7 +148,7 @@ def test_adding_again_with_vectors_finishes_what_text_first_left(retriever, docu
 
 
 def test_a_failing_encoder_keeps_the_batches_before_it(folder, monkeypatch):
-    monkeypatch.setattr("dpr_lance.ingestion.BATCH_ROWS", 10)
+    monkeypatch.setattr("dpr_lance.ingestion.BATCH_DOCUMENTS", 10)
 
     class Failing(CountingEncoder):
         def encode_passages(self, passages):
@@ -327,7 +327,7 @@ def test_an_unknown_on_error(retriever):
 
 
 def test_the_batches_before_a_bad_document_stay(retriever, monkeypatch):
-    monkeypatch.setattr("dpr_lance.ingestion.BATCH_ROWS", 10)
+    monkeypatch.setattr("dpr_lance.ingestion.BATCH_DOCUMENTS", 10)
     documents = [{"id": f"d{number}", "text": f"text {number}"} for number in range(25)] + [{"id": "bad"}]
     with pytest.raises(InvalidInputError, match=r"id 'bad'.*the 20 documents read before its batch are stored"):
         retriever.add(documents)

@@ -25,6 +25,7 @@ ORDER = [
     "schema",
     "store",
     "indexes",
+    "embedding",
     "fusion",
     "documents",
     "ingestion",

@@ -196,10 +196,10 @@ def test_info(retriever, documents, encoder, folder):
 
 
 def test_a_held_lock_is_told(retriever, documents, folder, monkeypatch):
-    monkeypatch.setattr("dpr_lance.retriever.LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("dpr_lance.indexes.LOCK_TIMEOUT", 0.05)
     retriever.add(documents)
     with retriever._store.lock(timeout=1), dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)) as other:
-        with pytest.raises(LockedError, match="another process is changing this table's indexes"):
+        with pytest.raises(LockedError, match="another process is at work on this table"):
             other.optimize()
         assert len(other.search("river")) == 4
         assert other.add([{"id": "new", "text": "zephyr"}]).documents_added == 1

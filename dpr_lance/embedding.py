@@ -1,0 +1,138 @@
+"""Vectors for passages: encoding with an account of what was cut, filling in what misses, changing the encoder."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from dpr_lance import indexes
+from dpr_lance.encoder import Encoder, TokenCounter
+from dpr_lance.records import Progress, ReembedReport
+from dpr_lance.schema import ID, TableCard, Vector, checked_vectors, vector_array
+from dpr_lance.store import CARD, Store
+
+BATCH_ROWS = 1_000
+"""Passages of one commit."""
+PLANNED_ROWS = 65_536
+"""Passages without a vector that one scan of the table lists."""
+ENCODE_PASSAGES = 128
+"""Passages between two reports of progress."""
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class PassageEncoder:
+    """An encoder that counts its work, what it cut off, and tells `progress` how far it has come."""
+
+    encoder: Encoder
+    tell: Callable[[], None]
+    passages: int = 0
+    truncated_passages: int = 0
+    truncated_tokens: int = 0
+
+    def encode(self, passages: Sequence[tuple[str, str]]) -> list[Vector]:
+        """Return a vector for each (title, text), in order."""
+        vectors: list[Vector] = []
+        for start in range(0, len(passages), ENCODE_PASSAGES):
+            part = passages[start : start + ENCODE_PASSAGES]
+            vectors.extend(checked_vectors(self.encoder.encode_passages(part), len(part), self.encoder.card))
+            if isinstance(self.encoder, TokenCounter):
+                excess = self.encoder.excess_tokens(part)
+                self.truncated_passages += int((excess > 0).sum())
+                self.truncated_tokens += int(excess.sum())
+            self.passages += len(part)
+            self.tell()
+        return vectors
+
+
+def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None:
+    """Give a vector in `card.column` to every passage that has none there, one commit for 1,000.
+
+    Interrupted, the next call goes on where this one was; memory does not grow with the table.
+    """
+    while rows := store.row_ids(card.unembedded, limit=PLANNED_ROWS):
+        for start in range(0, len(rows), BATCH_ROWS):
+            found = store.take(rows[start : start + BATCH_ROWS], [ID, "content_hash", "title", "text"])
+            passages = list(zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True))
+            vectors = vector_array(encoder.encode(passages), card.encoder.dimension)
+            named = pa.field(card.column, vectors.type)
+            store.set_vectors(found.select([ID, "content_hash"]).append_column(named, vectors))
+            indexes.fold(store, bulk=True)
+
+
+@dataclass(slots=True)
+class Reembedding:
+    """New vectors for every passage under another encoder, in a column of their own until all are there."""
+
+    store: Store
+    encoder: Encoder
+    source: tuple[str, ...]
+    progress: ProgressCallback | None = None
+    _started: float = field(default_factory=time.perf_counter)
+    _work: PassageEncoder = field(init=False)
+    _total: int = 0
+
+    def __post_init__(self) -> None:
+        self._work = PassageEncoder(self.encoder, self._tell)
+
+    def run(self) -> ReembedReport:
+        """Fill the new column, switch to it in one commit, free the old one. The caller holds the re-embedding lock.
+
+        Searches use the old vectors until the switch. An interrupted run of the same encoder is continued, one of
+        another encoder is given up.
+        """
+        old = self.store.card
+        if old.encoder.fingerprint == self.encoder.card.fingerprint:
+            return ReembedReport(encoder=old.encoder)
+        card = self._prepared(old)
+        self._total = self.store.count(card.unembedded)
+        fill_vectors(self.store, card, self._work)
+        indexes.train_if_due(self.store, card)
+        # One commit puts the new card in force; until then every reader finds the old one.
+        self.store.remember(**{CARD: card.to_fields(), indexes.NEXT_CARD: None})
+        fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
+        self.store.drop_columns([old.column])
+        with self.store.lock(timeout=indexes.LOCK_TIMEOUT):
+            indexes.optimize(self.store)
+        return ReembedReport(
+            encoder=card.encoder,
+            passages_embedded=self._work.passages,
+            truncated_passages=self._work.truncated_passages,
+            truncated_tokens=self._work.truncated_tokens,
+            seconds=time.perf_counter() - self._started,
+        )
+
+    def _prepared(self, old: TableCard) -> TableCard:
+        """Return the card to come, its column being there: the one of an interrupted run, or a new one."""
+        begun = self.store.remembered_card(indexes.NEXT_CARD)
+        if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
+            return begun
+        if begun is not None:
+            self.store.drop_columns([begun.column])
+        card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=_next_column(old, begun))
+        # The card first: a column that nobody knows of could not be told from one that is in use.
+        self.store.remember(**{indexes.NEXT_CARD: card.to_fields()})
+        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension))])
+        return card
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(
+                Progress(
+                    documents=0,
+                    passages=self._work.passages,
+                    seconds=time.perf_counter() - self._started,
+                    passages_total=self._total,
+                )
+            )
+
+
+def _next_column(*cards: TableCard | None) -> str:
+    """Return a vector column's name that none of these cards has used."""
+    numbers = [int(re.sub(r"\D", "", card.column) or 1) for card in cards if card is not None]
+    return f"vector_{max(numbers) + 1}"

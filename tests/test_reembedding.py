@@ -1,0 +1,141 @@
+"""Changing the encoder of a table: resumable, searchable throughout, switched in one commit."""
+
+import lancedb
+import pytest
+
+import dpr_lance
+from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, LockedError, TableError
+
+
+class Interruptible(HashEncoder):
+    """Fails after so many passages, as a power cut would."""
+
+    def __init__(self, dimension, budget):
+        super().__init__(dimension=dimension)
+        self.budget = budget
+        self.encoded = 0
+
+    def encode_passages(self, passages):
+        if self.encoded + len(passages) > self.budget:
+            raise EncoderError("interrupted")
+        self.encoded += len(passages)
+        return super().encode_passages(passages)
+
+
+def numbered(count):
+    return [{"id": f"d{number:04}", "text": f"text number {number}", "n": number} for number in range(count)]
+
+
+def columns(folder):
+    table = lancedb.connect(folder).open_table("passages")
+    return [name for name in table.schema.names if name.startswith("vector")]
+
+
+def test_every_passage_gets_a_vector_of_the_new_encoder(retriever, folder, documents):
+    retriever.add(documents)
+    before = retriever.search("river in the Alps", mode="dense")
+    report = retriever.reembed(HashEncoder(dimension=128))
+    assert (report.encoder.dimension, report.passages_embedded) == (128, 4)
+    info = retriever.info()
+    assert (info.encoder, info.embedded, info.passages) == (HashEncoder(dimension=128).card, 4, 4)
+    assert columns(folder) == ["vector_2"]
+    after = retriever.search("river in the Alps", mode="dense")
+    assert after[0].id == before[0].id
+    assert after[0].score != before[0].score
+    for mode in ("hybrid", "bm25"):
+        assert retriever.search("river in the Alps", mode=mode)[0].document_id == "rhine"
+    assert retriever.get("rhine")[0].metadata == {"year": 2010, "kind": "river"}
+
+
+def test_adding_goes_on_under_the_new_encoder(retriever, folder, documents):
+    retriever.add(documents[:2])
+    retriever.reembed(HashEncoder(dimension=32))
+    report = retriever.add(documents)
+    assert (report.documents_unchanged, report.documents_added, report.passages_embedded) == (2, 2, 2)
+    with pytest.raises(EncoderMismatchError):
+        dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)).add([{"text": "x"}])
+    assert retriever.reembed(HashEncoder(dimension=64)).passages_embedded == 4
+    assert columns(folder) == ["vector_3"]
+
+
+def test_the_same_encoder_has_nothing_to_do(retriever, documents, encoder):
+    retriever.add(documents)
+    versions = retriever.info().versions
+    assert retriever.reembed(encoder).passages_embedded == 0
+    assert retriever.info().versions == versions
+
+
+def test_interrupted_it_is_continued_and_searches_stay_as_they_were(retriever, folder, encoder, monkeypatch):
+    monkeypatch.setattr("dpr_lance.embedding.BATCH_ROWS", 10)
+    monkeypatch.setattr("dpr_lance.embedding.ENCODE_PASSAGES", 10)
+    retriever.add(numbered(50))
+    questions = ["number 7", "text 31"]
+    before = [retriever.search(question, mode=mode).hits for question in questions for mode in ("dense", "hybrid")]
+    with pytest.raises(EncoderError, match="interrupted"):
+        retriever.reembed(Interruptible(32, budget=35))
+    assert retriever.info().encoder == encoder.card
+    assert columns(folder) == ["vector", "vector_2"]
+    after = [retriever.search(question, mode=mode).hits for question in questions for mode in ("dense", "hybrid")]
+    assert [[hit.id for hit in hits] for hits in after] == [[hit.id for hit in hits] for hits in before]
+    retriever.add([{"id": "d0003", "text": "changed meanwhile"}, {"id": "new", "text": "added meanwhile"}])
+    retriever.delete("d0004")
+
+    finishing = Interruptible(32, budget=1000)
+    with dpr_lance.connect(folder, encoder=encoder) as again:
+        again.reembed(finishing)
+    # 30 of 50 were done; one of those was changed, one deleted, one is new.
+    assert finishing.encoded == 22
+    assert columns(folder) == ["vector_2"]
+    info = retriever.info()
+    assert (info.passages, info.embedded, info.encoder.dimension) == (50, 50, 32)
+
+
+def test_another_encoder_gives_up_what_was_begun(retriever, folder, monkeypatch):
+    monkeypatch.setattr("dpr_lance.embedding.BATCH_ROWS", 10)
+    monkeypatch.setattr("dpr_lance.embedding.ENCODE_PASSAGES", 10)
+    retriever.add(numbered(30))
+    with pytest.raises(EncoderError, match="interrupted"):
+        retriever.reembed(Interruptible(32, budget=15))
+    assert retriever.reembed(HashEncoder(dimension=16)).passages_embedded == 30
+    assert columns(folder) == ["vector_3"]
+
+
+def test_open_retrievers_follow_the_table(tmp_path):
+    """A reader that was not given an encoder takes the table's new one; one that was, answers with BM25."""
+    place = tmp_path / "t"
+    with dpr_lance.connect(place) as writer, dpr_lance.connect(place) as reader:
+        writer.add([{"id": "alps", "text": "The Alps are mountains."}, {"id": "zip", "text": "A compressed file."}])
+        assert reader.search("high peaks", 1)[0].document_id == "alps"
+        writer.reembed(HashEncoder(dimension=16))
+        hits = reader.search("mountains")
+        assert hits.mode == "bm25"
+        assert "pass it again" in hits.fallback
+        writer.reembed("all-MiniLM-L6-v2")
+        hits = reader.search("high peaks")
+        assert (hits.mode, hits[0].document_id) == ("hybrid", "alps")
+
+
+def test_passages_without_vectors_get_one(retriever, documents):
+    retriever.add(documents, embed=False)
+    assert retriever.reembed(HashEncoder(dimension=32)).passages_embedded == 4
+    assert retriever.info().embedded == 4
+
+
+def test_progress_is_told(retriever, monkeypatch):
+    monkeypatch.setattr("dpr_lance.embedding.ENCODE_PASSAGES", 10)
+    retriever.add(numbered(50))
+    seen = []
+    retriever.reembed(HashEncoder(dimension=32), progress=seen.append)
+    assert [step.passages for step in seen] == [10, 20, 30, 40, 50]
+    assert seen[0].passages_total == 50
+
+
+def test_what_stands_in_the_way_is_told(retriever, documents, tmp_path):
+    with pytest.raises(TableError, match="does not exist yet"):
+        retriever.reembed(HashEncoder(dimension=32))
+    retriever.add(documents)
+    with pytest.raises(EncoderError, match="nowhere"):
+        retriever.reembed(tmp_path / "nowhere")
+    with retriever._store.lock(timeout=1, purpose="reembed"), pytest.raises(LockedError, match="at work on this table"):
+        retriever.reembed(HashEncoder(dimension=32))
+    assert len(retriever.search("river")) == 4
