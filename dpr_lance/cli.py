@@ -13,7 +13,7 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
@@ -60,7 +60,8 @@ class _InterruptedError(Exception):
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    # In the C locale Python reads arguments as ASCII with escapes; what people type is UTF-8 there too.
+    sys.exit(run([os.fsencode(argument).decode(errors="surrogateescape") for argument in sys.argv[1:]]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -74,9 +75,11 @@ def run(arguments: Sequence[str]) -> int:
     except _UsageError as error:
         return _refused(error, as_json=as_json)
     except _InterruptedError as interrupted:
-        return _failed(f"interrupted: {interrupted}", [], 130, as_json=as_json)
+        display.print_failure(f"interrupted: {interrupted}", as_json=as_json)
+        return 130
     except (DprLanceError, OSError) as error:
-        return _failed(str(error), getattr(error, "__notes__", []), 1, as_json=as_json)
+        display.print_failure(str(error), getattr(error, "__notes__", []), as_json=as_json)
+        return 1
     return code if isinstance(code, int) else 0
 
 
@@ -111,20 +114,8 @@ def demo(
     with _opened(str(path), DEFAULT_TABLE, kept=watch.kept, create=True) as retriever:
         with watch.bar("embedding"):
             report = retriever.add(corpus.documents, progress=watch)
-        asked = questions or list(QUESTIONS)
-        found = retriever.search(asked, 3)
-    if as_json:
-        display.print_json(report)
-    else:
-        changed = report.documents_added + report.documents_replaced
-        display.say(
-            f"{changed:,} documents added to {path} in {report.seconds:.0f} s"
-            if changed
-            else f"nothing to add: all {report.documents_unchanged:,} documents are in {path} already"
-        )
-    display.print_found(found, as_json=as_json)
-    if not as_json:
-        display.say(_next_steps(shlex.quote(str(path))))
+        found = retriever.search(questions or QUESTIONS, 3)
+    display.print_demo(report, found, shlex.quote(str(path)), as_json=as_json)
 
 
 @app.command()
@@ -154,7 +145,7 @@ def add(  # noqa: PLR0913 - one argument an option
     are kept for --where (from CSV as text: "cast(year as int) > 2000").
     """
     if words is not None and whole:
-        raise typer.BadParameter("--words and --whole exclude each other")
+        raise _UsageError("--words and --whole exclude each other")
     from dpr_lance.files import FieldNames, FileDocuments, list_files
 
     piped = _is_piped(files or [])
@@ -204,13 +195,10 @@ def search(
 
     score = bm25 + λ·dense in hybrid mode; higher is better. With --json, a line has a question and all its hits.
     """
-    asked: Iterable[str] = questions or []
-    if not questions:
-        if sys.stdin.isatty():
-            raise typer.BadParameter("no question: give it as an argument (in quotation marks) or on standard input")
-        asked = _piped_questions(sys.stdin.buffer)
+    if not questions and sys.stdin.isatty():
+        raise _UsageError("no question: give it as an argument (in quotation marks) or on standard input")
+    remaining = iter(questions or _piped_questions(sys.stdin.buffer))
     with _opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
-        remaining = iter(asked)
         while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):
             display.print_found(retriever.search(batch, k, mode=mode, where=where), as_json=as_json)
 
@@ -237,7 +225,7 @@ def delete(
 ) -> None:
     """Delete documents or passages by id, or all that match --where."""
     if bool(ids) == (where is not None):
-        raise typer.BadParameter("name ids, or a filter with --where: exactly one of them")
+        raise _UsageError("name ids, or a filter with --where: exactly one of them")
     with _opened(uri, table, kept=lambda: "either all of them are deleted or none; `info` tells") as retriever:
         count = retriever.delete(ids or None, where=where)
     if as_json:
@@ -372,9 +360,9 @@ def _is_piped(files: Sequence[Path]) -> bool:
     """Tell whether documents come from standard input; raise when that is not possible."""
     dash = Path("-") in files
     if dash and len(files) > 1:
-        raise typer.BadParameter("'-' (standard input) cannot be combined with files")
+        raise _UsageError("'-' (standard input) cannot be combined with files")
     if not files and sys.stdin.isatty():
-        raise typer.BadParameter("name files or folders, or pipe JSON lines to standard input")
+        raise _UsageError("name files or folders, or pipe JSON lines to standard input")
     return dash or not files
 
 
@@ -397,32 +385,14 @@ def _splitter(words: int | None, *, whole: bool) -> Any:  # noqa: ANN401 - as Re
     return TABLE_SPLITTER if words is None else WordSplitter(words)
 
 
-def _next_steps(path: str) -> str:
-    return f"""
-Now try
-  dpr-lance search {path} "your own question"          --mode bm25, --mode dense, -k 20, --json
-  dpr-lance search {path} "sort a list" --where "kind = 'method'"
-  dpr-lance info {path}
-  dpr-lance add my-library FILE...                     JSONL, CSV, Parquet, text, Markdown, folders
-"""
-
-
 def _refused(error: Any, *, as_json: bool) -> int:  # noqa: ANN401 - click's class, which typer may carry inside
     """Say what is wrong with the options or arguments."""
-    if not as_json:
-        error.show()
-        return 2
-    path = error.ctx.command_path if error.ctx else "dpr-lance"
-    return _failed(error.format_message(), [f"{path} --help"], 2, as_json=True)
-
-
-def _failed(message: str, hints: Sequence[str], code: int, *, as_json: bool) -> int:
     if as_json:
-        display.print_json({"error": message} | ({"hint": "; ".join(hints)} if hints else {}), sys.stderr)
-        return code
-    for line in (f"error: {message}", *(f"hint: {hint}" for hint in hints)):
-        display.say(line)
-    return code
+        path = error.ctx.command_path if error.ctx else "dpr-lance"
+        display.print_failure(error.format_message(), [f"{path} --help"], as_json=True)
+    else:
+        error.show()
+    return 2
 
 
 if __name__ == "__main__":

@@ -78,8 +78,9 @@ def standard_library(modules: Iterable[str] | None = None) -> Corpus:
         else:
             imported[name] = module
     documents: dict[str | None, Document] = {}
-    for document in _documents(imported):
-        documents.setdefault(document.id, document)
+    with _silence():
+        for document in _documents(imported):
+            documents.setdefault(document.id, document)
     return Corpus(tuple(documents.values()), tuple(imported), tuple(left_out))
 
 
@@ -105,16 +106,20 @@ def _inner_modules(package: str, path: Sequence[str]) -> Iterator[str]:
 
 def _imported(name: str) -> ModuleType | None:
     """Return the module; None when this platform or build of Python does not have it."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
+    with _silence():
         try:
             return importlib.import_module(name)
         except Exception:  # noqa: BLE001 - a module made for another platform may fail in any way; it is listed
             return None
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what modules print and warn about (being deprecated, mostly) from the user of the demo."""
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _documents(modules: dict[str, ModuleType]) -> Iterator[Document]:
@@ -155,8 +160,7 @@ def _identity(found: object) -> int:
 
 
 def _public_names(module: ModuleType) -> list[str]:
-    named = getattr(module, "__all__", None)
-    return sorted(named if named is not None else (name for name in vars(module) if not name.startswith("_")))
+    return sorted(name for name in getattr(module, "__all__", vars(module)) if not name.startswith("_"))
 
 
 def _belongs(found: object, name: str, modules: Container[str]) -> bool:

@@ -41,12 +41,6 @@ def version() -> str:
         return "unknown (it runs from a folder, without being installed)"
 
 
-def console(stream: TextIO) -> Console:
-    """Return a console that writes plain text as it is: no markup, no emoji codes, no guessed colours."""
-    width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
-
-
 def print_text(text: str) -> None:
     """Write a line to standard output."""
     print(text)  # noqa: T201
@@ -63,31 +57,20 @@ def print_json(value: Any, stream: TextIO | None = None) -> None:  # noqa: ANN40
     print(_escaped_surrogates(text), file=stream or sys.stdout, flush=True)
 
 
+def print_failure(message: str, hints: Sequence[str] = (), *, as_json: bool) -> None:
+    """Write what went wrong, and what to do about it, to standard error."""
+    if as_json:
+        print_json({"error": message} | ({"hint": "; ".join(hints)} if hints else {}), sys.stderr)
+    else:
+        say("\n".join([f"error: {message}", *(f"hint: {hint}" for hint in hints)]))
+
+
 def print_facts(facts: Mapping[str, object]) -> None:
     """Write names and values in two columns to standard output; None is shown as a dash."""
-    grid = Table.grid(padding=(0, 3))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+    width = max(map(len, facts))
     for name, value in facts.items():
-        grid.add_row(name, Text(_shown(value)))
-    console(sys.stdout).print(grid)
-
-
-def _print_hits(hits: Hits) -> None:
-    """Write the ranked hits of one question with their scores to standard output."""
-    out = console(sys.stdout)
-    formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
-    out.print(Text(_one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
-    if not hits:
-        out.print("no passage found")
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("#", "score", "dense", "bm25"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("passage", overflow="fold", ratio=1)
-    for hit in hits:
-        table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
-    out.print(table)
+        for number, line in enumerate(_shown(value)):
+            print_text(f"{'' if number else name:<{width}}   {line}")
 
 
 def print_add_report(report: AddReport, *, as_json: bool) -> None:
@@ -119,6 +102,27 @@ def print_found(found: Sequence[Hits], *, as_json: bool) -> None:
         print_text("")
         if hits.fallback:
             say(f"BM25 alone answered: {hits.fallback}")
+
+
+def print_demo(report: AddReport, found: Sequence[Hits], path: str, *, as_json: bool) -> None:
+    """Write what the demo did and found, and what to type next."""
+    if as_json:
+        print_json(report)
+        print_found(found, as_json=True)
+        return
+    changed = report.documents_added + report.documents_replaced
+    if changed:
+        say(f"{changed:,} documents were added to {path} in {report.seconds:.0f} s\n")
+    else:
+        say(f"nothing to add: all {report.documents_unchanged:,} documents are in {path} already\n")
+    print_found(found, as_json=False)
+    say(
+        f"""Now try
+  dpr-lance search {path} "your own question"          --mode bm25, --mode dense, -k 20, --json
+  dpr-lance search {path} "sort a list" --where "kind = 'method'"
+  dpr-lance info {path}
+  dpr-lance add my-library FILE...                     JSONL, CSV, Parquet, text, Markdown, folders"""
+    )
 
 
 def print_info(info: TableInfo) -> None:
@@ -194,62 +198,69 @@ def size(count: int | None) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
 
 
-@contextmanager
-def progress_bar(what: str, unit: str) -> Iterator[ProgressLine | None]:
-    """Show a bar on standard error while the block runs; gives None where that is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn(f"{{task.fields[count]:,}} {unit}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
-        yield ProgressLine(progress, what)
-
-
-class ProgressLine:
-    """The one line of a progress bar."""
-
-    def __init__(self, progress: Progress, what: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(what, total=None, count=0)
-
-    def show(self, *, done: float, total: float | None, count: int) -> None:
-        """Move the bar to `done` of `total` (None where that is unknown), with a count beside it."""
-        self._progress.update(self._task, completed=done, total=total, count=count)
-
-
 class Watch:
-    """The progress callback of `add`: moves a bar on a terminal, and remembers how far it has come."""
+    """The progress callback of `add`: moves a bar on a terminal, and remembers how far it has come.
+
+    `share` tells how much of how much is done (None where the whole is unknown).
+    """
 
     def __init__(self, share: Callable[[Advance], tuple[float, float | None]]) -> None:
         self._share = share
-        self._line: ProgressLine | None = None
+        self._bar: Progress | None = None
         self._last: Advance | None = None
 
     def __call__(self, advance: Advance) -> None:
         """Take note of how far the work has come."""
         self._last = advance
-        if self._line:
+        if self._bar is not None:
             done, total = self._share(advance)
-            self._line.show(done=done, total=total, count=advance.passages)
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, count=advance.passages)
 
     @contextmanager
     def bar(self, what: str) -> Iterator[None]:
-        """Show the bar while the block runs."""
-        with progress_bar(what, "passages embedded") as self._line:
+        """Show a bar on standard error while the block runs, where that is a terminal."""
+        if not sys.stderr.isatty():
             yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[count]:,} passages embedded"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=_console(sys.stderr), transient=True) as self._bar:
+            self._bar.add_task(what, total=None, count=0)
+            yield
+        self._bar = None
 
     def kept(self) -> str:
         """Say what an interruption leaves behind."""
         documents = self._last.documents if self._last else 0
         return f"{documents:,} documents were finished and are kept; the same command does the rest"
+
+
+def _print_hits(hits: Hits) -> None:
+    out = _console(sys.stdout)
+    formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
+    out.print(Text(_one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("#", "score", "dense", "bm25"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("passage", overflow="fold")
+    for hit in hits:
+        table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
+    with out.capture() as captured:
+        out.print(table if hits else "no passage found")
+    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _console(stream: TextIO) -> Console:
+    """Return a console that writes plain text as it is: no markup, no emoji codes, no guessed colours."""
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
 def _index_line(index: IndexInfo) -> str:
@@ -280,17 +291,20 @@ def _score(score: float | None) -> str:
     return "–" if score is None else f"{score:.2f}" if abs(score) >= 1 else f"{score:.3f}"
 
 
-def _shown(value: object) -> str:
+def _shown(value: object) -> list[str]:
+    """Return the lines that show a value to people."""
     if value is None:
-        return "–"
+        return ["–"]
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
     if isinstance(value, int):
-        return f"{value:,}"
+        return [f"{value:,}"]
     if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
+        return [f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"]
     if isinstance(value, Mapping):
         value = [f"{name} ({kind})" for name, kind in value.items()]
     lines = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value) or ["none"]
-    return "\n".join(_one_line(str(line)) for line in lines)
+    return [_one_line(str(line)) for line in lines]
 
 
 def _jsonable(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a case for each kind of value that Arrow can hold

@@ -120,10 +120,10 @@ class Diagnosis:
     problems: tuple[Problem, ...]
 
 
-def examine(encoder: str | None = None, *, passage_seconds: float = PASSAGE_SECONDS) -> Diagnosis:
+def examine(encoder: str | None = None) -> Diagnosis:
     """Look at the installation and try it; `encoder` is examined instead of the packaged default when it is named.
 
-    Takes about `passage_seconds` + 4 seconds. What is broken is reported, never raised.
+    Takes some 8 seconds, half of them for `measured_speed`. What is broken is reported, never raised.
     """
     packages, extras = installed_packages(), optional_packages()
     problems = [
@@ -131,7 +131,7 @@ def examine(encoder: str | None = None, *, passage_seconds: float = PASSAGE_SECO
         for name, version in packages.items()
         if version is None
     ]
-    problems += _import_problems(("lancedb", "onnxruntime", "tokenizers"))
+    problems += import_problems(("lancedb", "onnxruntime", "tokenizers"))
     facts, speed = None, None
     if not problems:
         problems += _table_problems()
@@ -139,7 +139,7 @@ def examine(encoder: str | None = None, *, passage_seconds: float = PASSAGE_SECO
             loaded = load_encoder(encoder or DEFAULT_ENCODER)
             facts = _encoder_facts(loaded, encoder)
             problems += list(encoder_problems(loaded))
-            speed = measured_speed(loaded, passage_seconds)
+            speed = measured_speed(loaded)
         except DprLanceError as error:
             problems.append(Problem(str(error), "see the message"))
     return Diagnosis(
@@ -211,13 +211,13 @@ def encoder_problems(encoder: Encoder) -> Iterator[Problem]:
         )
 
 
-def measured_speed(encoder: Encoder, seconds: float) -> Speed:
-    """Encode passages of about 100 words for `seconds`, then questions one at a time, each a new one."""
+def measured_speed(encoder: Encoder) -> Speed:
+    """Encode passages of about 100 words for PASSAGE_SECONDS, then questions one at a time, each a new one."""
     text = " ".join(text for _, _, text in PAIRS)
     passages = [(title, f"{number} {text} {text}") for number, (_, title, _) in enumerate(PAIRS * 8)]
     encoder.encode_passages(passages[:2])
     started, count = time.perf_counter(), 0
-    while not count or time.perf_counter() - started < seconds:
+    while not count or time.perf_counter() - started < PASSAGE_SECONDS:
         encoder.encode_passages(passages)
         count += len(passages)
     return Speed(count / (time.perf_counter() - started), _question_milliseconds(encoder))
@@ -258,7 +258,7 @@ def _bundle_of(encoder: Encoder) -> Bundle | None:
     return encoder.bundle if isinstance(encoder, OnnxEncoder) else None
 
 
-def _import_problems(modules: Sequence[str]) -> Iterator[Problem]:
+def import_problems(modules: Sequence[str]) -> Iterator[Problem]:
     """Import each module in a process of its own: one built for another processor kills the process that does."""
     for name in modules:
         tried = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
