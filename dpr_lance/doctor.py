@@ -260,16 +260,19 @@ def _bundle_of(encoder: Encoder) -> Bundle | None:
 
 def import_problems(modules: Sequence[str]) -> Iterator[Problem]:
     """Import each module in a process of its own: one built for another processor kills the process that does."""
-    for name in modules:
-        tried = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
-        if tried.returncode < 0:
+    tries = [
+        subprocess.Popen([sys.executable, "-c", f"import {name}"], stderr=subprocess.PIPE, text=True)
+        for name in modules
+    ]
+    for name, process in zip(modules, tries, strict=True):
+        said = process.communicate()[1].strip().splitlines() or ["no message"]
+        if process.returncode < 0:
             yield Problem(
-                f"importing {name} kills Python (signal {-tried.returncode}): it was built for another processor",
+                f"importing {name} kills Python (signal {-process.returncode}): it was built for another processor",
                 "install a build for this processor (an x86 one needs AVX2), or build it from source",
             )
-        elif tried.returncode:
-            said = (tried.stderr.strip().splitlines() or ["no message"])[-1]
-            yield Problem(f"{name} cannot be imported: {said}", f"pip install --force-reinstall {name}")
+        elif process.returncode:
+            yield Problem(f"{name} cannot be imported: {said[-1]}", f"pip install --force-reinstall {name}")
 
 
 def _table_problems() -> Iterator[Problem]:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from dpr_lance import cli, connect
+from dpr_lance import cli, connect, display
 from dpr_lance.hash_encoder import HashEncoder
 
 RECORDS = [
@@ -229,11 +229,6 @@ class TestExport:
         assert run("add", tmp_path / "lib", source, "--encoder", tmp_path / "bundle")[0] == 0
         info = json.loads(run("info", tmp_path / "lib", "--json")[1])
         assert info["encoder"]["fingerprint"] == found["fingerprint"]
-        code, out, err = run("export", tmp_path / "checkpoint", tmp_path / "bundle", "--replace", "--precision", "fp16")
-        assert code == 0, err
-        assert "precision             fp16\n" in out
-        assert "normalise             yes\n" in out
-        assert f"use it: dpr-lance add URI FILE --encoder {tmp_path}/bundle" in err
 
     def test_a_source_that_is_not_there(self, run, tmp_path):
         code, out, err = run("export", tmp_path / "nowhere", tmp_path / "bundle")
@@ -329,6 +324,22 @@ def test_values_that_json_lacks(run, tmp_path):
     _, out, _ = run("search", tmp_path / "lib", "snow", "--mode", "bm25", "--json")
     (hit,) = json.loads(out, parse_constant=pytest.fail)["hits"]
     assert hit["metadata"] == {"day": "2026-01-02", "share": None, "raw": "AP8="}
+
+
+def test_facts_are_shown_as_people_read_them(capsys):
+    display.print_facts({"a": 1234567, "long name": None, "b": True, "c": 0.5, "d": {"x": "int64"}, "e": ["p", "q\n"]})
+    assert capsys.readouterr().out.splitlines() == [
+        "a           1,234,567",
+        "long name   –",
+        "b           yes",
+        "c           0.5",
+        "d           x (int64)",
+        "e           p",
+        "            q ",
+    ]
+    assert [display.size(count) for count in (None, 999, 1500, 2_500_000, 3 * 10**12)] == [
+        "unknown", "999 bytes", "1.5 kB", "2.5 MB", "3000.0 GB",
+    ]  # fmt: skip
 
 
 class TestProcess:

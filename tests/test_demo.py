@@ -121,7 +121,7 @@ def test_all_takes_what_imports_safely_and_contains_the_chosen_ones():
 
 
 def test_the_command_indexes_answers_and_adds_nothing_the_second_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "MODULES", FEW)
+    monkeypatch.setattr(demo, "MODULES", ("gzip", "shutil", "random", "getpass"))
     arguments = ["demo", "--path", str(tmp_path / "demo folder")]
     assert cli.run(arguments) == 0
     out, err = capsys.readouterr()
@@ -133,7 +133,7 @@ def test_the_command_indexes_answers_and_adds_nothing_the_second_time(tmp_path, 
     assert cli.run([*arguments, "--json", "choose a random element", "read a compressed file"]) == 0
     report, *found = map(json.loads, capsys.readouterr().out.splitlines())
     assert (report["documents_added"], report["passages_embedded"]) == (0, 0)
-    assert report["documents_unchanged"] > 500
+    assert report["documents_unchanged"] > 50
     assert [hits["question"] for hits in found] == ["choose a random element", "read a compressed file"]
     assert found[0]["hits"][0]["document_id"] == "random.choice"
     assert cli.run(arguments) == 0
