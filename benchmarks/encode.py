@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, machine, peaks, results
+from benchmarks import data, dpr_pair, machine, peaks, results
 from benchmarks.accuracy import Spread
 from benchmarks.contenders import (
     NAMES,
@@ -73,7 +73,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-peer", type=int, metavar="N", help="fewer for the peer: its peak is then a lower bound"
     )
-    parser.add_argument("--only-memory", action="store_true", help="nothing else")
+    parser.add_argument(
+        "--dpr-pair", action="store_true", help="also the parity of a DPR pair of BERT-base size: 2 minutes"
+    )
+    parser.add_argument("--no-speed", action="store_true", help="nothing but the two above")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -81,13 +84,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     A busy machine takes time from whoever uses more threads: what is measured on one thread each is free of that.
     """
-    if not options.only_memory:
+    if not options.no_speed:
         measure_speed(options.rounds)
+    if options.dpr_pair:
+        print("encode: DPR pair", file=sys.stderr)
+        questions = [question.text for question in data.read("nq-gold", "dev").questions[:32]]
+        results.write("encode", "dpr-pair", dpr_pair.parity(data.hundred_word_passages(32), questions))
     if options.memory:
         print(f"encode: peak memory of {options.memory:,} passages", file=sys.stderr)
         results.write("encode", "memory", peak_memory(options.memory, options.memory_peer or options.memory))
     records = {record["part"]: record for record in results.read("encode")}
-    return {part: {name: str(spread) for name, spread in ratios(records[part]).items()} for part in SPEEDS}
+    found = {part: ratios(records[part]) for part in SPEEDS if part in records}
+    return {part: {name: str(spread) for name, spread in spreads.items()} for part, spreads in found.items()}
 
 
 def measure_speed(rounds: int) -> None:
@@ -219,6 +227,8 @@ def tables(records: list[dict[str, Any]]) -> str:
     header = ["against sentence-transformers fp32", *(key.replace("_", " ") for key in PARITY)]
     counts = f"{parity['passages']} passages, {parity['questions']} questions"
     parts += [results.table(header, cells), f"({counts}; int8 accuracy: dense rows of Quality.)"]
+    if "dpr-pair" in by_part:
+        parts.append(dpr_pair.sentence(by_part["dpr-pair"]))
     rates = by_part["hardware"]["threads"]["wall"]
     ways = [f"{way} {_ratio(rates[way], rates[ONE_THREAD])}" for way in rates if way != ONE_THREAD]
     parts += [peaks.sentence(by_part["hardware"]), f"int8 passages/s against one run on one thread: {'; '.join(ways)}."]
