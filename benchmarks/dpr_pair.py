@@ -63,8 +63,8 @@ def sentence(measured: dict[str, Any]) -> str:
     largest = max(measured["max_abs_value"].values())
     counts = f"{measured['questions']} questions and {measured['passages']} passages of 100 words"
     return (
-        f"A random DPR pair of BERT-base size, fp32 bundle against transformers on {counts}: max abs difference {worst} "
-        f"on values up to {largest:.1f} (aim ≤ 1e-4); exported in {measured['export_seconds']:.0f} s to "
+        f"A random DPR pair of BERT-base size, fp32 bundle against transformers on {counts}: max abs difference {worst}"
+        f" on values up to {largest:.1f} (aim ≤ 1e-4); exported in {measured['export_seconds']:.0f} s to "
         f"{measured['bundle_mb']:.0f} MB."
     )
 
