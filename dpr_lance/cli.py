@@ -13,19 +13,16 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from dpr_lance import display
-from dpr_lance.errors import DprLanceError, InvalidInputError
+from dpr_lance.errors import DprLanceError
+from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
 from dpr_lance.records import Mode
-
-if TYPE_CHECKING:
-    from dpr_lance.retriever import Retriever
 
 DEFAULT_TABLE = "passages"
 QUESTIONS_AT_ONCE = 64
@@ -36,8 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""Wrong options and arguments, as click (which typer may carry inside) reports them."""
 
 Uri = Annotated[str, typer.Argument(metavar="URI", help="A folder, or an object store (s3://, gs://, az://).")]
 TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="The table, where a folder has several.")]
@@ -54,10 +49,6 @@ Where = Annotated[str | None, typer.Option("--where", metavar="SQL", help='Passa
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, errors too.")]
 
 
-class _InterruptedError(Exception):
-    """Ctrl-C; the message says what was kept."""
-
-
 def main() -> None:
     """Run the command line and exit with its code."""
     # In the C locale Python reads arguments as ASCII with escapes; what people type is UTF-8 there too.
@@ -69,12 +60,13 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    os.environ.setdefault("LANCE_LOG", "error")  # LanceDB reads it once, when it is imported
     as_json = "--json" in arguments
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="dpr-lance", standalone_mode=False)
-    except _UsageError as error:
+    except UsageError as error:
         return _refused(error, as_json=as_json)
-    except _InterruptedError as interrupted:
+    except InterruptionError as interrupted:
         display.print_failure(f"interrupted: {interrupted}", as_json=as_json)
         return 130
     except (DprLanceError, OSError) as error:
@@ -111,7 +103,7 @@ def demo(
     passages = sum(len(spans_of(document.text, WordSplitter())) for document in corpus.documents)
     display.say(f"{len(corpus.documents):,} docstrings of {len(corpus.modules)} modules are {passages:,} passages")
     watch = display.Watch(lambda advance: (advance.passages, passages))
-    with _opened(str(path), DEFAULT_TABLE, kept=watch.kept, create=True) as retriever:
+    with opened(str(path), DEFAULT_TABLE, kept=watch.kept, create=True) as retriever:
         with watch.bar("embedding"):
             report = retriever.add(corpus.documents, progress=watch)
         found = retriever.search(questions or QUESTIONS, 3)
@@ -145,10 +137,10 @@ def add(  # noqa: PLR0913 - one argument an option
     are kept for --where (from CSV as text: "cast(year as int) > 2000").
     """
     if words is not None and whole:
-        raise _UsageError("--words and --whole exclude each other")
+        raise UsageError("--words and --whole exclude each other")
     from dpr_lance.files import FieldNames, FileDocuments, list_files
 
-    piped = _is_piped(files or [])
+    piped = is_piped(files or [])
     listing = list_files([] if piped else files or [])
     if listing.left_out:
         kinds = sorted({path.suffix or path.name for path in listing.left_out})
@@ -156,7 +148,7 @@ def add(  # noqa: PLR0913 - one argument an option
     names = FieldNames(id=id_field, text=text_field, title=title_field)
     documents = FileDocuments(listing.files, field_names=names, on_error=on_error)
     watch = display.Watch(lambda _: (documents.bytes_read, documents.bytes_total or None))
-    with _opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):
+    with opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):
         report = retriever.add(
             documents.read_lines(sys.stdin.buffer) if piped else documents,
             splitter=_splitter(words, whole=whole),
@@ -171,9 +163,28 @@ def add(  # noqa: PLR0913 - one argument an option
 def embed(uri: Uri, *, table: TableName = DEFAULT_TABLE, encoder: EncoderName = None, as_json: AsJson = False) -> None:
     """Make the vectors that are missing, as after `add --no-embed`."""
     watch = display.Watch(lambda advance: (advance.passages, advance.passages_total))
-    with _opened(uri, table, kept=watch.kept, encoder=encoder) as retriever, watch.bar("embedding"):
+    with opened(uri, table, kept=watch.kept, encoder=encoder) as retriever, watch.bar("embedding"):
         report = retriever.embed(progress=watch)
     display.print_add_report(report, as_json=as_json)
+
+
+@app.command()
+def reembed(
+    uri: Uri,
+    encoder: Annotated[str, typer.Argument(help="A packaged encoder, a bundle folder or a checkpoint.")],
+    *,
+    table: TableName = DEFAULT_TABLE,
+    as_json: AsJson = False,
+) -> None:
+    """Give every passage a vector of another encoder; searches use the old ones until all are there."""
+    watch = display.Watch(lambda advance: (advance.passages, advance.passages_total))
+    kept = "the vectors made so far are kept; the same command does the rest"
+    with opened(uri, table, kept=lambda: kept) as retriever, watch.bar("embedding"):
+        report = retriever.reembed(encoder, progress=watch)
+    if as_json:
+        display.print_json(report)
+    else:
+        display.print_reembed_report(report)
 
 
 @app.command()
@@ -196,9 +207,9 @@ def search(
     score = bm25 + λ·dense in hybrid mode; higher is better. With --json, a line has a question and all its hits.
     """
     if not questions and sys.stdin.isatty():
-        raise _UsageError("no question: give it as an argument (in quotation marks) or on standard input")
-    remaining = iter(questions or _piped_questions(sys.stdin.buffer))
-    with _opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
+        raise UsageError("no question: give it as an argument (in quotation marks) or on standard input")
+    remaining = iter(questions or piped_questions(sys.stdin.buffer))
+    with opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
         while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):
             display.print_found(retriever.search(batch, k, mode=mode, where=where), as_json=as_json)
 
@@ -206,7 +217,7 @@ def search(
 @app.command()
 def info(uri: Uri, *, table: TableName = DEFAULT_TABLE, as_json: AsJson = False) -> None:
     """Show what a table holds: counts, encoder, indexes, size."""
-    with _opened(uri, table, kept=lambda: "nothing was changed") as retriever:
+    with opened(uri, table, kept=lambda: "nothing was changed") as retriever:
         found = retriever.info()
     if as_json:
         display.print_json(found)
@@ -225,8 +236,8 @@ def delete(
 ) -> None:
     """Delete documents or passages by id, or all that match --where."""
     if bool(ids) == (where is not None):
-        raise _UsageError("name ids, or a filter with --where: exactly one of them")
-    with _opened(uri, table, kept=lambda: "either all of them are deleted or none; `info` tells") as retriever:
+        raise UsageError("name ids, or a filter with --where: exactly one of them")
+    with opened(uri, table, kept=lambda: "either all of them are deleted or none; `info` tells") as retriever:
         count = retriever.delete(ids or None, where=where)
     if as_json:
         display.print_json({"passages_deleted": count})
@@ -237,7 +248,7 @@ def delete(
 @app.command()
 def optimize(uri: Uri, *, table: TableName = DEFAULT_TABLE, as_json: AsJson = False) -> None:
     """Bring the indexes up to date, compact the files and free old versions."""
-    with _opened(uri, table, kept=lambda: "what was finished is kept; the same command does the rest") as retriever:
+    with opened(uri, table, kept=lambda: "what was finished is kept; the same command does the rest") as retriever:
         report = retriever.optimize()
     if as_json:
         display.print_json(report)
@@ -278,7 +289,7 @@ def export(  # noqa: PLR0913 - one argument an option
     """
     from dpr_lance.bundle import open_bundle
 
-    try:
+    with interruptible(lambda: f"{out} was not made"):
         importlib.import_module("dpr_lance.trainer.export").export(
             (source, passage_encoder) if passage_encoder else source,
             out,
@@ -295,8 +306,6 @@ def export(  # noqa: PLR0913 - one argument an option
             revision=revision,
             replace=replace,
         )
-    except KeyboardInterrupt:
-        raise _InterruptedError(f"{out} was not made") from None
     bundle = open_bundle(out)
     facts = {"bundle": str(out), "bytes": bundle.size, "precision": bundle.precision} | dataclasses.asdict(bundle.card)
     if as_json:
@@ -309,71 +318,16 @@ def export(  # noqa: PLR0913 - one argument an option
 @app.command()
 def doctor(*, encoder: EncoderName = None, as_json: AsJson = False) -> None:
     """Check this installation: versions, encoder, processor, and for some seconds speed and correctness."""
-    os.environ.setdefault("LANCE_LOG", "error")
     from dpr_lance.doctor import examine
 
-    try:
+    with interruptible(lambda: "nothing was changed"):
         diagnosis = examine(encoder)
-    except KeyboardInterrupt:
-        raise _InterruptedError("nothing was changed") from None
     if as_json:
         display.print_json(diagnosis)
     else:
         display.print_diagnosis(diagnosis)
     if diagnosis.problems:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _opened(
-    uri: str, table: str, *, kept: Callable[[], str], encoder: str | None = None, create: bool = False
-) -> Iterator[Retriever]:
-    """Open the table for one command; `kept` says what an interruption leaves behind."""
-    os.environ.setdefault("LANCE_LOG", "error")  # LanceDB reads it once, when it is imported
-    try:
-        if not create:
-            _check_exists(uri, table)
-        from dpr_lance.retriever import connect
-
-        with connect(uri, encoder=encoder, table=table) as retriever:
-            yield retriever
-    except KeyboardInterrupt:
-        raise _InterruptedError(kept()) from None
-
-
-def _check_exists(uri: str, table: str) -> None:
-    """Raise `InvalidInputError` when nothing was added there: only `add` makes folders and tables."""
-    folder = Path(uri)
-    if "://" in uri or folder.is_file() or (folder / f"{table}.lance").exists():
-        return
-    if folder.exists():
-        names = sorted(path.stem for path in folder.glob("*.lance") if not path.stem.endswith("_dpr_lance"))
-        error = InvalidInputError(f"{uri}: there is no table {table!r} in this folder")
-        error.add_note(f"it has {', '.join(names)}: choose with --table" if names else "`dpr-lance add` makes tables")
-    else:
-        error = InvalidInputError(f"{uri}: there is no such folder")
-        error.add_note(f"dpr-lance add {shlex.quote(uri)} FILE... makes it")
-    raise error
-
-
-def _is_piped(files: Sequence[Path]) -> bool:
-    """Tell whether documents come from standard input; raise when that is not possible."""
-    dash = Path("-") in files
-    if dash and len(files) > 1:
-        raise _UsageError("'-' (standard input) cannot be combined with files")
-    if not files and sys.stdin.isatty():
-        raise _UsageError("name files or folders, or pipe JSON lines to standard input")
-    return dash or not files
-
-
-def _piped_questions(stream: BinaryIO) -> Iterator[str]:
-    for number, line in enumerate(stream, start=1):
-        try:
-            question = line.decode().strip()
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(f"standard input:{number}: the question is not UTF-8 ({error.reason})") from None
-        if question:
-            yield question
 
 
 def _splitter(words: int | None, *, whole: bool) -> Any:  # noqa: ANN401 - as Retriever.add takes it

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dpr_lance.records import AddReport, Hit, Hits, IndexInfo, IndexReport, TableInfo
+from dpr_lance.records import AddReport, Hit, Hits, IndexInfo, IndexReport, ReembedReport, TableInfo
 from dpr_lance.records import Progress as Advance
 
 if TYPE_CHECKING:
@@ -154,6 +154,19 @@ def print_index_report(report: IndexReport) -> None:
             "recall of the vector index": report.recall,
             "on disk before": size(report.bytes_before),
             "on disk now": size(report.bytes_after),
+            "seconds": report.seconds,
+        }
+    )
+
+
+def print_reembed_report(report: ReembedReport) -> None:
+    """Write what `reembed` did to standard output."""
+    print_facts(
+        {
+            "encoder": f"{report.encoder.name}, fingerprint {report.encoder.fingerprint}",
+            "passages embedded": report.passages_embedded,
+            "truncated passages": report.truncated_passages,
+            "truncated tokens": report.truncated_tokens,
             "seconds": report.seconds,
         }
     )

@@ -206,6 +206,18 @@ class TestMaintenance:
         assert (index["indexed_rows"], index["unindexed_rows"]) == (3, 0)
         assert "FTS on content: 3 rows" in run("optimize", tmp_path / "lib")[1]
 
+    def test_reembed(self, run, tmp_path):
+        with connect(tmp_path / "lib", encoder=HashEncoder()) as retriever:
+            retriever.add(RECORDS)
+        code, out, err = run("reembed", tmp_path / "lib", "all-MiniLM-L6-v2", "--json")
+        report = json.loads(out)
+        assert (code, err) == (0, "")
+        assert (report["encoder"]["name"], report["passages_embedded"]) == ("all-MiniLM-L6-v2", 3)
+        assert json.loads(run("search", tmp_path / "lib", "snow", "--json")[1])["mode"] == "hybrid"
+        code, out, _ = run("reembed", tmp_path / "lib", "all-MiniLM-L6-v2")
+        assert code == 0
+        assert "passages embedded    0\n" in out
+
     def test_several_tables(self, run, tmp_path):
         source = write_lines(tmp_path / "a.jsonl", RECORDS)
         run("add", tmp_path / "lib", source, "--table", "other", "--no-embed")
@@ -247,6 +259,7 @@ FAILURES = {
     "nothing to show": (["info", "{tmp}/nowhere"], 1, "there is no such folder"),
     "nothing to delete from": (["delete", "{tmp}/nowhere", "x"], 1, "there is no such folder"),
     "nothing to optimize": (["optimize", "{tmp}/nowhere"], 1, "there is no such folder"),
+    "nothing to re-embed": (["reembed", "{tmp}/nowhere", "all-MiniLM-L6-v2"], 1, "there is no such folder"),
     "nothing to embed": (["embed", "{tmp}/nowhere"], 1, "there is no such folder"),
     "a folder of other things": (["search", "{tmp}", "snow"], 1, "there is no table 'passages'"),
     "a file for a folder": (["search", "{tmp}/file", "snow"], 1, "that is a file"),
