@@ -126,6 +126,9 @@ def add(  # noqa: PLR0913 - one argument an option
         int | None, typer.Option(min=1, help="Words of a passage.  [default: the table's own, 100]")
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Keep each document as one passage.")] = False,
+    splitter: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another splitter by its name, as `info` shows it.")
+    ] = None,
     id_field: Annotated[str, typer.Option(help="Name of the field that is the id (or BEIR's _id).")] = "id",
     text_field: Annotated[str, typer.Option(help="Name of the field that is the text.")] = "text",
     title_field: Annotated[str, typer.Option(help="Name of the field that is the title.")] = "title",
@@ -136,9 +139,10 @@ def add(  # noqa: PLR0913 - one argument an option
     Adding again leaves unchanged documents as they are and replaces changed ones. Fields other than id, title and text
     are kept for --where (from CSV as text: "cast(year as int) > 2000").
     """
-    if words is not None and whole:
-        raise UsageError("--words and --whole exclude each other")
+    if (words is not None) + whole + (splitter is not None) > 1:
+        raise UsageError("--words, --whole and --splitter exclude each other")
     from dpr_lance.files import FieldNames, FileDocuments, list_files
+    from dpr_lance.splitter import WHOLE
 
     piped = is_piped(files or [])
     listing = list_files([] if piped else files or [])
@@ -151,7 +155,7 @@ def add(  # noqa: PLR0913 - one argument an option
     with opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):
         report = retriever.add(
             documents.read_lines(sys.stdin.buffer) if piped else documents,
-            splitter=_splitter(words, whole=whole),
+            splitter=_splitter(WHOLE if whole else f"words:{words}" if words else splitter),
             embed=not no_embed,
             progress=watch,
             on_error=on_error,
@@ -330,13 +334,11 @@ def doctor(*, encoder: EncoderName = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _splitter(words: int | None, *, whole: bool) -> Any:  # noqa: ANN401 - as Retriever.add takes it
+def _splitter(name: str | None) -> Any:  # noqa: ANN401 - as Retriever.add takes it
     from dpr_lance.retriever import TABLE_SPLITTER
-    from dpr_lance.splitter import WordSplitter
+    from dpr_lance.splitter import splitter_named
 
-    if whole:
-        return None
-    return TABLE_SPLITTER if words is None else WordSplitter(words)
+    return TABLE_SPLITTER if name is None else splitter_named(name)
 
 
 def _refused(error: Any, *, as_json: bool) -> int:  # noqa: ANN401 - click's class, which typer may carry inside

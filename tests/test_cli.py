@@ -103,6 +103,8 @@ class TestAdd:
         names = ["--id-field", "url", "--text-field", "body", "--title-field", "headline", "--no-embed", "--json"]
         assert json.loads(run("add", tmp_path / "words", source, "--words", "3", *names)[1])["passages_added"] == 3
         assert json.loads(run("add", tmp_path / "whole", source, "--whole", *names)[1])["passages_added"] == 1
+        named = ["--splitter", "words:2"]
+        assert json.loads(run("add", tmp_path / "named", source, *named, *names)[1])["passages_added"] == 4
         hits = json.loads(run("search", tmp_path / "words", "four", "--mode", "bm25", "--json")[1])["hits"]
         assert [(hit["id"], hit["title"], hit["text"]) for hit in hits] == [("u#1", "h", "four five six")]
 
@@ -281,6 +283,8 @@ FAILURES = {
     "neither ids nor a filter": (["delete", "{library}"], 2, "exactly one of them"),
     "ids and a filter": (["delete", "{library}", "snow", "--where", "year > 1"], 2, "exactly one of them"),
     "words and whole": (["add", "{library}", "{tmp}/a.txt", "--words", "5", "--whole"], 2, "exclude each other"),
+    "words and a splitter": (["add", "{library}", "--words", "5", "--splitter", "whole"], 2, "exclude each other"),
+    "an unknown splitter": (["add", "{library}", "{tmp}/a.txt", "--splitter", "verses:3"], 1, "verses:3"),
     "no words": (["add", "{library}", "{tmp}/a.txt", "--words", "0"], 2, "--words"),
     "input among files": (["add", "{library}", "-", "{tmp}/a.txt"], 2, "cannot be combined"),
     "an unknown policy": (["add", "{library}", "{tmp}/a.txt", "--on-error", "cry"], 2, "cry"),
