@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import types
@@ -13,7 +14,7 @@ import pytest
 import torch
 import transformers
 from dpr_lance.trainer.checkpoint import read_checkpoint
-from dpr_lance.trainer.export import export
+from dpr_lance.trainer.export import cached_bundle, export
 from dpr_lance.trainer.facts import Facts
 from dpr_lance.trainer.original import unpack
 from dpr_lance.trainer.sources import SHORT_NAMES, Located, locate
@@ -21,6 +22,7 @@ from dpr_lance.trainer.towers import load_tower
 from dpr_lance.trainer.vocabulary import load_tokenizer
 from safetensors.torch import load_file, save_file
 
+from dpr_lance.bundle import open_bundle
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import EncoderError, InvalidInputError
 from tests import checkpoints
@@ -558,13 +560,13 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
-    def add(repository, commit, branch="main"):
+    def add(repository, commit, branch="main", weights="model.safetensors"):
         folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
         snapshot = folder / "snapshots" / commit
         snapshot.mkdir(parents=True)
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / branch).write_text(commit, encoding="utf-8")
-        (snapshot / "model.safetensors").write_bytes(b"")
+        (snapshot / weights).write_bytes(b"")
         return snapshot
 
     return add
@@ -580,6 +582,26 @@ def test_a_revision_is_pinned_to_its_commit(hub):
     assert locate("someone/encoder", revision="b" * 40).question == tagged
     pair = locate(("someone/encoder", "someone/encoder"), revision=("a" * 40, "b" * 40))
     assert pair.question != pair.passage
+
+
+def test_a_repository_with_pickled_weights_alone_is_found(hub):
+    """The published DPR pairs have no safetensors."""
+    folder = hub("someone/old", "c" * 40, weights="pytorch_model.bin")
+    assert locate("someone/old").passage == folder
+
+
+def test_a_hub_checkpoint_in_the_cache_needs_the_hub_no_more(hub, pipeline, tmp_path, monkeypatch):
+    """Made once, found again without the repository; the card has the commit; another revision is another bundle."""
+    monkeypatch.setenv("DPR_LANCE_CACHE", str(tmp_path / "cache"))
+    snapshot = hub("someone/encoder", "a" * 40)
+    shutil.copytree(pipeline, snapshot, dirs_exist_ok=True)
+    folder = cached_bundle("someone/encoder", precision="fp32")
+    assert open_bundle(folder).card.source == f"someone/encoder@{'a' * 40}"
+    assert open_bundle(folder).card.name == "encoder"
+    shutil.rmtree(tmp_path / "hub")
+    assert cached_bundle("someone/encoder", precision="fp32") == folder
+    with pytest.raises(EncoderError, match="at revision 'v2'"):
+        cached_bundle("someone/encoder", precision="fp32", revision="v2")
 
 
 @pytest.mark.parametrize("named", ["someone/nothing", "nothing"])

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,23 @@ except MissingExtraError as error:
     shape, message = run.stdout.splitlines()
     assert shape == "(1, 32)"
     assert "pip install 'dpr-lance[train]'" in message
+
+
+def test_a_pair_is_loaded_by_its_two_names(pair, cache):
+    """`load_encoder` takes the pair itself; one folder a pair is cached."""
+    source, _, _, bundle = pair
+    encoder = load_encoder((str(source / "question"), str(source / "passage")), precision="fp32")
+    assert np.array_equal(encoder.encode_passages(PASSAGES), OnnxEncoder(bundle).encode_passages(PASSAGES))
+    assert len(list((cache / "bundles").glob("*/manifest.json"))) == 1
+
+
+def test_two_callers_make_one_bundle(cache, source):
+    """The second waits for the first and takes what it made; nothing half-made is left."""
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: cached_bundle(source, precision="fp32"), range(2))
+    assert first == second
+    assert sorted(path.name for path in (cache / "bundles").iterdir()) == [first.name, f"{first.name}.lock"]
+    assert OnnxEncoder(first).encode_questions(["Paris"]).shape == (1, 32)
 
 
 def test_the_cache_is_where_caches_are(monkeypatch, tmp_path):
