@@ -55,7 +55,7 @@ def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None
 
     Interrupted, the next call goes on where this one was; memory does not grow with the table.
     """
-    while rows := store.row_ids(card.unembedded, limit=PLANNED_ROWS):
+    while len(rows := store.row_ids(card.unembedded, limit=PLANNED_ROWS)):
         for start in range(0, len(rows), BATCH_ROWS):
             found = store.take(rows[start : start + BATCH_ROWS], [ID, "content_hash", "title", "text"])
             passages = list(zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True))

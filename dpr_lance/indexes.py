@@ -55,8 +55,13 @@ class IndexPolicy:
     this share and `fold_rows`, so that its cost per added row does not grow with the table."""
     bulk_fold_share: float = 0.5
     """Within one long `add`, fold only when the tail has grown to this share of the table."""
-    keep_versions: timedelta = timedelta(minutes=10)
-    """Old versions are kept this long for searches that are under way."""
+    fold_fragments: int = 32
+    """Every commit leaves a file and a version: fold when this many have come, or `fragment_share` of the rows."""
+    fragment_share: float = 0.002
+    fold_fragments_most: int = 200
+    keep_versions: timedelta = timedelta(milliseconds=100)
+    """Versions older than this are freed. The age protects no reader (LanceDB counts it from a version's writing, not
+    from its replacement): reads are repeated instead, see `Store.steadily`."""
     recall_questions: int = 50
     recall_at: int = 20
 
@@ -114,10 +119,14 @@ def unindexed_tail(table: Table) -> tuple[int, int]:
 
 
 def fold_is_due(table: Table, *, bulk: bool, policy: IndexPolicy = POLICY) -> bool:
-    """Tell whether scanning the unindexed tail costs more than folding it in."""
+    """Tell whether scanning the unindexed tail, or the files that small commits leave, costs more than folding."""
     tail, indexed = unindexed_tail(table)
     share = policy.bulk_fold_share if bulk else policy.fold_share
-    return tail >= max(policy.fold_rows, share * indexed)
+    if tail >= max(policy.fold_rows, share * indexed):
+        return True
+    fragments = table.stats()["fragment_stats"]["num_fragments"]
+    by_rows = min(policy.fragment_share * indexed, policy.fold_fragments_most)
+    return bool(fragments >= max(policy.fold_fragments, by_rows))
 
 
 def fold(store: Store, *, bulk: bool) -> None:
@@ -125,7 +134,7 @@ def fold(store: Store, *, bulk: bool) -> None:
 
     `bulk` waits for a longer tail: more rows are about to follow.
     """
-    if fold_is_due(store.table, bulk=bulk):
+    if store.steadily(lambda table: fold_is_due(table, bulk=bulk)):
         with contextlib.suppress(LockedError), store.lock(timeout=0):
             optimize(store)
 
@@ -137,16 +146,16 @@ def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
     """
     started = time.perf_counter()
     before = store.bytes_on_disk()
-    table = store.table
     _drop_stale_vectors(store)
-    built = _build_missing(table, policy)
-    _compact(table, policy)
+    built = store.steadily(lambda table: _build_missing(table, policy))
+    store.steadily(lambda table: _compact(table, policy))
+    store.compact_state(policy.keep_versions)
     if train_if_due(store, store.card, policy):
         built.append(store.card.column)
     training = training_of(store, store.card)
     return IndexReport(
         built=tuple(built),
-        indexes=index_infos(table),
+        indexes=store.steadily(index_infos),
         recall=None if training is None else training.recall,
         bytes_before=before,
         bytes_after=store.bytes_on_disk(),

@@ -29,7 +29,7 @@ from dpr_lance.schema import (
     rows_of,
     table_schema,
 )
-from dpr_lance.splitter import WordSplitter, spans_of
+from dpr_lance.splitter import Splitter, spans_of
 from dpr_lance.store import Store, among
 
 BATCH_CHARACTERS = 600_000
@@ -55,7 +55,7 @@ class Ingestion:
     store: Store
     card: TableCard
     encoder: Encoder | None
-    splitter: WordSplitter | None = None
+    splitter: Splitter | None = None
     skip_errors: bool = False
     progress: ProgressCallback | None = None
     report: AddReport = field(default_factory=AddReport)

@@ -15,15 +15,16 @@ from typing import Final, get_args, overload
 import pyarrow.compute as pc
 
 from dpr_lance import indexes, search
+from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding
 from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, available_threads, load_encoder
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.ingestion import Ingestion
-from dpr_lance.records import AddReport, Hits, IndexReport, Mode, Passage, ReembedReport, TableInfo, checked_text
+from dpr_lance.records import AddReport, Hit, Hits, IndexReport, Mode, Passage, ReembedReport, TableInfo, checked_text
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector, checked_vectors, metadata_fields, passages_of
 from dpr_lance.search import Filter
-from dpr_lance.splitter import WordSplitter, splitter_name, splitter_named
+from dpr_lance.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 from dpr_lance.store import STATE_SUFFIX, Store, among
 
 EncoderSource = str | Path | tuple[str, str] | Encoder
@@ -82,7 +83,7 @@ class Retriever:
         self,
         documents: object,
         *,
-        splitter: WordSplitter | _TableSplitter | None = TABLE_SPLITTER,
+        splitter: Splitter | _TableSplitter | None = TABLE_SPLITTER,
         embed: bool = True,
         progress: ProgressCallback | None = None,
         on_error: OnError = "raise",
@@ -93,10 +94,10 @@ class Retriever:
         with new content it replaces all passages of that document; calling again after an interruption does the rest.
         Each batch of about 1,000 passages is one commit and is found by every search from then on.
 
-        `splitter`: the table's own by default (100-word passages in a new table); None keeps each document as one
-        passage. `embed=False`, or an encoder that is not available here, stores text that BM25 finds at once and that
-        `embed` gives vectors later. `progress` is called with a `Progress` as the work goes on. `on_error="skip"`
-        leaves out documents that cannot be stored and counts them.
+        `splitter`: the table's own by default (100-word passages in a new table), or another `Splitter`; None keeps
+        each document as one passage. `embed=False`, or an encoder that is not available here, stores text that BM25
+        finds at once and that `embed` gives vectors later. `progress` is called with a `Progress` as the work goes on.
+        `on_error="skip"` leaves out documents that cannot be stored and counts them.
 
         Raises `InvalidInputError` naming the document that cannot be stored (the batches before it stay),
         `EncoderMismatchError` when the table's vectors are another encoder's.
@@ -208,6 +209,14 @@ class Retriever:
         rows = {passage.id: passage for batch in self._store.scan(among(ID, found)) for passage in passages_of(batch)}
         return [rows[name] for name in found if name in rows]
 
+    def context(self, hit: Hit | Passage | str, before: int = 1, after: int = 1) -> list[Passage]:
+        """Return a hit (or passage, or passage id) with its neighbours in the same document, in the document's order.
+
+        Neighbours beyond the document's ends, or deleted ones, are left out. The list is empty when the passage is not
+        stored any more, or when its id has another text by now. Raises `InvalidInputError` for a negative number.
+        """
+        return neighbours(self._store, hit, before, after)
+
     def __len__(self) -> int:
         """Return the number of passages."""
         return self._store.count()
@@ -234,7 +243,6 @@ class Retriever:
         card = self._store.find_card()
         if card is None:
             return TableInfo(uri=self._store.uri, table=self._store.name)
-        table = self._store.table
         training = indexes.training_of(self._store, card)
         documents = pc.count_distinct(self._store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
         return TableInfo(
@@ -245,11 +253,11 @@ class Retriever:
             embedded=self._store.count(card.embedded),
             encoder=card.encoder,
             splitter=card.splitter,
-            metadata={field.name: str(field.type) for field in metadata_fields(table.schema)},
-            indexes=indexes.index_infos(table),
+            metadata={field.name: str(field.type) for field in metadata_fields(self._store.table.schema)},
+            indexes=self._store.steadily(indexes.index_infos),
             recall=None if training is None else training.recall,
             bytes_on_disk=self._store.bytes_on_disk(),
-            versions=len(table.list_versions()),
+            versions=self._store.steadily(lambda table: len(table.list_versions())),
         )
 
     def close(self) -> None:
@@ -325,7 +333,7 @@ class Retriever:
                     f"here: pass it again, connect(..., encoder=...)"
                 )
 
-    def _new_card(self, splitter: WordSplitter | None) -> TableCard:
+    def _new_card(self, splitter: Splitter | None) -> TableCard:
         """Return the card of a table that is about to be created."""
         source = self._source_or_default()
         encoder = self._encoder or _loaded(source)

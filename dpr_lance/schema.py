@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import EncoderError, InvalidInputError, TableError
 from dpr_lance.records import Document, Passage
-from dpr_lance.splitter import WordSplitter, spans_of, splitter_name
+from dpr_lance.splitter import Splitter, spans_of, splitter_name
 
 Vector = NDArray[np.float32]
 
@@ -199,31 +199,31 @@ def document_id_of(document: Document) -> str:
     return document.id if document.id is not None else hash_of(document.title, document.text)
 
 
-def document_hash_of(document: Document, splitter: WordSplitter | None) -> str:
+def document_hash_of(document: Document, splitter: Splitter | None) -> str:
     """Return the hash that tells whether anything of a document has changed since it was stored."""
     present = {name: value for name, value in document.metadata.items() if value is not None}
     metadata = json.dumps(present, sort_keys=True, default=repr)
     return hash_of(document.title, document.text, metadata, splitter_name(splitter))
 
 
-def rows_of(document: Document, document_hash: str, splitter: WordSplitter | None) -> list[Row]:
+def rows_of(document: Document, document_hash: str, splitter: Splitter | None) -> list[Row]:
     """Return the document's passages as rows, in order; ids are the document's id, '#' and the position."""
     document_id = document_id_of(document)
     rows = []
     for position, span in enumerate(spans_of(document.text, splitter)):
-        text = document.text[span.start : span.end]
+        title, text = span.titled(document.title), document.text[span.start : span.end]
         passage = Passage(
             id=f"{document_id}#{position}",
             document_id=document_id,
             position=position,
-            title=document.title,
+            title=title,
             text=text,
             start=span.start,
             end=span.end,
             embedded=False,
             metadata=document.metadata,
         )
-        rows.append(Row(passage, hash_of(document.title, text), document_hash))
+        rows.append(Row(passage, hash_of(title, text), document_hash))
     return rows
 
 
@@ -349,7 +349,7 @@ def vector_array(vectors: Sequence[Vector | None], dimension: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values, type=pa.float32()), dimension, mask=mask)
 
 
-def passages_of(batch: pa.RecordBatch | pa.Table) -> list[Passage]:
+def passages_of(batch: pa.Table) -> list[Passage]:
     """Return the passages of rows read from the table with `_embedded` in place of the vector."""
     extra = [name for name in batch.schema.names if not is_reserved(name)]
     return [

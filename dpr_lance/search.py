@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import Expr
 from lancedb.query import MatchQuery
+from lancedb.table import Table
 
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.fusion import Candidates, fused_scores, ranking
-from dpr_lance.indexes import POLICY, probes, training_of
+from dpr_lance.indexes import POLICY, Training, probes, training_of
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_reserved
 from dpr_lance.store import Store, among
@@ -147,19 +148,23 @@ def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter
     One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
     vectors, and probing goes on until n passages that match the filter are found.
     """
-    search = store.table.search(vectors, vector_column_name=card.column).distance_type("dot")
-    # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
-    search = search.refine_factor(POLICY.refine_factor).maximum_nprobes(0)
     training = training_of(store, card)
-    if training is not None:
-        search = search.minimum_nprobes(probes(training.partitions))
-    if where is not None:
-        search = search.where(where)
-    found = search.with_row_id(True).select([ID, "_distance"]).limit(n).to_arrow()
+    found = store.steadily(lambda table: _nearest(table, card.column, vectors, n, where, training))
     if "query_index" not in found.schema.names:
         return [found]
     index = found["query_index"].to_numpy()
     return [found.take(np.flatnonzero(index == number)) for number in range(len(vectors))]
+
+
+def _nearest(table: Table, column: str, vectors: Vector, n: int, where: Filter, training: Training | None) -> pa.Table:
+    search = table.search(vectors, vector_column_name=column).distance_type("dot")
+    # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
+    search = search.refine_factor(POLICY.refine_factor).maximum_nprobes(0)
+    if training is not None:
+        search = search.minimum_nprobes(probes(training.partitions))
+    if where is not None:
+        search = search.where(where)
+    return search.with_row_id(True).select([ID, "_distance"]).limit(n).to_arrow()
 
 
 def unite(store: Store, card: TableCard, ask: Ask) -> Candidates:
@@ -208,7 +213,7 @@ def _fetch(store: Store, row_ids: set[int]) -> dict[int, dict[str, Any]]:
         return {}
     shown = ("title", "text", DOCUMENT_ID)
     names = [name for name in store.table.schema.names if name in shown or not is_reserved(name)]
-    return {row.pop("_rowid"): row for row in store.take(list(row_ids), names).to_pylist()}
+    return {row.pop("_rowid"): row for row in store.take(row_ids, names).to_pylist()}
 
 
 def _hits(
@@ -238,11 +243,14 @@ def _known(score: float) -> float | None:
 
 def _bm25(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> pa.Table:
     """Return row id, id, score, and vector where a column is named, of up to n passages with a word of the question."""
-    search = store.table.search(MatchQuery(_distinct_words(question), CONTENT), query_type="fts")
-    if where is not None:
-        search = search.where(where)
+    match = MatchQuery(_distinct_words(question), CONTENT)
     columns = [ID, "_score"] if column is None else [ID, column, "_score"]
-    return search.with_row_id(True).select(columns).limit(n).to_arrow()
+
+    def read(table: Table) -> pa.Table:
+        search = table.search(match, query_type="fts").with_row_id(True).select(columns)
+        return (search if where is None else search.where(where)).limit(n).to_arrow()
+
+    return store.steadily(read)
 
 
 def _distinct_words(question: str) -> str:

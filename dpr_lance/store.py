@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 from lancedb.expr import Expr, col
 from lancedb.table import Table
+from numpy.typing import NDArray
 
 from dpr_lance.errors import InvalidInputError, LockedError, TableError
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, TableCard, is_vector_column
@@ -36,6 +39,12 @@ _STATE_SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
 _SCAN_ROWS = 4096
+
+ATTEMPTS = 5
+"""How often a call is tried whose version of the table is cleaned up under its hands."""
+_VANISHED = "Not found"
+
+T = TypeVar("T")
 
 
 class Store:
@@ -134,76 +143,107 @@ class Store:
         value = self.state().get(key)
         return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
 
+    def steadily(self, call: Callable[[Table], T]) -> T:
+        """Return `call(table)`, called again when a clean-up has removed the version that it was working on.
+
+        A clean-up frees every version that was written before its time limit but for the latest one, also one that a
+        reader has just opened and another writer has replaced since. What is called must bear to be repeated.
+        """
+        return _steadily(call, self.table)
+
     def add_columns(self, fields: Iterable[pa.Field]) -> None:
-        """Add metadata columns that the table does not have yet; stored passages get null there."""
-        new = [field for field in fields if field.name not in self.table.schema.names]
-        if new:
-            self.table.add_columns(pa.schema(new))
+        """Add the columns that the table does not have yet; stored passages get null there."""
+
+        def add(table: Table) -> None:
+            new = [field for field in fields if field.name not in table.schema.names]
+            if new:
+                table.add_columns(pa.schema(new))
+
+        fields = list(fields)
+        self.steadily(add)
 
     def drop_columns(self, names: Iterable[str]) -> None:
         """Drop those of these columns that are there, and the indexes on them."""
-        present = [name for name in names if name in self.table.schema.names]
-        if present:
-            self.table.drop_columns(present)
+
+        def drop(table: Table) -> None:
+            present = [name for name in names if name in table.schema.names]
+            if present:
+                table.drop_columns(present)
+
+        names = list(names)
+        self.steadily(drop)
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str]) -> None:
         """Make `rows` all that the table holds of these documents, in one commit.
 
         A reader sees the old passages or the new ones, never a mix. Rows must be unique by id.
         """
-        merge = self.table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
-        merge = merge.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
-        # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
-        merge.execute(rows, on_bad_vectors="null")
 
-    def set_vectors(self, rows: pa.Table) -> int:
-        """Store the vectors of `rows` (id, content hash, vector column) where both still match; return how many did."""
-        merge = self.table.merge_insert([ID, "content_hash"]).when_matched_update_all()
-        return int(merge.execute(rows).num_updated_rows)
+        def merge(table: Table) -> None:
+            upsert = table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
+            upsert = upsert.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
+            # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
+            upsert.execute(rows, on_bad_vectors="null")
+
+        self.steadily(merge)
+
+    def set_vectors(self, rows: pa.Table) -> None:
+        """Store the vectors of `rows` (id, content hash, vector column) where id and hash still match."""
+        self.steadily(lambda table: table.merge_insert([ID, "content_hash"]).when_matched_update_all().execute(rows))
 
     def delete(self, where: Expr | str) -> int:
         """Delete the passages that match; return how many."""
-        return int(self.table.delete(where if isinstance(where, str) else where.to_sql()).num_deleted_rows)
+        condition = where if isinstance(where, str) else where.to_sql()
+        return int(self.steadily(lambda table: table.delete(condition)).num_deleted_rows)
 
-    def select(
-        self, columns: Sequence[str] | Mapping[str, str], where: Expr | str | None, *, limit: int | None = None
-    ) -> pa.Table:
+    def select(self, columns: Sequence[str] | Mapping[str, str], where: Expr | str | None) -> pa.Table:
         """Return these columns (names, or SQL expressions by name) of the passages that match."""
-        search = self.table.search().select(dict(columns) if isinstance(columns, Mapping) else list(columns))
-        return (search if where is None else search.where(where)).limit(limit).to_arrow()
+        chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
 
-    def row_ids(self, where: str, *, limit: int) -> list[int]:
-        """Return the stable row ids of up to `limit` passages that match."""
-        found = self.table.search().where(where).with_row_id(True).select([ID]).limit(limit).to_arrow()
-        return list(found["_rowid"].to_pylist())
+        def read(table: Table) -> pa.Table:
+            search = table.search().select(chosen)
+            return (search if where is None else search.where(where)).limit(None).to_arrow()
 
-    def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Return `_rowid` and these columns of these rows, in no certain order; rows deleted meanwhile are missing."""
-        return self.table.take_row_ids(sorted(row_ids)).with_row_id().select(list(columns)).to_arrow()
+        return self.steadily(read)
 
-    def scan(self, where: Expr | str | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield all passages that match, in batches, with `_embedded` in place of the vector."""
-        search = self.table.search().select(self.passage_columns())
-        yield from (search if where is None else search.where(where)).limit(None).to_batches(_SCAN_ROWS)
+    def row_ids(self, where: Expr | str | None, *, limit: int | None = None) -> NDArray[np.uint64]:
+        """Return the stable row ids of up to `limit` passages that match, ascending."""
 
-    def passage_columns(self) -> dict[str, str]:
-        """Return the columns that make a `Passage`, as expressions by name."""
-        names = [
-            name
-            for name in self.table.schema.names
-            if name not in (CONTENT, "content_hash", "document_hash") and not is_vector_column(name)
-        ]
-        return {name: f"`{name}`" for name in names} | {EMBEDDED: self.card.embedded}
+        def read(table: Table) -> pa.Table:
+            search = table.search().with_row_id(True).select([ID])
+            return (search if where is None else search.where(where)).limit(limit).to_arrow()
+
+        return np.sort(self.steadily(read)["_rowid"].to_numpy())
+
+    def take(self, row_ids: Iterable[int], columns: Sequence[str] | Mapping[str, str]) -> pa.Table:
+        """Return `_rowid` and these columns of these rows, by row id; rows deleted meanwhile are missing."""
+        rows = sorted(int(row) for row in row_ids)
+        chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
+        return self.steadily(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
+
+    def scan(self, where: Expr | str | None = None) -> Iterator[pa.Table]:
+        """Yield all passages that match, in batches in the order they were stored; `_embedded` is a column.
+
+        Batches are read one by one, so that a long scan outlives clean-ups; memory holds a number for each row.
+        """
+        rows = self.row_ids(where)
+        for start in range(0, len(rows), _SCAN_ROWS):
+            yield self.take(rows[start : start + _SCAN_ROWS], self._passage_columns())
+
+    def _passage_columns(self) -> dict[str, str]:
+        names = [name for name in self.table.schema.names if not is_vector_column(name)]
+        shown = [name for name in names if name not in (CONTENT, "content_hash", "document_hash")]
+        return {name: f"`{name}`" for name in shown} | {EMBEDDED: self.card.embedded}
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return how many passages match; 0 while the table does not exist."""
-        table = self.find()
-        return 0 if table is None else int(table.count_rows(where.to_sql() if isinstance(where, Expr) else where))
+        condition = where.to_sql() if isinstance(where, Expr) else where
+        return 0 if self.find() is None else int(self.steadily(lambda table: table.count_rows(condition)))
 
     def check_filter(self, where: Expr | str) -> None:
         """Raise `InvalidInputError` that names the filter, and what is wrong with it, when LanceDB cannot use it."""
         try:
-            self.table.search().where(where).select([ID]).limit(1).to_arrow()
+            self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
         except (ValueError, RuntimeError, TypeError) as error:
             shown = where.to_sql() if isinstance(where, Expr) else where
             raise InvalidInputError(f"where={shown!r} cannot be used: {error}") from error
@@ -214,23 +254,34 @@ class Store:
             return {}
         version = self._state_table.version
         if self._state[0] != version:
-            rows = self._state_table.to_arrow().to_pylist()
+            rows = _steadily(lambda table: table.to_arrow(), self._state_table).to_pylist()
             self._state = (version, {row["key"]: json.loads(row["value"]) for row in rows})
         return self._state[1]
 
     def remember(self, **values: Mapping[str, Any] | None) -> None:
         """Keep JSON objects by key beside the table, in place of earlier ones, in one commit; None forgets."""
         rows = [{"key": key, "value": json.dumps(value)} for key, value in values.items()]
-        table = self._database.open_table(self._state_name)
-        merge = table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.Table.from_pylist(rows, schema=_STATE_SCHEMA))
+        values_by_key = pa.Table.from_pylist(rows, schema=_STATE_SCHEMA)
+
+        def merge(table: Table) -> None:
+            upsert = table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
+            upsert.execute(values_by_key)
+
+        _steadily(merge, self._database.open_table(self._state_name))
+
+    def compact_state(self, keep_versions: timedelta) -> None:
+        """Free old versions of the small table beside."""
+        self._database.open_table(self._state_name).optimize(cleanup_older_than=keep_versions)
 
     def bytes_on_disk(self) -> int | None:
         """Return the size of the table's files, old versions included; None where it is not a local folder."""
         if self.folder is None:
             return None
-        files = [path for path in (self.folder / f"{self.name}.lance").rglob("*") if path.is_file()]
-        return sum(path.stat().st_size for path in files)
+        total = 0
+        for path in (self.folder / f"{self.name}.lance").rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
     @property
     def _state_name(self) -> str:
@@ -246,9 +297,24 @@ class Store:
             raise
 
 
+def _steadily(call: Callable[[Table], T], table: Table) -> T:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return call(table)
+        except RuntimeError as error:
+            if _VANISHED not in str(error):
+                raise
+    return call(table)
+
+
 def among(column: str, values: Iterable[str | int]) -> Expr:
     """Return the filter that a column's value is one of these; values are quoted by LanceDB, not by us."""
     return col(column).isin(list(values))
+
+
+def within(column: str, low: int, high: int) -> Expr:
+    """Return the filter that a column's number is from `low` to `high`, both included."""
+    return (col(column) >= low) & (col(column) <= high)
 
 
 class _NoLock:

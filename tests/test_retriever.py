@@ -219,3 +219,35 @@ def test_names_in_messages(retriever, folder):
 
 def test_load_encoder_gives_the_packaged_one():
     assert load_encoder(DEFAULT_ENCODER).card.dimension == 384
+
+
+def in_forked_child(work):
+    """The exit code of a forked child that does `work`; 0 when it returns."""
+    import os
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python and Lance warn of forking itself, which is what this is about
+        child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except TableError as error:
+            os._exit(42 if "before this process was forked" in str(error) else 1)
+        except BaseException:  # noqa: BLE001  # whatever else it is, the parent has to see it
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_is_told_to_connect_again(retriever, documents):
+    retriever.add(documents)
+    calls = (
+        lambda: retriever.search("river"),
+        lambda: retriever.add([{"text": "x"}]),
+        lambda: len(retriever),
+        lambda: retriever.get("alps"),
+        retriever.optimize,
+    )
+    assert [in_forked_child(call) for call in calls] == [42] * 5
+    assert len(retriever.search("river")) == 4
