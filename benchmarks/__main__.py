@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         case.add_options(commands.add_parser(name, help=(case.__doc__ or "").split("\n")[0], description=case.__doc__))
     commands.add_parser("tables", help="only regenerate benchmarks/README.md from the raw results")
     options = parser.parse_args(arguments)
-    for variable, value in (("LANCE_LOG", "error"), ("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
+    for variable, value in (("LANCEDB_LOG", "error"), ("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
         os.environ.setdefault(variable, value)
     summary = {}
     try:

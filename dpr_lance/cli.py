@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    os.environ.setdefault("LANCE_LOG", "error")  # LanceDB reads it once, when it is imported
+    os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB reads it once, when it is imported
     as_json = "--json" in arguments
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="dpr-lance", standalone_mode=False)

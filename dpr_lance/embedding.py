@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from dpr_lance import indexes
 from dpr_lance.encoder import Encoder, TokenCounter
 from dpr_lance.records import Progress, ReembedReport
 from dpr_lance.schema import ID, TableCard, Vector, checked_vectors, vector_array
-from dpr_lance.store import CARD, Store
+from dpr_lance.store import CARD, NEXT_CARD, Store
 
 BATCH_ROWS = 1_000
 """Passages of one commit."""
@@ -89,15 +90,17 @@ class Reembedding:
         old = self.store.card
         if old.encoder.fingerprint == self.encoder.card.fingerprint:
             return ReembedReport(encoder=old.encoder)
-        card = self._prepared(old)
+        with self._index_lock():
+            card = self._prepared(old)
         self._total = self.store.count(card.unembedded)
         fill_vectors(self.store, card, self._work)
-        indexes.train_if_due(self.store, card)
-        # One commit puts the new card in force; until then every reader finds the old one.
-        self.store.remember(**{CARD: card.to_fields(), indexes.NEXT_CARD: None})
+        with self._index_lock():
+            indexes.train_if_due(self.store, card)
+            # One commit puts the new card in force; until then every reader finds the old one.
+            self.store.remember(**{CARD: card.to_fields(), NEXT_CARD: None})
+            self.store.drop_columns([old.column])
         fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
-        self.store.drop_columns([old.column])
-        with self.store.lock(timeout=indexes.LOCK_TIMEOUT):
+        with self._index_lock():
             indexes.optimize(self.store)
         return ReembedReport(
             encoder=card.encoder,
@@ -107,17 +110,21 @@ class Reembedding:
             seconds=time.perf_counter() - self._started,
         )
 
+    def _index_lock(self) -> AbstractContextManager[object]:
+        return self.store.lock(timeout=indexes.LOCK_TIMEOUT)
+
     def _prepared(self, old: TableCard) -> TableCard:
         """Return the card to come, its column being there: the one of an interrupted run, or a new one."""
-        begun = self.store.remembered_card(indexes.NEXT_CARD)
+        begun = self.store.remembered_card(NEXT_CARD)
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
-            return begun
-        if begun is not None:
-            self.store.drop_columns([begun.column])
-        card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=_next_column(old, begun))
-        # The card first: a column that nobody knows of could not be told from one that is in use.
-        self.store.remember(**{indexes.NEXT_CARD: card.to_fields()})
+            card = begun
+        else:
+            card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=_next_column(old, begun))
+        # The card first: a column that no card names is freed by the next `optimize`.
+        self.store.remember(**{NEXT_CARD: card.to_fields()})
         self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension))])
+        if begun is not None and begun.column != card.column:
+            self.store.drop_columns([begun.column])
         return card
 
     def _tell(self) -> None:

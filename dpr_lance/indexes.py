@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -16,15 +15,12 @@ from lancedb.table import Table
 from dpr_lance.errors import LockedError
 from dpr_lance.records import IndexInfo, IndexReport
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column
-from dpr_lance.store import Store
+from dpr_lance.store import Store, is_contention
 
 _FOREVER = timedelta(days=36_500)
 
 LOCK_TIMEOUT = 600.0
 """Seconds to wait for another process that is changing the indexes."""
-
-NEXT_CARD = "next_card"
-"""Key of the `TableCard` that a re-embedding under way is preparing."""
 
 TRAINING = "vector_training"
 """Key of the `Training` record beside the table."""
@@ -59,7 +55,7 @@ class IndexPolicy:
     """Every commit leaves a file and a version: fold when this many have come, or `fragment_share` of the rows."""
     fragment_share: float = 0.002
     fold_fragments_most: int = 200
-    keep_versions: timedelta = timedelta(milliseconds=100)
+    keep_versions: timedelta = timedelta(milliseconds=1)
     """Versions older than this are freed. The age protects no reader (LanceDB counts it from a version's writing, not
     from its replacement): reads are repeated instead, see `Store.steadily`."""
     recall_questions: int = 50
@@ -135,8 +131,15 @@ def fold(store: Store, *, bulk: bool) -> None:
     `bulk` waits for a longer tail: more rows are about to follow.
     """
     if store.steadily(lambda table: fold_is_due(table, bulk=bulk)):
-        with contextlib.suppress(LockedError), store.lock(timeout=0):
-            optimize(store)
+        try:
+            with store.lock(timeout=0):
+                optimize(store)
+        except LockedError:
+            return
+        except RuntimeError as error:
+            # What was added is committed; the next `add` finds the longer tail and folds it.
+            if not is_contention(error):
+                raise
 
 
 def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
@@ -165,8 +168,10 @@ def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
 
 def _drop_stale_vectors(store: Store) -> None:
     """Free the vectors of an earlier encoder that a re-embedding left behind when it was interrupted at its end."""
-    kept = {card.column for card in (store.card, store.remembered_card(NEXT_CARD)) if card is not None}
-    store.drop_columns(name for name in store.table.schema.names if is_vector_column(name) and name not in kept)
+    # The names first, then all cards in one read: a column that comes in between is not looked at.
+    names = [name for name in store.table.schema.names if is_vector_column(name)]
+    kept = {card.column for card in store.cards()}
+    store.drop_columns(name for name in names if name not in kept)
 
 
 def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
@@ -184,13 +189,15 @@ def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
 
 
 def _compact(table: Table, policy: IndexPolicy) -> None:
-    try:
-        table.optimize(cleanup_older_than=policy.keep_versions)
-    except RuntimeError as error:
-        if "tagged version" not in str(error):
-            raise
-        # LanceDB stops before indexing when a tag holds an old version: keep all versions then, the tagged one too.
-        table.optimize(cleanup_older_than=_FOREVER)
+    # Twice: LanceDB prunes before it indexes, and leaves what its own last commits replace to the next call.
+    for _ in range(2):
+        try:
+            table.optimize(cleanup_older_than=policy.keep_versions)
+        except RuntimeError as error:
+            if "tagged version" not in str(error):
+                raise
+            # LanceDB stops before indexing when a tag holds an old version: keep all versions, the tagged one too.
+            table.optimize(cleanup_older_than=_FOREVER)
 
 
 def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -34,15 +36,19 @@ STATE_SUFFIX = "_dpr_lance"
 
 CARD = "card"
 """Key of the `TableCard` that a re-embedding has put in force."""
+NEXT_CARD = "next_card"
+"""Key of the `TableCard` that a re-embedding under way is preparing."""
 
 _STATE_SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
 _SCAN_ROWS = 4096
 
-ATTEMPTS = 5
-"""How often a call is tried whose version of the table is cleaned up under its hands."""
-_VANISHED = "Not found"
+ATTEMPTS = 12
+"""How often a call is tried that other processes' commits and clean-ups get in the way of."""
+LONGEST_PAUSE = 0.5
+"""Seconds between two tries, at the most."""
+_CONTENTION = ("Not found", "commit conflict", "concurrent writers")
 
 T = TypeVar("T")
 
@@ -140,14 +146,24 @@ class Store:
 
     def remembered_card(self, key: str) -> TableCard | None:
         """Return the card kept under `key` beside the table; None when there is none."""
-        value = self.state().get(key)
+        return self._remembered_card(self.state(), key)
+
+    def cards(self) -> list[TableCard]:
+        """Return the card in force and the one that a re-embedding is preparing, if any, as of one moment."""
+        state = self.state()
+        in_force = self._remembered_card(state, CARD) or self._card
+        return [card for card in (in_force, self._remembered_card(state, NEXT_CARD)) if card is not None]
+
+    def _remembered_card(self, state: Mapping[str, Any], key: str) -> TableCard | None:
+        value = state.get(key)
         return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
 
     def steadily(self, call: Callable[[Table], T]) -> T:
-        """Return `call(table)`, called again when a clean-up has removed the version that it was working on.
+        """Return `call(table)`, called again when another process's commit or clean-up got in its way.
 
         A clean-up frees every version that was written before its time limit but for the latest one, also one that a
-        reader has just opened and another writer has replaced since. What is called must bear to be repeated.
+        reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
+        to be tried again. What is called must bear to be repeated.
         """
         return _steadily(call, self.table)
 
@@ -298,13 +314,20 @@ class Store:
 
 
 def _steadily(call: Callable[[Table], T], table: Table) -> T:
-    for _ in range(ATTEMPTS - 1):
+    for attempt in range(ATTEMPTS - 1):
         try:
             return call(table)
         except RuntimeError as error:
-            if _VANISHED not in str(error):
+            if not is_contention(error):
                 raise
+            # Spread out at random, so that two that got in each other's way do not meet again.
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.01 * 2**attempt)))  # noqa: S311  # no secret
     return call(table)
+
+
+def is_contention(error: RuntimeError) -> bool:
+    """Tell whether LanceDB failed because another process committed or cleaned up at the same time."""
+    return any(sign in str(error) for sign in _CONTENTION)
 
 
 def among(column: str, values: Iterable[str | int]) -> Expr:
