@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dpr_lance.hash_encoder import HashEncoder
     from dpr_lance.records import Document, Hit, Hits, Passage
     from dpr_lance.retriever import Retriever, connect
-    from dpr_lance.splitter import WordSplitter
+    from dpr_lance.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
 
 defer(REST_CLIENT)
 
@@ -41,6 +41,8 @@ _ROOMS = {
     "Hit": "records",
     "Hits": "records",
     "WordSplitter": "splitter",
+    "SentenceSplitter": "splitter",
+    "MarkdownSplitter": "splitter",
     "Encoder": "encoder",
     "load_encoder": "encoder",
     "HashEncoder": "hash_encoder",
@@ -64,9 +66,11 @@ __all__ = [
     "Hits",
     "InvalidInputError",
     "LockedError",
+    "MarkdownSplitter",
     "MissingExtraError",
     "Passage",
     "Retriever",
+    "SentenceSplitter",
     "TableError",
     "WordSplitter",
     "connect",

@@ -1,0 +1,166 @@
+"""Markdown as sections: the headings above each, and its paragraphs and code as places in the text.
+
+CommonMark's headings (ATX `## …` and underlined), fenced code and thematic breaks, and front matter in YAML or TOML.
+Headings within code and quotations are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_FRONT_MATTER = re.compile(
+    r"\ufeff?(?P<mark>---|\+\+\+)[ \t]*\r?\n(?=[\w\"'-]+[ \t]*[:=]|(?P=mark))"
+    r"(?:(?!(?:(?P=mark)|\.\.\.)[ \t]*\r?(?:\n|\Z))[^\n]*\n)*(?:(?P=mark)|\.\.\.)[ \t]*\r?(?:\n|\Z)"
+)
+_FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`]*$)|~{3,})")
+_ATX = re.compile(r"#{1,6}(?=[ \t]|$)")
+_NO_PARAGRAPH = re.compile(r"[>|<]|[-*+][ \t]|\d{1,9}[.)][ \t]")
+"""How a line begins that an underline does not make a heading: quotations, tables, HTML, list items."""
+_NO_TEXT = re.compile(r"[-*_=|:>#+~`\\\s\ufeff]*")
+"""Markup alone."""
+
+_MARKUP = (
+    (re.compile(r"(?i)<!--.*?-->|</?(?:a|b|br|code|em|font|i|img|kbd|small|span|strong|sub|sup)\b[^<>]*>"), ""),
+    (re.compile(r"(?<!\w)!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])?"), r"\1"),
+    (re.compile(r"\{[#.:][^{}]*\}\s*$"), ""),
+    (re.compile(r"(?<!\\)(\*{1,3})(?=\S)(.+?)\1"), r"\2"),
+    (re.compile(r"(`+|(?<!\w)_{1,3}(?=\S))(.+?)\1"), r"\2"),
+    (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
+)
+"""What is taken off a heading: tags, links, attributes, emphasis and code marks, escapes."""
+
+_MARKED = re.compile(r"[<\[{*`_\\]")
+
+_LONGEST_HEADING = 400
+"""Characters of a heading that go into titles."""
+
+
+class Block(NamedTuple):
+    """A paragraph, list, table or fenced code: character offsets, `end` exclusive."""
+
+    start: int
+    end: int
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The blocks between two headings, under the plain texts of the headings above them, outermost first."""
+
+    headings: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+
+def sections(text: str) -> Iterator[Section]:
+    """Yield the sections of a Markdown text that have any text, in order.
+
+    A heading with nothing below it, neither text nor a deeper heading, is itself the text of a section under the
+    headings above it, so that nothing is lost.
+    """
+    outline = _Outline()
+    for item in _items(text):
+        if isinstance(item, Block):
+            outline.blocks.append(item)
+        else:
+            yield from outline.finished(next_level=item.level)
+            outline.enter(item)
+    yield from outline.finished(next_level=0)
+
+
+class _Heading(NamedTuple):
+    level: int
+    start: int
+    end: int
+    plain: str
+
+
+@dataclass(slots=True)
+class _Outline:
+    """The headings above the place that has been reached, and the blocks since the last one."""
+
+    above: list[_Heading] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+
+    def enter(self, heading: _Heading) -> None:
+        while self.above and self.above[-1].level >= heading.level:
+            self.above.pop()
+        self.above.append(heading)
+
+    def finished(self, *, next_level: int) -> Iterator[Section]:
+        """Yield the section that ends here, unless it is empty and goes on in a deeper one."""
+        headings = [heading.plain for heading in self.above if heading.plain]
+        if self.blocks:
+            yield Section(tuple(headings), tuple(self.blocks))
+        elif self.above and self.above[-1].plain and next_level <= self.above[-1].level:
+            last = self.above[-1]
+            yield Section(tuple(headings[:-1]), (Block(last.start, last.end),))
+        self.blocks = []
+
+
+def _items(text: str) -> Iterator[Block | _Heading]:
+    """Yield headings and blocks in order, line by line."""
+    front = _FRONT_MATTER.match(text)
+    block: int | None = None  # where the open block began
+    fence = ""  # what its closing line begins with, while the block is fenced code
+    paragraph = False  # whether an underline makes the open block a heading
+    for line in _LINE.finditer(text, front.end() if front else 0):
+        start = line.start()
+        body = line[0].strip(" \ufeff" if start == 0 else " ").rstrip()
+        indent = len(line[0]) - len(line[0].lstrip(" "))
+        if fence:
+            if body.startswith(fence) and not body.strip(fence[0]):
+                yield Block(block or 0, line.end(), code=True)
+                block, fence = None, ""
+            continue
+        if not body:
+            yield from _closed(text, block, start)
+            block = None
+        elif indent <= 3 and block is not None and paragraph and not body.strip(body[0]) and body[0] in "=-":
+            yield _heading(text, 1 if body[0] == "=" else 2, block, start)
+            block = None
+        elif indent <= 3 and _is_thematic_break(body):
+            yield from _closed(text, block, start)
+            block = None
+        elif indent <= 3 and (opening := _FENCE.match(body)):
+            yield from _closed(text, block, start)
+            block, fence = start, opening["fence"]
+        elif indent <= 3 and (mark := _ATX.match(body)):
+            yield from _closed(text, block, start)
+            block = None
+            content = start + line[0].index("#") + mark.end()
+            yield _heading(text, mark.end(), content, content + len(_without_end_mark(body[mark.end() :])))
+        elif block is None:
+            block, paragraph = start, indent <= 3 and line[0][0] != "\t" and not _NO_PARAGRAPH.match(body)
+    if fence and block is not None:
+        yield Block(block, len(text), code=True)
+    else:
+        yield from _closed(text, block, len(text))
+
+
+def _closed(text: str, start: int | None, end: int) -> Iterator[Block]:
+    if start is not None and not _NO_TEXT.fullmatch(text, start, end):
+        yield Block(start, end)
+
+
+def _without_end_mark(content: str) -> str:
+    """Return an ATX heading's content without the `##` that may close it: they follow a space."""
+    before = content.rstrip("#")
+    return before if not before or before[-1] in " \t" else content
+
+
+def _is_thematic_break(body: str) -> bool:
+    marks = "".join(body.split())
+    return len(marks) >= 3 and marks[0] in "-*_" and not marks.strip(marks[0])
+
+
+def _heading(text: str, level: int, start: int, end: int) -> _Heading:
+    """Return the heading whose content lies between two places, its markup taken off for titles."""
+    plain = text[start:end][:_LONGEST_HEADING]
+    if _MARKED.search(plain):
+        for pattern, replacement in _MARKUP:
+            plain = pattern.sub(replacement, plain)
+    return _Heading(level, start, end, " ".join(plain.split()))
