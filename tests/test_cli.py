@@ -168,6 +168,11 @@ class TestSearch:
         assert code == 0
         assert len(out.splitlines()) == count
 
+    def test_a_question_that_is_not_utf8_is_named_by_its_line(self, run, library):
+        code, _, err = run("search", library, "--mode", "bm25", stdin=b"snow\ncaf\xe9\n")
+        assert code == 1
+        assert "standard input:2: the question is not UTF-8" in err
+
     def test_no_questions_give_no_lines(self, run, library):
         assert run("search", library, "--json") == (0, "", "")
 
