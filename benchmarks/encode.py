@@ -25,7 +25,6 @@ from benchmarks.contenders import (
     OURS_INT8,
     PLAIN,
     SENTENCE_TRANSFORMERS,
-    Encode,
     Passages,
     passages_encoder,
     question_encoder,
@@ -42,6 +41,7 @@ PAUSE = 0.05
 FASTER_THAN_PEER = "int8 / sentence-transformers, passages/s"
 FASTER_THAN_PLAIN = "int8 / onnxruntime fp32 unfused, passages/s"
 QUESTION = "int8 / sentence-transformers, question p50"
+PARTS = ("hardware", "speed", "one-thread", "parity", "memory", "dpr-pair")
 AIMS = {FASTER_THAN_PEER: "≥ 2.5", FASTER_THAN_PLAIN: "≥ 1.5", QUESTION: "≤ 0.35"}
 MEMORY_AIM = 0.5
 SPEEDS = {"speed": "Each contender with its default threads", "one-thread": "Each contender on one thread"}
@@ -66,57 +66,44 @@ print(json.dumps([before, peak()]))
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this case."""
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: the first four)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds of 64 passages (default 7)")
-    parser.add_argument(
-        "--memory", type=int, metavar="N", help="also the peak memory for N passages (20000: half an hour)"
-    )
+    parser.add_argument("--memory", type=int, default=20_000, metavar="N", help="passages of the part memory")
     parser.add_argument(
         "--memory-peer", type=int, metavar="N", help="fewer for the peer: its peak is then a lower bound"
     )
-    parser.add_argument(
-        "--dpr-pair", action="store_true", help="also the parity of a DPR pair of BERT-base size: 2 minutes"
-    )
-    parser.add_argument("--no-speed", action="store_true", help="nothing but the two above")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything; one raw file for parity, speed on all cores, speed on one thread, hardware, and memory.
+    """Measure the chosen parts; one raw file each. Returns the ratios of speeds that there are.
 
     A busy machine takes time from whoever uses more threads: what is measured on one thread each is free of that.
     """
-    if not options.no_speed:
-        measure_speed(options.rounds)
-    if options.dpr_pair:
-        print("encode: DPR pair", file=sys.stderr)
-        questions = [question.text for question in data.read("nq-gold", "dev").questions[:32]]
-        results.write("encode", "dpr-pair", dpr_pair.parity(data.hundred_word_passages(32), questions))
-    if options.memory:
-        print(f"encode: peak memory of {options.memory:,} passages", file=sys.stderr)
-        results.write("encode", "memory", peak_memory(options.memory, options.memory_peer or options.memory))
+    if unknown := set(options.parts) - set(PARTS):
+        raise SystemExit(f"unknown part {min(unknown)!r}; known: {', '.join(PARTS)}")
+    passages = data.hundred_word_passages(64 * max(4, options.rounds))
+    questions = [question.text for question in data.read("nq-gold", "dev").questions[:200]]
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "hardware": lambda: threading(passages[:64], options.rounds) | peaks.measure(passages[:64]),
+        "speed": lambda: speed(passages, questions, options.rounds, threads=None),
+        "one-thread": lambda: speed(passages, questions, options.rounds, threads=1),
+        "parity": lambda: compare_vectors(passages[:256], questions),
+        "memory": lambda: peak_memory(options.memory, options.memory_peer or options.memory),
+        "dpr-pair": lambda: dpr_pair.parity(passages[:32], questions[:32]),
+    }
+    for part in options.parts or PARTS[:4]:
+        print(f"encode: {part}", file=sys.stderr)
+        results.write("encode", part, measures[part]())
     records = {record["part"]: record for record in results.read("encode")}
     found = {part: ratios(records[part]) for part in SPEEDS if part in records}
     return {part: {name: str(spread) for name, spread in spreads.items()} for part, spreads in found.items()}
 
 
-def measure_speed(rounds: int) -> None:
-    """Everything but memory."""
-    passages = data.hundred_word_passages(64 * max(4, rounds))
-    questions = [question.text for question in data.read("nq-gold", "dev").questions[:200]]
-    print("encode: hardware", file=sys.stderr)
-    results.write("encode", "hardware", threading(passages[:64], rounds) | peaks.measure(passages[:64]))
-    for part, threads in (("speed", None), ("one-thread", 1)):
-        print(f"encode: {part}", file=sys.stderr)
-        encoders = {name: passages_encoder(name, threads) for name in NAMES}
-        speed: dict[str, Any] = {"passages_per_second": passage_speed(encoders, passages, rounds)}
-        speed["question_milliseconds"] = question_speed(questions, threads)
-        results.write("encode", part, speed)
-    print("encode: parity", file=sys.stderr)
-    results.write("encode", "parity", compare_vectors(encoders, passages[:256], questions))
-
-
-def passage_speed(encoders: dict[str, Encode], passages: list[tuple[str, str]], rounds: int) -> Rates:
-    """Passages a second of each contender in each round of 64 passages."""
-    return _interleaved({name: _timed(encode) for name, encode in encoders.items()}, passages, rounds)
+def speed(passages: list[tuple[str, str]], questions: list[str], rounds: int, *, threads: int | None) -> dict[str, Any]:
+    """Passages a second in rounds of 64, and milliseconds of single questions, of every contender."""
+    encoders = {name: passages_encoder(name, threads) for name in NAMES}
+    rates = _interleaved({name: _timed(encode) for name, encode in encoders.items()}, passages, rounds)
+    return {"passages_per_second": rates, "question_milliseconds": question_speed(questions, threads)}
 
 
 def question_speed(questions: list[str], threads: int | None) -> dict[str, list[float]]:
@@ -166,10 +153,9 @@ def threading(passages: list[tuple[str, str]], rounds: int) -> dict[str, Any]:
     return {"threads": measured}
 
 
-def compare_vectors(
-    encoders: dict[str, Encode], passages: list[tuple[str, str]], questions: list[str]
-) -> dict[str, Any]:
+def compare_vectors(passages: list[tuple[str, str]], questions: list[str]) -> dict[str, Any]:
     """Largest difference of one element and smallest cosine to sentence-transformers, on passages and questions."""
+    encoders = {name: passages_encoder(name) for name in (SENTENCE_TRANSFORMERS, *CHECKED)}
     expected = encoders[SENTENCE_TRANSFORMERS](passages)
     asked = question_encoder(SENTENCE_TRANSFORMERS)
     wanted = np.stack([asked(question) for question in questions])
@@ -201,65 +187,77 @@ def peak_memory(count: int, peers_count: int) -> dict[str, dict[str, float]]:
     return measured
 
 
-def ratios(speed: dict[str, Any]) -> dict[str, Spread]:
+def ratios(measured: dict[str, Any]) -> dict[str, Spread]:
     """The ratios that the aims are about: by round for passages, by block of 25 questions for the median question."""
-    rates, taken = (speed[key] for key in ("passages_per_second", "question_milliseconds"))
+    rates, taken = (measured[key] for key in ("passages_per_second", "question_milliseconds"))
     blocks = [slice(start, start + 25) for start in range(0, len(taken[OURS_INT8]), 25)]
     medians = {name: [float(np.median(values[block])) for block in blocks] for name, values in taken.items()}
-    rate = rates["wall"]
+    rate, cpu = rates["wall"], rates["cpu"]
     return {
         FASTER_THAN_PEER: _ratio(rate[OURS_INT8], rate[SENTENCE_TRANSFORMERS]),
         FASTER_THAN_PLAIN: _ratio(rate[OURS_INT8], rate[PLAIN]),
         "fp32 / sentence-transformers, passages/s": _ratio(rate[OURS_FP32], rate[SENTENCE_TRANSFORMERS]),
+        f"{FASTER_THAN_PEER} of CPU time": _ratio(cpu[OURS_INT8], cpu[SENTENCE_TRANSFORMERS]),
+        f"{FASTER_THAN_PLAIN} of CPU time": _ratio(cpu[OURS_INT8], cpu[PLAIN]),
         QUESTION: _ratio(medians[OURS_INT8], medians[SENTENCE_TRANSFORMERS]),
         "fp32 / sentence-transformers, question p50": _ratio(medians[OURS_FP32], medians[SENTENCE_TRANSFORMERS]),
     }
 
 
 def tables(records: list[dict[str, Any]]) -> str:
-    """The section of the README."""
+    """The section of the README: a block for each part that there is."""
+    blocks: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+        "speed": lambda record: _speed_tables(record, SPEEDS["speed"]),
+        "one-thread": lambda record: _speed_tables(record, SPEEDS["one-thread"]),
+        "parity": _parity_table,
+        "dpr-pair": lambda record: [dpr_pair.sentence(record)],
+        "hardware": _hardware_sentences,
+        "memory": _memory_table,
+    }
     by_part = {record["part"]: record for record in records}
-    parts = []
-    for part, said in SPEEDS.items():
-        parts += _speed_tables(by_part[part], said)
-    parity = by_part["parity"]
+    return "\n\n".join(text for part, block in blocks.items() if part in by_part for text in block(by_part[part]))
+
+
+def _parity_table(parity: dict[str, Any]) -> list[str]:
     cells = [[name, *(f"{parity[name][key]:{form}}" for key, form in PARITY.items())] for name in CHECKED]
     header = ["against sentence-transformers fp32", *(key.replace("_", " ") for key in PARITY)]
     counts = f"{parity['passages']} passages, {parity['questions']} questions"
-    parts += [results.table(header, cells), f"({counts}; int8 accuracy: dense rows of Quality.)"]
-    if "dpr-pair" in by_part:
-        parts.append(dpr_pair.sentence(by_part["dpr-pair"]))
-    rates = by_part["hardware"]["threads"]["wall"]
+    return [results.table(header, cells), f"({counts}; int8 accuracy: dense rows of Quality.)"]
+
+
+def _hardware_sentences(hardware: dict[str, Any]) -> list[str]:
+    rates = hardware["threads"]["wall"]
     ways = [f"{way} {_ratio(rates[way], rates[ONE_THREAD])}" for way in rates if way != ONE_THREAD]
-    parts += [peaks.sentence(by_part["hardware"]), f"int8 passages/s against one run on one thread: {'; '.join(ways)}."]
-    if "memory" in by_part:
-        ours, peer = (by_part["memory"][name] for name in (OURS_INT8, SENTENCE_TRANSFORMERS))
-        header = ["a process that encodes 100-word passages", "passages", "peak MiB", "MiB before loading the encoder"]
-        cells = [
-            [name, *(f"{row[key]:,.0f}" for key in ("passages", "peak_mib", "before_mib"))]
-            for name, row in ((OURS_INT8, ours), (SENTENCE_TRANSFORMERS, peer))
-        ]
-        share = f"int8 / sentence-transformers: {ours['peak_mib'] / peer['peak_mib']:.2f} (aim ≤ {MEMORY_AIM})"
-        bound = "" if ours["passages"] == peer["passages"] else "; an upper bound, the peer had fewer passages"
-        parts += [results.table(header, cells), f"{share}{bound}."]
-    return "\n\n".join(parts)
+    return [peaks.sentence(hardware), f"int8 passages/s against one run on one thread: {'; '.join(ways)}."]
 
 
-def _speed_tables(speed: dict[str, Any], said: str) -> list[str]:
-    rates, taken = (speed[key] for key in ("passages_per_second", "question_milliseconds"))
+def _memory_table(memory: dict[str, Any]) -> list[str]:
+    ours, peer = memory[OURS_INT8], memory[SENTENCE_TRANSFORMERS]
+    header = ["a process that encodes 100-word passages", "passages", "peak MiB", "MiB before loading the encoder"]
+    cells = [
+        [name, *(f"{row[key]:,.0f}" for key in ("passages", "peak_mib", "before_mib"))]
+        for name, row in ((OURS_INT8, ours), (SENTENCE_TRANSFORMERS, peer))
+    ]
+    share = f"int8 / sentence-transformers: {ours['peak_mib'] / peer['peak_mib']:.2f} (aim ≤ {MEMORY_AIM})"
+    bound = "" if ours["passages"] == peer["passages"] else "; an upper bound, the peer had fewer passages"
+    return [results.table(header, cells), f"{share}{bound}."]
+
+
+def _speed_tables(measured: dict[str, Any], said: str) -> list[str]:
+    rates, taken = (measured[key] for key in ("passages_per_second", "question_milliseconds"))
     rows = [
         [name, *(str(Spread.of(rates[clock][name])) for clock in ("wall", "cpu"))]
         + [f"{np.percentile(taken[name], percent):.2f}" for percent in (50, 99)]
         for name in NAMES
     ]
     counts = f"{len(rates['wall'][OURS_INT8])} rounds of 64 passages of 100 words, {len(taken[OURS_INT8])} questions"
-    load = f"load average {speed['machine']['load_average'][0]}"
+    load = f"load average {measured['machine']['load_average'][0]}"
     return [
-        f"{said}. {machine.sentence(speed['machine'])}; {counts}; {load}.",
+        f"{said}. {machine.sentence(measured['machine'])}; {counts}; {load}.",
         results.table(["", "passages/s", "passages/CPU-s", "question p50, ms", "p99, ms"], rows),
         results.table(
-            ["ratio of wall times", "min / **median** / max", "aim"],
-            [[name, str(spread), AIMS.get(name, "")] for name, spread in ratios(speed).items()],
+            ["ratio", "min / **median** / max", "aim"],
+            [[name, str(spread), AIMS.get(name, "")] for name, spread in ratios(measured).items()],
         ),
     ]
 
