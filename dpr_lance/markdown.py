@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _FRONT_MATTER = re.compile(
-    r"\ufeff?(?P<mark>---|\+\+\+)[ \t]*\r?\n(?=[\w\"'-]+[ \t]*[:=]|(?P=mark))"
+    r"\ufeff?(?P<mark>---|\+\+\+)[ \t]*\r?\n(?=(?:#[^\n]*\n)*[\w\"'-]+[ \t]*[:=]|(?P=mark))"
     r"(?:(?!(?:(?P=mark)|\.\.\.)[ \t]*\r?(?:\n|\Z))[^\n]*\n)*(?:(?P=mark)|\.\.\.)[ \t]*\r?(?:\n|\Z)"
 )
 _FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`]*$)|~{3,})")

@@ -87,14 +87,23 @@ def test_titles_are_plain(heading, plain):
 
 
 @pytest.mark.parametrize(
-    "front", ["---\ntitle: x\ntags: [a]\n---\n", "---\r\ntitle: x\r\n...\r\n", '+++\ntitle = "x"\n+++\n', "---\n---\n"]
+    "front",
+    [
+        "---\ntitle: x\ntags: [a]\n---\n",
+        "---\r\ntitle: x\r\n...\r\n",
+        '+++\ntitle = "x"\n+++\n',
+        "---\n---\n",
+        "---\n# a comment\nkey: x\n---\n",
+    ],
 )
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_front_matter_is_passed_over(front, mark):
     assert outline(f"{mark}{front}# A\ntext") == [("A", ["text"])]
 
 
-@pytest.mark.parametrize("text", ["---\n\nbreak: one\n\n---\ntext", "---\nkey: value\nnever closed"])
+@pytest.mark.parametrize(
+    "text", ["---\n\nbreak: one\n\n---\ntext", "---\nkey: value\nnever closed", "---\n# never closed\n---\n"]
+)
 def test_what_only_looks_like_front_matter(text):
     kept = " ".join(block for _, blocks in outline(text) for block in blocks)
     assert any(word in kept for word in ("break: one", "never closed"))
