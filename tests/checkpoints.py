@@ -13,7 +13,7 @@ QUESTIONS = [
     "What is the capital of France?",
     "Who wrote Faust?",
     "how tall",
-    "dense passage retrieval " * 30,
+    "dense passage retrieval " * 60,
     "naïve ÉCOLE 東京 — “q”",
     "question",
 ]
@@ -31,7 +31,7 @@ SIZES = {
     "intermediate_size": 64,
     "initializer_range": 0.2,
 }
-POSITIONS = 64
+POSITIONS = 160
 MODERN = {"local_attention": 8, "global_attn_every_n_layers": 2}
 DISTIL = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "initializer_range": 0.2}
 FAMILIES = {

@@ -224,7 +224,7 @@ def test_what_the_user_says_wins_over_our_card_and_that_over_the_files(pipeline)
         ({"pooling": "max"}, "'max', not one of cls, mean"),
         ({"title_style": "none"}, "'none', not one of pair, joined"),
         ({"question_max_tokens": 3}, "at least 8"),
-        ({"passage_max_tokens": 65}, "more than the 64 positions"),
+        ({"passage_max_tokens": 161}, "more than the 160 positions"),
     ],
 )
 def test_what_the_user_says_must_be_possible(pair, said, message):
@@ -246,8 +246,8 @@ def test_positions_that_padding_takes_are_not_offered(tmp_path):
     checkpoints.plain(tmp_path / "source", "xlm-roberta")
     checkpoint = read(tmp_path / "source", pooling="cls", normalise=True)
     assert checkpoint.passage.max_positions == checkpoint.passage_max_tokens == checkpoints.POSITIONS
-    with pytest.raises(InvalidInputError, match="more than the 64 positions"):
-        read(tmp_path / "source", pooling="cls", normalise=True, passage_max_tokens=65)
+    with pytest.raises(InvalidInputError, match="more than the 160 positions"):
+        read(tmp_path / "source", pooling="cls", normalise=True, passage_max_tokens=161)
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "t5", None])

@@ -105,7 +105,7 @@ def test_dpr_token_types_of_the_tokenizer_are_not_used(pair):
     source, _, passage, bundle = pair
     tokenizer = BertTokenizer.from_pretrained(source / "passage")
     assert 1 in tokenizer("Paris", "the capital")["token_type_ids"]
-    wrong = transformers_vectors(passage, tokenizer, PASSAGES[:1], max_tokens=64)
+    wrong = transformers_vectors(passage, tokenizer, PASSAGES[:1], max_tokens=checkpoints.POSITIONS)
     assert np.abs(OnnxEncoder(bundle).encode_passages(PASSAGES[:1]) - wrong).max() > 0.01
 
 
@@ -120,7 +120,7 @@ def test_token_types_of_other_models_are_the_users_choice(tmp_path, zero):
     tokenizer = BertTokenizer.from_pretrained(tmp_path / "source")
     found = OnnxEncoder(tmp_path / "out").encode_passages(PASSAGES)
     expected = [
-        transformers_vectors(model, tokenizer, PASSAGES, max_tokens=64, zero_types=types, **settings)
+        transformers_vectors(model, tokenizer, PASSAGES, max_tokens=checkpoints.POSITIONS, zero_types=types, **settings)
         for types in (zero, not zero)
     ]
     assert np.abs(found - expected[0]).max() <= PARITY
