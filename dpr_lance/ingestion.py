@@ -27,9 +27,10 @@ from dpr_lance.schema import (
     metadata_fields,
     new_fields,
     rows_of,
+    stored_hash,
     table_schema,
 )
-from dpr_lance.splitter import Splitter, spans_of
+from dpr_lance.splitter import Splitter
 from dpr_lance.store import Store, among
 
 BATCH_CHARACTERS = 600_000
@@ -132,7 +133,7 @@ class Ingestion:
             name
             for name, old in stored.items()
             # A stored document of which single passages were deleted is stored anew.
-            if old.document_hash == hashes[name] and old.passages == len(spans_of(documents[name].text, self.splitter))
+            if old.document_hash == stored_hash(hashes[name], old.passages)
         }
         unembedded = {name for name in unchanged if self.encoder and stored[name].embedded < stored[name].passages}
         changed = stored.keys() - unchanged

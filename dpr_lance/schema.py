@@ -186,7 +186,7 @@ class Row:
     content_hash: str
     """Of title and text: passages with the same one have the same vector."""
     document_hash: str
-    """Of the whole document, its metadata and the splitter: an equal one means that nothing has to be written."""
+    """See `stored_hash`: an equal one, on that many passages, means that nothing has to be written."""
 
     @property
     def content(self) -> str:
@@ -206,11 +206,21 @@ def document_hash_of(document: Document, splitter: Splitter | None) -> str:
     return hash_of(document.title, document.text, metadata, splitter_name(splitter))
 
 
+def stored_hash(document_hash: str, passages: int) -> str:
+    """Return what each of a document's passages keeps: its hash, and how many passages it was split into.
+
+    With the number, a document of which passages were deleted is known without splitting it again.
+    """
+    return f"{document_hash}:{passages}"
+
+
 def rows_of(document: Document, document_hash: str, splitter: Splitter | None) -> list[Row]:
     """Return the document's passages as rows, in order; ids are the document's id, '#' and the position."""
     document_id = document_id_of(document)
+    spans = spans_of(document.text, splitter)
+    kept_hash = stored_hash(document_hash, len(spans))
     rows = []
-    for position, span in enumerate(spans_of(document.text, splitter)):
+    for position, span in enumerate(spans):
         title, text = span.titled(document.title), document.text[span.start : span.end]
         passage = Passage(
             id=f"{document_id}#{position}",
@@ -223,7 +233,7 @@ def rows_of(document: Document, document_hash: str, splitter: Splitter | None) -
             embedded=False,
             metadata=document.metadata,
         )
-        rows.append(Row(passage, hash_of(title, text), document_hash))
+        rows.append(Row(passage, hash_of(title, text), kept_hash))
     return rows
 
 

@@ -271,3 +271,25 @@ def test_adding_with_what_is_no_splitter_stores_nothing(retriever, stored):
     with pytest.raises(InvalidInputError, match="splitter='words' is no splitter"):
         retriever.add([{"id": "b", "text": "one two"}], splitter="words")
     assert len(retriever) == stored
+
+
+class CountingSplitter(LineSplitter):
+    """Counts how often it is asked."""
+
+    calls = 0
+
+    def split(self, text):
+        self.calls += 1
+        yield from super().split(text)
+
+
+def test_an_unchanged_document_is_not_split_again_unless_a_passage_is_missing(retriever):
+    splitter, documents = CountingSplitter(), [{"id": "a", "text": "one\ntwo\nthree"}]
+    retriever.add(documents, splitter=splitter)
+    assert splitter.calls == 1
+    assert retriever.add(documents, splitter=splitter).documents_unchanged == 1
+    assert splitter.calls == 1
+    retriever.delete("a#2")
+    assert retriever.add(documents, splitter=splitter).documents_replaced == 1
+    assert splitter.calls == 2
+    assert [passage.text for passage in retriever.get("a")] == ["one", "two", "three"]
