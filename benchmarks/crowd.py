@@ -1,0 +1,195 @@
+"""Several processes at once: writers with overlapping ids, one that optimises in a loop, one that only reads.
+
+At the end each document is there once, whole, in the state that one of the writers has written to it last; a reader
+never sees half of a document, and never an error.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import dpr_lance
+from benchmarks import results, writer
+from benchmarks.damage import DamageError, check_searches, stored_documents
+from benchmarks.writer import Journal, State, Stored
+from dpr_lance import HashEncoder, Passage, WordSplitter
+from dpr_lance.records import MODES
+
+DOCUMENTS = 60
+"""Ids that all writers share."""
+ADDED = 20
+CALLS = 30
+CROWDS = (2, 4)
+SPLITTER = WordSplitter(writer.BLOCK_WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a crowd did."""
+
+    writers: int
+    adds: int
+    documents: int
+    passages: int
+    optimised: int
+    reads: int
+    searches: int
+    seconds: float
+
+
+def written_by(number: int, call: int, seed: int) -> State:
+    """Return what writer `number` adds in its call: documents that tell in each passage who wrote them when."""
+    choice = random.Random(f"{seed}/{number}/{call}")
+    return {
+        name: _document(choice, name, f"writer{number}call{call}")
+        for name in (f"doc{index}" for index in choice.sample(range(DOCUMENTS), ADDED))
+    }
+
+
+def _document(choice: random.Random, name: str, state: str) -> Stored:
+    blocks = [
+        " ".join([name, state, f"part{at}", *choice.choices(writer.VOCABULARY, k=writer.BLOCK_WORDS - 3)])
+        for at in range(choice.randint(1, writer.MOST_BLOCKS))
+    ]
+    return Stored(f"Title of {name}", tuple(blocks), choice.randrange(10), (True,) * len(blocks))
+
+
+def write(folder: str, number: int, calls: int, seed: int) -> None:
+    """Add in so many calls: the body of a writer."""
+    writer.lower_bounds()
+    with dpr_lance.connect(folder, encoder=HashEncoder(writer.DIMENSIONS[0])) as retriever:
+        for call in range(calls):
+            documents = written_by(number, call, seed)
+            report = retriever.add((stored.document(name) for name, stored in documents.items()), splitter=SPLITTER)
+            if report.documents_read != ADDED:
+                raise DamageError(f"writer {number}, call {call}: {report}")
+
+
+def optimise(folder: str, journal: str, end: Event) -> None:
+    """Optimise until `end`: the body of a process."""
+    writer.lower_bounds()
+    times = 0
+    with dpr_lance.connect(folder) as retriever:
+        while not end.is_set():
+            if len(retriever):
+                retriever.optimize()
+                times += 1
+    Journal(Path(journal)).write("optimised", times=times)
+
+
+def read(folder: str, journal: str, end: Event, seed: int) -> None:
+    """Search and read until `end`; raise at a document of which only a part is seen: the body of a process."""
+    choice = random.Random(seed)
+    reads = searches = 0
+    with dpr_lance.connect(folder, encoder=HashEncoder(writer.DIMENSIONS[0])) as retriever:
+        while not end.is_set():
+            name = f"doc{choice.randrange(DOCUMENTS)}"
+            passages = retriever.get(name)
+            if len({state_of(passage.text) for passage in passages}) > 1 or _gaps(passages):
+                raise DamageError(f"get({name!r}) gives half a document: {passages}")
+            seen: dict[str, list[Passage]] = {}
+            for passage in retriever.passages():
+                seen.setdefault(passage.document_id, []).append(passage)
+            for name, passages in seen.items():
+                if len({state_of(passage.text) for passage in passages}) > 1 or _gaps(passages):
+                    raise DamageError(f"passages() gives half a document {name!r}: {passages}")
+            reads += 1
+            for mode in MODES:
+                hits = retriever.search(f"{name} {choice.choice(writer.VOCABULARY)}", 10, mode=mode)
+                if len({hit.id for hit in hits}) != len(hits):
+                    raise DamageError(f"{mode} search gives a passage twice: {hits}")
+                searches += 1
+    Journal(Path(journal)).write("read", reads=reads, searches=searches)
+
+
+def state_of(text: str) -> str:
+    """Return the word of a passage that tells who wrote it when."""
+    return text.split()[1]
+
+
+def _gaps(passages: list[Passage]) -> bool:
+    return sorted(passage.position for passage in passages) != list(range(len(passages)))
+
+
+def crowd(folder: Path, writers: int, calls: int, seed: int) -> Outcome:
+    """Let so many writers, an optimiser and a reader loose on one new table; raise `DamageError` at any damage."""
+    table, journal = str(folder / "table"), Journal(folder / "journal")
+    context = get_context("spawn")
+    end = context.Event()
+    begun = time.monotonic()
+    workers = [context.Process(target=write, args=(table, number, calls, seed)) for number in range(writers)]
+    others = [
+        context.Process(target=optimise, args=(table, str(journal.path), end)),
+        context.Process(target=read, args=(table, str(journal.path), end, seed)),
+    ]
+    for process in (*workers, *others):
+        process.start()
+    for process in workers:
+        process.join()
+    seconds = time.monotonic() - begun
+    end.set()
+    for process in others:
+        process.join()
+    codes = [process.exitcode for process in (*workers, *others)]
+    if any(codes):
+        raise DamageError(f"seed {seed}: exit codes {codes} (writers, optimiser, reader)")
+    stored = stored_documents(Path(table))
+    check_states(stored, writers, calls, seed)
+    check_searches(Path(table), f"seed {seed}", stored)
+    told = {name: count for record in journal.read() for name, count in record.items() if name != "event"}
+    return Outcome(
+        writers=writers,
+        adds=writers * calls,
+        documents=len(stored),
+        passages=sum(len(document.blocks) for document in stored.values()),
+        optimised=told["times"],
+        reads=told["reads"],
+        searches=told["searches"],
+        seconds=seconds,
+    )
+
+
+def check_states(stored: State, writers: int, calls: int, seed: int) -> None:
+    """Raise unless all documents are there, each in the state that some writer has written to it last."""
+    last: dict[str, list[Stored]] = {}
+    for number in range(writers):
+        mine: State = {}
+        for call in range(calls):
+            mine |= written_by(number, call, seed)
+        for name, document in mine.items():
+            last.setdefault(name, []).append(document)
+    if stored.keys() != last.keys():
+        raise DamageError(f"seed {seed}: {sorted(stored.keys() ^ last.keys())} are missing or too many")
+    for name, document in stored.items():
+        if document not in last[name]:
+            raise DamageError(f"seed {seed}: {name} is {document}, which no writer wrote last")
+
+
+def measure(seed: int) -> dict[str, Any]:
+    """Crowds of two and of four writers."""
+    outcomes = []
+    for writers in CROWDS:
+        with tempfile.TemporaryDirectory(prefix="dpr-lance-crowd-") as folder:
+            outcomes.append(crowd(Path(folder), writers, CALLS, seed))
+    fields = list(Outcome.__dataclass_fields__)
+    return {"summary": [{name: getattr(outcome, name) for name in fields} for outcome in outcomes]}
+
+
+def table(record: dict[str, Any]) -> str:
+    """The crowds as a table."""
+    header = [
+        "writers",
+        "adds of 20 documents",
+        "documents, each once",
+        "optimisations meanwhile",
+        "searches meanwhile",
+    ]
+    names = ("writers", "adds", "documents", "optimised", "searches")
+    return results.table(header, [[f"{outcome[name]:,}" for name in names] for outcome in record["summary"]])
