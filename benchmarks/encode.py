@@ -68,6 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this case."""
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: the first four)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds of 64 passages (default 7)")
+    parser.add_argument("--questions", type=int, default=200, help="single questions (default 200)")
     parser.add_argument("--memory", type=int, default=20_000, metavar="N", help="passages of the part memory")
     parser.add_argument(
         "--memory-peer", type=int, metavar="N", help="fewer for the peer: its peak is then a lower bound"
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if unknown := set(options.parts) - set(PARTS):
         raise SystemExit(f"unknown part {min(unknown)!r}; known: {', '.join(PARTS)}")
     passages = data.hundred_word_passages(64 * max(4, options.rounds))
-    questions = [question.text for question in data.read("nq-gold", "dev").questions[:200]]
+    questions = [question.text for question in data.read("nq-gold", "dev").questions[: options.questions]]
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "hardware": lambda: threading(passages[:64], options.rounds) | peaks.measure(passages[:64]),
         "speed": lambda: speed(passages, questions, options.rounds, threads=None),
