@@ -127,6 +127,23 @@ def test_pickled_weights_are_read_as_tensors_only(bert, tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
+def test_the_published_pairs_files_are_read(pair):
+    """Those of 2020: pickled before torch 1.6's format, with position ids and a pooler that nothing uses."""
+    folder, *models = pair
+    checkpoint = read(folder)
+    for tower, model in zip((checkpoint.question, checkpoint.passage), models, strict=True):
+        prefix = f"{model.base_model_prefix}.bert_model."
+        unused = {
+            f"{prefix}embeddings.position_ids": torch.arange(checkpoints.POSITIONS)[None],
+            f"{prefix}pooler.dense.weight": torch.ones(32, 32),
+        }
+        (tower.folder / "model.safetensors").unlink()
+        state = model.state_dict() | unused
+        torch.save(state, tower.folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+        with torch.no_grad():
+            torch.testing.assert_close(load_tower(checkpoint, tower)(IDS, MASK), model(IDS, MASK).pooler_output)
+
+
 def test_a_folder_without_weights_is_an_error(bert):
     (bert / "model.safetensors").unlink()
     checkpoint = read(bert, pooling="cls", normalise=False)
@@ -211,6 +228,7 @@ def test_what_the_user_says_wins_over_our_card_and_that_over_the_files(pipeline)
     card = EncoderCard("own", 32, "", pooling="cls", question_prefix="own: ", hybrid_weight=7.5)
     card = dataclasses.replace(card, question_max_tokens=33, passage_max_tokens=44)
     (pipeline / "encoder.json").write_text(card.to_json(), encoding="utf-8")
+    assert read(pipeline, hybrid_weight=0.0).hybrid_weight == 0.0
     checkpoint = read(pipeline, question_prefix="user: ", normalise=True)
     assert (checkpoint.question_prefix, checkpoint.normalise) == ("user: ", True)
     assert (checkpoint.name, checkpoint.pooling, checkpoint.hybrid_weight) == ("own", "cls", 7.5)

@@ -21,6 +21,8 @@ from .facts import Facts, check_said, merge, read_json
 from .pipeline import DenseLayer, dense_layers, read_pipeline, transformer_folder
 from .sources import Located
 
+RECIPE = 1
+"""Version of how vectors are made of a checkpoint: raised when the same one gives others, which must not be mixed."""
 DPR_CLASSES = {"DPRQuestionEncoder": "question", "DPRContextEncoder": "passage"}
 DPR_MAX_TOKENS = 256
 """Every published DPR encoder was trained at this length (its code pads to it)."""
@@ -169,8 +171,14 @@ def read_checkpoint(located: Located, said: Facts | None = None) -> Checkpoint:
         zero_token_types=bool(facts.zero_token_types),
         question_max_tokens=facts.question_max_tokens or question.max_positions,
         passage_max_tokens=facts.passage_max_tokens or passage.max_positions,
-        hybrid_weight=facts.hybrid_weight or (UNIT_HYBRID_WEIGHT if facts.normalise else DPR_HYBRID_WEIGHT),
+        hybrid_weight=_hybrid_weight(facts),
     )
+
+
+def _hybrid_weight(facts: Facts) -> float:
+    if facts.hybrid_weight is not None:
+        return facts.hybrid_weight
+    return UNIT_HYBRID_WEIGHT if facts.normalise else DPR_HYBRID_WEIGHT
 
 
 def _unnamed(located: Located, facts: Facts) -> str:

@@ -20,13 +20,11 @@ from dpr_lance.bundle import MANIFEST, Precision, open_bundle, write_bundle
 from dpr_lance.card import EncoderCard, Pooling, TitleStyle
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 
-from .checkpoint import read_checkpoint
+from .checkpoint import RECIPE, read_checkpoint
 from .facts import Facts
 from .sources import CheckpointSource, Named, Revision, locate
 
 CACHE_VARIABLE = "DPR_LANCE_CACHE"
-CACHE_VERSION = 1
-"""Raised when the same checkpoint makes another bundle than before: old entries are then left unused."""
 _DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
 
 
@@ -153,7 +151,7 @@ def _entry(source: CheckpointSource, precision: str, revision: Revision) -> str:
     """Name of the cache entry: readable, and different for whatever makes a different bundle."""
     names = source if isinstance(source, tuple) else (source,)
     identities = [_identity(Path(name)) if Path(name).exists() else str(name) for name in names]
-    key = json.dumps([CACHE_VERSION, identities, precision, revision], default=str)
+    key = json.dumps([RECIPE, identities, precision, revision], default=str)
     readable = Path(names[0]).resolve().name if Path(names[0]).exists() else str(names[0]).replace("/", "--")
     return f"{readable}--{precision}--{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
