@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records import Hit, Passage, checked_text
 from dpr_lance.schema import DOCUMENT_ID, passages_of
 from dpr_lance.store import Store, among, within
 
+_PASSAGE_ID = re.compile(r"(.*)#([0-9]{1,10})", re.DOTALL)
 _LAST_POSITION = 2**31 - 1
 
 
@@ -16,11 +19,11 @@ def neighbours(store: Store, hit: Hit | Passage | str, before: int, after: int) 
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InvalidInputError(f"{name}={value!r}: ask for 0 or more neighbours, as a whole number")
     document_id, position = _place_of(hit)
-    if store.find() is None or position > _LAST_POSITION:
+    if store.find() is None:
         return []
     first, last = max(0, position - before), min(_LAST_POSITION, position + after)
     where = among(DOCUMENT_ID, [document_id]) & within("position", first, last)
-    found = [passage for batch in store.scan(where) for passage in passages_of(batch)]
+    found = passages_of(store.passages(where))
     same = [passage for passage in found if passage.position == position]
     if not same or (not isinstance(hit, str) and (same[0].title, same[0].text) != (hit.title, hit.text)):
         return []
@@ -34,9 +37,9 @@ def _place_of(hit: object) -> tuple[str, int]:
             f"context() takes a Hit, a Passage or a passage's id, not {type(hit).__name__} ({hit!r:.60})"
         )
     name = checked_text(hit if isinstance(hit, str) else hit.id, name="id", place="context()")
-    document_id, mark, position = name.rpartition("#")
-    if not mark or not (position.isascii() and position.isdecimal()):
+    parts = _PASSAGE_ID.fullmatch(name)
+    if parts is None:
         raise InvalidInputError(
             f"context({name!r:.80}): a passage's id is its document's, '#' and a position, as in Hit.id"
         )
-    return document_id, int(position)
+    return parts[1], int(parts[2])

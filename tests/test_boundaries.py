@@ -101,6 +101,7 @@ def test_one_sentence(text):
         ["A claim.[12]", "Another.[3][4]", "The last."],
         ["यह पहला है।", "यह दूसरा है॥", "अंत।"],
         ["ما هذا؟", "هذا كتاب.", "نعم."],
+        ["Wahl 甲.", "Wahl 乙.", "Ende."],
         ["all in small letters.", "the next one.", "and the last."],
     ],
 )

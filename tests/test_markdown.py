@@ -50,6 +50,7 @@ def test_underlined_headings():
         "```\n# in code\n```",
         "~~~ python\n# in code\n```\n# still\n~~~~",
         "````\n```\n# nested\n```\n````",
+        "```\n```js\n# still in code\n```",
         "```sh\n# never closed",
         "> quoted\n---",
         "- item\n---",
@@ -60,7 +61,7 @@ def test_underlined_headings():
     ],
 )
 def test_what_only_looks_like_a_heading(text):
-    assert {path for path, _ in outline(f"{text}\n")} == {""}
+    assert {path for path, _ in outline(f"{text}\n\nend")} == {""}
 
 
 def test_inline_code_opens_no_fence():

@@ -14,7 +14,12 @@ from dpr_lance.splitter import Span, spans_of, splitter_name, splitter_named
 
 KINDS = [WordSplitter, SentenceSplitter, MarkdownSplitter]
 
-TEXTS = st.text(st.sampled_from("ab1. !?\n東。「」กั\u0300\u200b(\"')#-`*>|")) | st.text()
+FRAGMENTS = st.sampled_from(["one", "two", "Three.", "Four!", "東京。", "\n\n", "\n# H\n", "\n```\n", "- a", "e.g."])
+TEXTS = (
+    st.text(st.sampled_from("ab1. !?\n東。「」กั\u0300\u200b(\"')#-`*>|"))
+    | st.text()
+    | st.lists(FRAGMENTS).map(" ".join)
+)
 SIZES = st.integers(1, 7).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
 
 
@@ -73,6 +78,7 @@ def test_sentences_are_repeated_as_far_as_the_overlap_goes():
         "Five. Six seven.",
     ]
     assert passages_of(text, SentenceSplitter(4, 1)) == ["One two. Three four.", "Five. Six seven."]
+    assert passages_of("One two three. Four five.", SentenceSplitter(4, 3)) == ["One two three.", "Four five."]
 
 
 MARKDOWN = """---
