@@ -194,8 +194,14 @@ class Retriever:
         if where is not None:
             self._store.check_filter(where)
             return self._store.delete(where)
-        found = self._resolved(_checked_ids(ids))
-        return self._store.delete(among(ID, found)) if found else 0
+        found = self._named(ids)
+        if not found:
+            return 0
+        asked = set(_checked_ids(ids))
+        documents = {passage.document_id for passage in found} & asked
+        # By document where one is meant: passages that it has got since it was looked up go too.
+        single = {passage.id for passage in found if passage.document_id not in documents}
+        return self._store.delete(among(DOCUMENT_ID, documents) | among(ID, single))
 
     def get(self, ids: str | Sequence[str]) -> list[Passage]:
         """Return the passages of these ids, in the order of the ids; a document's passages in their order.
@@ -203,11 +209,7 @@ class Retriever:
         An id that names a document stands for all its passages, else for the passage of that id; ids that are not
         stored are passed over.
         """
-        found = self._resolved(_checked_ids(ids))
-        if not found:
-            return []
-        rows = {passage.id: passage for batch in self._store.scan(among(ID, found)) for passage in passages_of(batch)}
-        return [rows[name] for name in found if name in rows]
+        return self._named(ids)
 
     def context(self, hit: Hit | Passage | str, before: int = 1, after: int = 1) -> list[Passage]:
         """Return a hit (or passage, or passage id) with its neighbours in the same document, in the document's order.
@@ -276,26 +278,37 @@ class Retriever:
         return f"<dpr_lance.Retriever {self._store.place}>"
 
     def _search(self, questions: list[str], k: int, mode: Mode, where: Filter) -> list[Hits]:
-        card = self._store.find_card()
-        if card is None:
-            return [Hits(question, (), mode) for question in questions]
-        try:
-            return search.answer(
-                self._store,
-                questions,
-                k,
-                mode=mode,
-                where=where,
-                card=card,
-                encode=self._encoded_questions,
-                pool=self._pool,
-            )
-        except (ValueError, RuntimeError, TypeError):
-            if self._store.card != card:  # a re-embedding has just put other vectors in force
-                return self._search(questions, k, mode, where)
-            if where is not None:
-                self._store.check_filter(where)
-            raise
+        """Search again when another writer has committed meanwhile, so that scores and texts are of one version.
+
+        Beside a writer that never rests the last try stands: every hit then is whole, but scores may be of the version
+        before.
+        """
+        for last in (False, False, True):
+            card = self._store.find_card()
+            if card is None:
+                return [Hits(question, (), mode) for question in questions]
+            version = self._store.table.version
+            try:
+                hits = search.answer(
+                    self._store,
+                    questions,
+                    k,
+                    mode=mode,
+                    where=where,
+                    card=card,
+                    encode=self._encoded_questions,
+                    pool=self._pool,
+                )
+            except (ValueError, RuntimeError, TypeError):
+                # A re-embedding may just have put other vectors in force and freed those that were asked for.
+                if last or self._store.card == card:
+                    if where is not None:
+                        self._store.check_filter(where)
+                    raise
+            else:
+                if last or self._store.table.version == version:
+                    break
+        return hits
 
     def _encoded_questions(self, questions: Sequence[str]) -> Vector:
         encoder = self._loaded_encoder()
@@ -339,24 +352,21 @@ class Retriever:
         encoder = self._encoder or _loaded(source)
         return TableCard(encoder.card, _source_names(source), splitter_name(splitter))
 
-    def _resolved(self, names: list[str]) -> list[str]:
-        """Return the ids of the stored passages that these document or passage ids stand for, in their order."""
+    def _named(self, ids: str | Sequence[str] | None) -> list[Passage]:
+        """Return the stored passages that these document or passage ids stand for, in their order, in one read."""
+        names = _checked_ids(ids)
         if self._store.find() is None or not names:
             return []
-        rows = self._store.select(
-            [DOCUMENT_ID, ID, "position"], among(DOCUMENT_ID, names) | among(ID, names)
-        ).to_pylist()
-        of_document: dict[str, list[tuple[int, str]]] = {}
-        for row in rows:
-            of_document.setdefault(row[DOCUMENT_ID], []).append((row["position"], row[ID]))
-        passages = {row[ID] for row in rows}
-        found: dict[str, None] = {}
+        stored = passages_of(self._store.passages(among(DOCUMENT_ID, names) | among(ID, names)))
+        by_id = {passage.id: passage for passage in stored}
+        by_document: dict[str, list[Passage]] = {}
+        for passage in sorted(stored, key=lambda passage: passage.position):
+            by_document.setdefault(passage.document_id, []).append(passage)
+        found: dict[str, Passage] = {}
         for name in names:
-            if name in of_document:
-                found.update(dict.fromkeys(passage for _, passage in sorted(of_document[name])))
-            elif name in passages:
-                found[name] = None
-        return list(found)
+            meant = by_document.get(name) or ([by_id[name]] if name in by_id else [])
+            found.update((passage.id, passage) for passage in meant)
+        return list(found.values())
 
 
 def _loaded(source: EncoderSource) -> Encoder:

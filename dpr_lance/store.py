@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 from lancedb.expr import Expr, col
 from lancedb.table import Table
@@ -42,7 +43,7 @@ NEXT_CARD = "next_card"
 _STATE_SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
-_SCAN_ROWS = 4096
+_SCAN_DOCUMENTS = 500
 
 ATTEMPTS = 12
 """How often a call is tried that other processes' commits and clean-ups get in the way of."""
@@ -237,14 +238,20 @@ class Store:
         chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
         return self.steadily(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
 
-    def scan(self, where: Expr | str | None = None) -> Iterator[pa.Table]:
-        """Yield all passages that match, in batches in the order they were stored; `_embedded` is a column.
+    def passages(self, where: Expr | str) -> pa.Table:
+        """Return the passages that match, all read at one moment; `_embedded` is a column."""
+        return self.select(self._passage_columns(), where)
 
-        Batches are read one by one, so that a long scan outlives clean-ups; memory holds a number for each row.
+    def scan(self) -> Iterator[pa.Table]:
+        """Yield all passages, about in the order they were stored; `_embedded` is a column.
+
+        A document's passages are read at one moment, so they are all of one state; documents that come later are
+        missing, deleted ones too. Read in batches, so that a long scan outlives clean-ups; memory holds the ids of the
+        documents.
         """
-        rows = self.row_ids(where)
-        for start in range(0, len(rows), _SCAN_ROWS):
-            yield self.take(rows[start : start + _SCAN_ROWS], self._passage_columns())
+        names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID]).to_pylist()
+        for start in range(0, len(names), _SCAN_DOCUMENTS):
+            yield self.passages(among(DOCUMENT_ID, names[start : start + _SCAN_DOCUMENTS]))
 
     def _passage_columns(self) -> dict[str, str]:
         names = [name for name in self.table.schema.names if not is_vector_column(name)]
