@@ -75,7 +75,7 @@ class Document:
         """Return this document when it can be stored; raise `InvalidInputError` that names `place` otherwise."""
         checked_text(self.text, name="text", place=place)
         checked_text(self.title, name="title", place=place)
-        if not self.text.strip():
+        if not any(character.isprintable() and not character.isspace() for character in self.text):
             raise InvalidInputError(f"{place}: 'text' is blank; drop the document, or pass on_error='skip'")
         if self.id is not None and not checked_text(self.id, name="id", place=place).strip():
             raise InvalidInputError(f"{place}: 'id' is blank; give it a value, or leave it out")

@@ -1,0 +1,56 @@
+"""The README is true: its Python runs, its commands exist, its files are there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "2 2"
+    assert printed[1].startswith("1 Rhine ")
+    assert names["report"].documents_added == 2
+    assert names["hit"].document_id == "alps"
+    assert names["notes"].info().encoder.name == "all-MiniLM-L6-v2"
+    names["retriever"].close()
+    names["notes"].close()
+
+
+COMMANDS = [line for block in blocks("console") for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("dpr-lance ")])
+def test_the_commands_and_their_options_exist(line):
+    words = line.split("#")[0].split()
+    code = f"import sys; from dpr_lance.cli import main; sys.argv = ['dpr-lance', {words[1]!r}, '--help']; main()"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    options = [word for word in words[2:] if word.startswith("-")]
+    assert all(option in shown.stdout for option in options), options
+
+
+@pytest.mark.parametrize("target", [line.split()[1] for line in COMMANDS if line.startswith("make ")])
+def test_the_make_targets_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", README))
+def test_the_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r"@[A-Z]+@", README)
