@@ -291,7 +291,7 @@ def few_rows_fold():
         object.__setattr__(indexes.POLICY, name, value)
 
 
-def test_any_sequence_of_calls_equals_the_model(few_rows_fold, record_property):
+def test_any_sequence_of_calls_equals_the_model(few_rows_fold, record_testsuite_property):
     Table.steps = 0
     run_state_machine_as_test(
         Table,
@@ -303,4 +303,4 @@ def test_any_sequence_of_calls_equals_the_model(few_rows_fold, record_property):
         ),
     )
     assert Table.steps >= STEPS
-    record_property("steps", Table.steps)
+    record_testsuite_property("model steps", Table.steps)
