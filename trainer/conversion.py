@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
 
 from dpr_lance.bundle import SHARED_GRAPH, TOKENIZER, Precision
 from dpr_lance.errors import EncoderError
 
-from .checkpoint import Checkpoint, Tower
+from .checkpoint import RECIPE, Checkpoint, Tower
 from .graph import check_direction, check_parity, graph_vectors, probes, tower_vectors, write_graph
 from .quantise import quantise
 from .towers import TowerModel, load_tower
@@ -58,7 +59,8 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
         feeds = probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions)
         expected = tower_vectors(model, feeds)
         difference = max(difference, check_parity(expected, graph_vectors(fp32, feeds)))
-        files[name] = _stored(fp32, scratch / name, precision, model)
+        del model  # its memory is wanted for quantising
+        files[name] = _stored(fp32, scratch / name, precision, tokenizer, tower)
         if precision != "fp32":
             check_direction(expected, graph_vectors(files[name], feeds), precision)
     return Converted(files, digest.hexdigest()[:16], difference)
@@ -69,7 +71,7 @@ def _settings(checkpoint: Checkpoint, precision: Precision) -> str:
     card = checkpoint.card("")
     names = ["pooling", "normalise", "question_prefix", "passage_prefix", "title_style", "zero_token_types"]
     names += ["question_max_tokens", "passage_max_tokens"]
-    return json.dumps([precision, *(getattr(card, name) for name in names)])
+    return json.dumps([RECIPE, precision, *(getattr(card, name) for name in names)])
 
 
 def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa: ANN401
@@ -83,14 +85,14 @@ def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa:
         raise EncoderError(f"{tower.folder}: {size / 1e9:.1f} GB of weights are more than one ONNX file holds (2.1 GB)")
 
 
-def _stored(fp32: Path, target: Path, precision: Precision, model: TowerModel) -> Path:
+def _stored(fp32: Path, target: Path, precision: Precision, tokenizer: Tokenizer, tower: Tower) -> Path:
     if precision == "fp32":
         return fp32
     if precision == "fp16":
         store_half(fp32, target)
     else:
-        config: Any = model.transformer.config
-        quantise(fp32, target, heads=config.num_attention_heads, hidden_size=config.hidden_size)
+        quantise(fp32, target, tokenizer, max_tokens=tower.max_positions)
+    fp32.unlink()
     return target
 
 

@@ -1,27 +1,325 @@
-"""Int8: an fp32 ONNX encoder becomes a fused graph whose large matrices are int8."""
+"""Int8: the matrices of an fp32 ONNX encoder become int8, computed with u8 activations.
+
+What keeps the accuracy (each measured on all-MiniLM-L6-v2; 1 - cosine to fp32, thousandths):
+plain per-channel int8 5.9; smoothed 3.4; smoothed and rounded together 2.3.
+
+- Smoothing (SmoothQuant, Xiao et al. 2023): some channels of an activation are ten times larger than the others and
+  would take the resolution of all. They are divided by a factor that the weights' rows are multiplied by.
+- Rounding (GPTQ, Frantar et al. 2023): each row's rounding error is made good by the rows that are still unrounded,
+  in proportion to how they move together in real text.
+- Weights have 7 bits: the AVX2 instruction that multiplies u8 by s8 saturates with 8, and machines would disagree.
+- Embeddings have 8 bits and a scale for each row.
+- Activation scales are dynamic: one for each matrix and run, so a run must hold one sequence (see `OnnxEncoder`).
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.transformers import optimizer
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+from dpr_lance.errors import EncoderError
+
+Floats: TypeAlias = NDArray[np.float32]
+Int8s: TypeAlias = NDArray[np.int8]
+
+LARGEST_WEIGHT = 63
+"""7 bits with a sign: 2 · 255 · 64 fits the 16 bits in which AVX2 adds two products."""
+LARGEST_EMBEDDING = 127
+EMBEDDING_ROWS = 1000
+"""Tables with fewer rows (positions, segments) stay fp32."""
+SMOOTHING = 0.7
+"""Exponent α of smoothing: the best of 0.5-0.9 behind MiniLM's layer norms."""
+DAMPING = 0.1
+"""Added to the diagonal of the second moments, as a share of its mean. The usual 0.01 follows the calibration text too
+closely: passages on other topics then fell to a cosine of 0.975 where this keeps 0.993."""
+BLOCK = 64
+CALIBRATION_MODULES = (
+    "argparse", "ast", "asyncio.events", "calendar", "collections", "csv", "datetime", "decimal", "difflib",
+    "email.message", "fractions", "gzip", "heapq", "http.client", "inspect", "itertools", "json", "logging",
+    "math", "os", "pathlib", "random", "shutil", "socket", "statistics", "string", "subprocess", "tarfile",
+    "textwrap", "threading", "unittest.case", "urllib.parse", "zipfile",
+)  # fmt: skip
+"""Modules whose docstrings are the text that activations are measured on: prose that every machine has."""
+CALIBRATION_TEXTS = 160
+VOCABULARY_SEQUENCES = 120
+CALIBRATION_TOKENS = 128
+MICROSOFT = "com.microsoft"
 
 
-def quantise(source: Path, target: Path, *, heads: int, hidden_size: int) -> None:
-    """Write the int8 form of the fp32 graph `source` to `target`."""
-    fused = optimizer.optimize_model(
-        str(source), model_type="bert", num_heads=heads, hidden_size=hidden_size, opt_level=0
+@dataclass(slots=True)
+class _Activation:
+    """What calibration saw of one matrix input: largest magnitude of each channel [k], second moments [k, k]."""
+
+    largest: Floats
+    moments: Floats
+
+
+@dataclass(slots=True)
+class _Linear:
+    """A MatMul with a constant matrix, and the Add of its bias where there is one."""
+
+    node: Any
+    weight: Floats
+    bias: Floats
+    bias_node: Any | None
+
+    @property
+    def output(self) -> str:
+        return str((self.bias_node or self.node).output[0])
+
+
+@dataclass(slots=True)
+class _Edit:
+    """New nodes by the position in the graph where they go, new tensors, and the nodes that they replace."""
+
+    nodes: dict[int, list[Any]] = field(default_factory=dict)
+    tensors: list[Any] = field(default_factory=list)
+    replaced: set[str] = field(default_factory=set)
+
+    def tensor(self, name: str, values: NDArray[Any]) -> str:
+        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+
+def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: int = CALIBRATION_TOKENS) -> None:
+    """Write the int8 form of the fp32 graph `source` to `target`; `tokenizer` makes the calibration text's tokens.
+
+    Calibration sequences have at most `max_tokens` (and `CALIBRATION_TOKENS`).
+
+    The same source gives the same bytes on the same machine and Python version. Raises `EncoderError` when the graph
+    has no matrix that could be quantised.
+    """
+    model = onnx.load(source)
+    groups = _linear_groups(model.graph)
+    if not groups:
+        raise EncoderError(f"{source} has no multiplication by a constant matrix: keep this encoder in fp32")
+    seen = _observe(model, list(groups), _calibration_ids(tokenizer, min(max_tokens, CALIBRATION_TOKENS)))
+    edit = _Edit()
+    position = {node.output[0]: index for index, node in enumerate(model.graph.node)}
+    for number, (name, linears) in enumerate(groups.items()):
+        first = min(position[linear.node.output[0]] for linear in linears)
+        edit.nodes[first] = _int8_group(f"int8.{number}", name, linears, seen[name], edit)
+    for index, node in enumerate(model.graph.node):
+        table = _constants(model.graph).get(node.input[0]) if node.op_type == "Gather" else None
+        if table is not None and len(table.dims) == 2 and table.dims[0] >= EMBEDDING_ROWS:
+            edit.nodes[index] = _int8_embedding(f"int8.embedding.{index}", node, numpy_helper.to_array(table), edit)
+    _apply(edit, model)
+    onnx.save(model, target)
+
+
+def calibration_texts() -> list[str]:
+    """Return `CALIBRATION_TEXTS` docstrings of Python's standard library, always the same ones for a Python version.
+
+    Raises `EncoderError` when this Python runs without docstrings.
+    """
+    found: list[str] = []
+    for name in CALIBRATION_MODULES:
+        module = importlib.import_module(name)
+        members = [module, *(getattr(module, member) for member in sorted(vars(module)) if not member.startswith("_"))]
+        documented = [inspect.cleandoc(text) for member in members if isinstance(text := _own_doc(member), str)]
+        found += list(dict.fromkeys(text for text in documented if len(text) >= 80))
+    if len(found) < CALIBRATION_TEXTS:
+        raise EncoderError("quantising needs the docstrings of Python's standard library: run Python without -OO")
+    chosen = np.linspace(0, len(found) - 1, CALIBRATION_TEXTS).astype(int)
+    return [found[index] for index in chosen]
+
+
+def _own_doc(member: Any) -> object:  # noqa: ANN401
+    described = inspect.ismodule(member) or inspect.isclass(member) or inspect.isroutine(member)
+    return getattr(member, "__doc__", None) if described else None
+
+
+def _calibration_ids(tokenizer: Tokenizer, max_tokens: int) -> list[list[int]]:
+    """Token ids of the calibration texts, of their first sentences as questions, and of the vocabulary in disorder.
+
+    The vocabulary stands for all topics that the texts do not touch.
+    """
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    texts = calibration_texts()
+    texts += [text.split(".")[0] + "?" for text in texts[::2]]
+    sequences = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    inner = max_tokens - 2
+    words = np.random.default_rng(0).permutation(tokenizer.get_vocab_size())[: VOCABULARY_SEQUENCES * inner]
+    start, end = sequences[0][0], sequences[0][-1]
+    return sequences + [[start, *words[at : at + inner].tolist(), end] for at in range(0, len(words), inner)]
+
+
+def _constants(graph: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {tensor.name: tensor for tensor in graph.initializer}
+
+
+def _linear_groups(graph: Any) -> dict[str, list[_Linear]]:  # noqa: ANN401
+    """Multiplications by constant matrices, by the name of their input: query, key and value share theirs."""
+    constants = _constants(graph)
+    users: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    groups: dict[str, list[_Linear]] = {}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants and len(constants[node.input[1]].dims) == 2:
+            weight = numpy_helper.to_array(constants[node.input[1]])
+            bias_node, bias = _bias(users.get(node.output[0], []), node.output[0], weight.shape[1], constants)
+            groups.setdefault(node.input[0], []).append(_Linear(node, weight, bias, bias_node))
+    return groups
+
+
+def _bias(users: Sequence[Any], output: str, width: int, constants: dict[str, Any]) -> tuple[Any | None, Floats]:
+    if len(users) == 1 and users[0].op_type == "Add":
+        (other,) = [name for name in users[0].input if name != output] or [output]
+        if other in constants and list(constants[other].dims) == [width]:
+            return users[0], numpy_helper.to_array(constants[other])
+    return None, np.zeros(width, dtype=np.float32)
+
+
+def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]]) -> dict[str, _Activation]:  # noqa: ANN401
+    """Run the fp32 graph on `sequences` and gather what `_Activation` says of each tensor in `names`."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {output.name for output in watched.graph.output}
+    watched.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in present
     )
-    fused_path = target.with_suffix(".fused.onnx")
-    fused.save_model_to_file(str(fused_path))
-    quantize_dynamic(
-        fused_path,
-        target,
-        per_channel=True,
-        reduce_range=True,
-        weight_type=QuantType.QInt8,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
-    fused_path.unlink()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    inputs = {graph_input.name for graph_input in session.get_inputs()}
+    seen: dict[str, _Activation] = {}
+    for sequence in sequences:
+        ids = np.array([sequence], dtype=np.int64)
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        values = session.run(list(names), {name: value for name, value in feed.items() if name in inputs})
+        for name, value in zip(names, values, strict=True):
+            rows = value.reshape(-1, value.shape[-1])
+            if name not in seen:
+                width = rows.shape[1]
+                seen[name] = _Activation(np.zeros(width, np.float32), np.zeros((width, width), np.float32))
+            seen[name].largest = np.maximum(seen[name].largest, np.abs(rows).max(axis=0))
+            seen[name].moments += rows.T @ rows
+    return seen
+
+
+def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activation, edit: _Edit) -> list[Any]:
+    """Return the nodes that compute `linears` of the tensor `name` in int8."""
+    factors = _smoothing(seen.largest, np.concatenate([linear.weight for linear in linears], axis=1))
+    moments = seen.moments / factors[:, None] / factors[None, :]
+    smooth = f"{prefix}.smooth"
+    nodes = [helper.make_node("Mul", [name, edit.tensor(f"{prefix}.factors", 1 / factors)], [smooth], name=smooth)]
+    inverse = _inverse_root(moments)
+    if len(linears) > 1:
+        quantised = [f"{prefix}.{part}" for part in ("quantised", "scale", "zero")]
+        nodes.append(helper.make_node("DynamicQuantizeLinear", [smooth], quantised, name=quantised[0]))
+    for index, linear in enumerate(linears):
+        weight, scales = round_together(linear.weight * factors[:, None], inverse, np.diag(moments))
+        own = f"{prefix}.{index}"
+        names = [
+            edit.tensor(f"{own}.weight", weight),
+            edit.tensor(f"{own}.scales", scales),
+            edit.tensor(f"{own}.zeros", np.zeros(len(scales), dtype=np.int8)),
+            edit.tensor(f"{own}.bias", linear.bias),
+        ]
+        if len(linears) > 1:
+            activation, scale, zero = quantised
+            arguments = [activation, names[0], scale, names[1], zero, names[2], names[3]]
+            kind = "MatMulIntegerToFloat"
+        else:
+            arguments, kind = [smooth, *names], "DynamicQuantizeMatMul"
+        nodes.append(helper.make_node(kind, arguments, [linear.output], name=own, domain=MICROSOFT))
+        edit.replaced |= {linear.node.name, *([linear.bias_node.name] if linear.bias_node else [])}
+    return nodes
+
+
+def _smoothing(largest: Floats, weight: Floats) -> Floats:
+    """Factors [k] for an activation with channel magnitudes `largest` [k] and its matrix [k, n]; geometric mean 1.
+
+    A channel below the median counts as the median: it may be quiet only because the calibration text lacks its topic.
+    """
+    rows = np.abs(weight).max(axis=1)
+    quiet = max(float(np.median(largest)), 1e-5)
+    factors = np.maximum(largest, quiet) ** SMOOTHING / np.maximum(rows, 1e-5) ** (1 - SMOOTHING)
+    return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float32)
+
+
+def _inverse_root(moments: Floats) -> NDArray[np.float64]:
+    """Return upper triangular U with UᵀU = inverse of the damped moments, channels in falling order of theirs."""
+    order = np.argsort(-np.diag(moments), kind="stable")
+    damped = moments[np.ix_(order, order)].astype(np.float64)
+    damped[np.diag_indices(len(damped))] += DAMPING * np.trace(damped) / len(damped) + 1e-12
+    return np.linalg.cholesky(np.linalg.inv(damped)).T
+
+
+def round_together(weight: Floats, inverse: NDArray[np.float64], energy: Floats) -> tuple[Int8s, Floats]:
+    """Round `weight` [k, n] to int8 columns with scales [n] so that its products with real activations change least.
+
+    Row by row, strongest channel (`energy` [k]) first; what rounding a row adds is taken off the rows after it, along
+    `inverse`, the triangular root of the activations' inverse second moments in that order (GPTQ, equations 2 and 3).
+    """
+    scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
+    scales[scales == 0] = 1
+    order = np.argsort(-energy, kind="stable")
+    open_rows = (weight / scales)[order].astype(np.float64)
+    rounded = np.empty_like(open_rows)
+    for start in range(0, len(open_rows), BLOCK):
+        stop = min(start + BLOCK, len(open_rows))
+        errors = np.empty((stop - start, open_rows.shape[1]))
+        for row in range(start, stop):
+            rounded[row] = np.clip(np.round(open_rows[row]), -LARGEST_WEIGHT, LARGEST_WEIGHT)
+            errors[row - start] = (open_rows[row] - rounded[row]) / inverse[row, row]
+            open_rows[row + 1 : stop] -= np.outer(inverse[row, row + 1 : stop], errors[row - start])
+        open_rows[stop:] -= inverse[start:stop, stop:].T @ errors
+    result = np.empty(weight.shape, dtype=np.int8)
+    result[order] = rounded.astype(np.int8)
+    return result, scales.astype(np.float32)
+
+
+def _int8_embedding(prefix: str, node: Any, table: Floats, edit: _Edit) -> list[Any]:  # noqa: ANN401
+    """Return the nodes that look up `node`'s table in int8 with a scale for each row."""
+    scales = np.abs(table).max(axis=1, keepdims=True) / LARGEST_EMBEDDING
+    scales[scales == 0] = 1
+    rows = edit.tensor(f"{prefix}.rows", np.round(table / scales).astype(np.int8))
+    scale = edit.tensor(f"{prefix}.scales", scales.astype(np.float32))
+    edit.replaced.add(node.name)
+    steps = [
+        ("Gather", [rows, node.input[1]], f"{prefix}.row"),
+        ("Gather", [scale, node.input[1]], f"{prefix}.scale"),
+        ("Cast", [f"{prefix}.row"], f"{prefix}.wide"),
+        ("Mul", [f"{prefix}.wide", f"{prefix}.scale"], node.output[0]),
+    ]
+    nodes = [helper.make_node(kind, inputs, [output], name=f"{output}.node") for kind, inputs, output in steps]
+    nodes[2].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    return nodes
+
+
+def _apply(edit: _Edit, model: Any) -> None:  # noqa: ANN401
+    """Put the new nodes where the first of those they replace stood, and drop tensors that nothing uses any more."""
+    graph = model.graph
+    nodes = list(_edited(edit, graph.node))
+    used = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
+    tensors = [tensor for tensor in [*graph.initializer, *edit.tensors] if tensor.name in used]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in tensors]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(copies)
+    graph.initializer.extend(kept)
+    if not any(opset.domain == MICROSOFT for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+
+
+def _edited(edit: _Edit, nodes: Iterable[Any]) -> Iterator[Any]:
+    for index, node in enumerate(nodes):
+        yield from edit.nodes.get(index, ())
+        if node.name not in edit.replaced:
+            yield node
