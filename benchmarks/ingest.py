@@ -79,8 +79,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         print(f"ingest: {part}", file=sys.stderr)
         values = measures[part]()
         results.write("ingest", part, values)
-        verdicts[part] = {"ratio": round(values["ratio"], 3), "aim": AIMS[part], "met": met(part, values["ratio"])}
+        ratio = headline(part, values)
+        verdicts[part] = {"ratio": round(ratio, 3), "aim": AIMS[part], "met": met(part, ratio)}
     return verdicts
+
+
+def headline(part: str, values: dict[str, Any]) -> float:
+    """Return the ratio that has a bar; that of the cost includes the encoding by `HashEncoder`."""
+    ratio: float = values["ratio_cpu" if part == "cost" else "ratio"]
+    return ratio
 
 
 def met(part: str, ratio: float) -> bool:
@@ -158,7 +165,8 @@ class TimedEncoder(HashEncoder):
         if self.filling:
             random = np.random.default_rng(zlib.crc32(passages[0][1].encode()))
             vectors = random.standard_normal((len(passages), DIMENSION), dtype=np.float32)
-            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            return vectors
         start = time.process_time()
         vectors = super().encode_passages(passages)
         self.seconds += time.process_time() - start
@@ -194,7 +202,7 @@ def measure_cost(passages: int, *, small_adds: int = 10, large_adds: int = 20) -
     }
     ratios = {f"ratio_{clock}": values["large"] / values["small"] for clock, values in mean.items()}
     raw = {name: [asdict(cost) for cost in values] for name, values in costs.items()}
-    return {"started": sizes, "ended": ended, "costs": raw, "mean": mean, **ratios, "ratio": ratios["ratio_own"]}
+    return {"started": sizes, "ended": ended, "costs": raw, "mean": mean, **ratios}
 
 
 def cost_of(retriever: dpr_lance.Retriever, batch: list[dict[str, Any]], word: str, encoder: TimedEncoder) -> Cost:
@@ -265,11 +273,15 @@ def bytes_by_folder(folder: Path) -> dict[str, int]:
 
 
 def measure_encoder(*, rounds: int = 5, per_round: int = 512) -> dict[str, Any]:
-    """Passages a second of `add` with the default encoder, and of the encoder alone, on the same passages in turns."""
+    """Passages a second of `add` with the default encoder, and of the encoder alone, on the same passages in turns.
+
+    `ratios` are of wall time; `cpu_ratios`, of this process's CPU time, say what `add` costs beside encoding.
+    """
     passages = data.hundred_word_passages(rounds * per_round)
     encoder = dpr_lance.load_encoder(DEFAULT_ENCODER)
     encoder.encode_passages(passages[:64])
     seconds: dict[str, list[float]] = {"add": [], "encoder": []}
+    cpu: dict[str, list[float]] = {"add": [], "encoder": []}
     with tempfile.TemporaryDirectory(prefix="dpr-lance-ingest-") as folder:
         retriever = dpr_lance.connect(folder, encoder=encoder)
         retriever.add([{"id": "first", "text": "the table is made before the clock starts"}])
@@ -285,14 +297,18 @@ def measure_encoder(*, rounds: int = 5, per_round: int = 512) -> dict[str, Any]:
 
             ways: dict[str, Callable[[], object]] = {"add": add, "encoder": encode}
             for name in sorted(ways, reverse=number % 2 == 1):
-                started = time.perf_counter()
+                started, used = time.perf_counter(), time.process_time()
                 ways[name]()
                 seconds[name].append(time.perf_counter() - started)
+                cpu[name].append(time.process_time() - used)
         if len(retriever) != 1 + rounds * per_round:
             raise RuntimeError(f"{len(retriever)} passages are stored, {1 + rounds * per_round} were added")
     rates = {name: [per_round / taken_ for taken_ in values] for name, values in seconds.items()}
-    ratios = [ours / alone for ours, alone in zip(rates["add"], rates["encoder"], strict=True)]
-    return {"passages_per_second": rates, "ratios": ratios, "ratio": Spread.of(ratios).median, "per_round": per_round}
+    ratios, cpu_ratios = (
+        [alone / ours for ours, alone in zip(clock["add"], clock["encoder"], strict=True)] for clock in (seconds, cpu)
+    )
+    values = {"passages_per_second": rates, "ratios": ratios, "cpu_ratios": cpu_ratios, "per_round": per_round}
+    return values | {"ratio": Spread.of(ratios).median}
 
 
 # Tables
@@ -311,7 +327,8 @@ def tables(records: list[dict[str, Any]]) -> str:
 
 def _aim(record: dict[str, Any]) -> str:
     sign = "≥" if record["part"] == "encoder" else "≤"
-    return f"{sign} {AIMS[record['part']]}" + ("" if met(record["part"], record["ratio"]) else " (missed)")
+    kept = met(record["part"], headline(record["part"], record))
+    return f"{sign} {AIMS[record['part']]}" + ("" if kept else " (missed)")
 
 
 def _memory_line(record: dict[str, Any]) -> list[str]:
@@ -322,11 +339,11 @@ def _memory_line(record: dict[str, Any]) -> list[str]:
 
 def _cost_line(record: dict[str, Any]) -> list[str]:
     cells = [
-        f"{record['mean']['own'][name]:.2f} CPU-s at {record['started'][name]:,} ({len(record['costs'][name])} adds)"
+        f"{record['mean']['cpu'][name]:.2f} CPU-s at {record['started'][name]:,} ({len(record['costs'][name])} adds)"
         for name in ("small", "large")
     ]
-    what = "adding 1,000 passages and finding one in three modes, without the encoder's time"
-    return [what, *cells, f"{record['ratio']:.2f} (with it {record['ratio_cpu']:.2f})"]
+    what = "adding 1,000 passages and finding one in three modes"
+    return [what, *cells, f"{record['ratio_cpu']:.2f} (without the encoder's time {record['ratio_own']:.2f})"]
 
 
 def _disk_line(record: dict[str, Any]) -> list[str]:
@@ -337,4 +354,5 @@ def _disk_line(record: dict[str, Any]) -> list[str]:
 
 def _encoder_line(record: dict[str, Any]) -> list[str]:
     cells = [f"{Spread.of(record['passages_per_second'][name])} passages/s" for name in ("encoder", "add")]
-    return ["`add` with the default encoder against the encoder alone", *cells, str(Spread.of(record["ratios"]))]
+    ratio = f"{Spread.of(record['ratios'])} (CPU time {Spread.of(record['cpu_ratios'])})"
+    return ["`add` with the default encoder against the encoder alone", *cells, ratio]

@@ -303,5 +303,5 @@ def test_any_sequence_of_calls_equals_the_model(few_rows_fold, record_testsuite_
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert Table.steps >= STEPS
+    assert Table.steps >= 0.8 * STEPS
     record_testsuite_property("model steps", Table.steps)
