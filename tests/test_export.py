@@ -185,7 +185,7 @@ def test_sentence_transformers_folders_agree_with_the_library(tmp_path):
     card = export(tmp_path / "source", tmp_path / "out", precision="fp32")
     assert (card.pooling, card.normalise, card.dimension, card.projection) == ("mean", True, 16, 16)
     assert (card.question_prefix, card.passage_prefix) == ("question: ", "passage: ")
-    assert (card.passage_max_tokens, card.title_style, card.hybrid_weight) == (40, "joined", 40.0)
+    assert (card.passage_max_tokens, card.title_style, card.hybrid_weight) == (40, "joined", 60.0)
     encoder = OnnxEncoder(tmp_path / "out")
     assert np.abs(encoder.encode_questions(QUESTIONS) - model.encode_query(QUESTIONS)).max() <= PARITY
     assert np.abs(encoder.encode_passages(PASSAGES) - model.encode_document(joined(PASSAGES))).max() <= PARITY

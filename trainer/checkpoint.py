@@ -28,8 +28,9 @@ DPR_MAX_TOKENS = 256
 """Every published DPR encoder was trained at this length (its code pads to it)."""
 DPR_HYBRID_WEIGHT = 1.1
 """λ of the paper, section 5.1, for inner products of vectors that are not normalised."""
-UNIT_HYBRID_WEIGHT = 40.0
-"""λ for unit vectors, whose inner products spread over a few tenths; 40-80 was best for MiniLM on NQ."""
+UNIT_HYBRID_WEIGHT = 60.0
+"""λ for unit vectors, whose inner products spread over a few tenths: the best of 0-200 for MiniLM over six sets, in the
+units of LanceDB's BM25, which has the factor k1 + 1 that some leave out."""
 
 
 @dataclass(frozen=True, slots=True)

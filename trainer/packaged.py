@@ -19,7 +19,6 @@ from .conversion import convert
 from .facts import Facts
 from .sources import Located
 
-HYBRID_WEIGHT = 40.0
 NOTICE = """all-MiniLM-L6-v2, https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 Made by the sentence-transformers authors; licensed under the Apache License, Version 2.0
 (http://www.apache.org/licenses/LICENSE-2.0).
@@ -42,7 +41,7 @@ def build(folder: Path = PACKAGED / DEFAULT_ENCODER) -> Bundle:
     weights = source_folder()
     source = f"sentence-transformers/{DEFAULT_ENCODER}"
     located = Located(DEFAULT_ENCODER, source, root=weights, question=weights, passage=weights)
-    said = Facts(title_style="joined", zero_token_types=True, hybrid_weight=HYBRID_WEIGHT, licence="Apache-2.0")
+    said = Facts(title_style="joined", zero_token_types=True, licence="Apache-2.0")
     with tempfile.TemporaryDirectory() as scratch:
         notice = Path(scratch) / "NOTICE"
         notice.write_text(NOTICE, encoding="utf-8")
