@@ -15,7 +15,7 @@ from lancedb.table import Table
 from dpr_lance.errors import LockedError
 from dpr_lance.records import IndexInfo, IndexReport
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column
-from dpr_lance.store import Store, is_contention
+from dpr_lance.store import Store
 
 _FOREVER = timedelta(days=36_500)
 
@@ -135,11 +135,7 @@ def fold(store: Store, *, bulk: bool) -> None:
             with store.lock(timeout=0):
                 optimize(store)
         except LockedError:
-            return
-        except RuntimeError as error:
-            # What was added is committed; the next `add` finds the longer tail and folds it.
-            if not is_contention(error):
-                raise
+            return  # what was added is committed; the next `add` finds the longer tail and folds it
 
 
 def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:

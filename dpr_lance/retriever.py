@@ -233,7 +233,8 @@ class Retriever:
         """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
 
         `add` does this by itself when it pays. Safe while others read and write; one process at a time does it.
-        Raises `TableError` when nothing has been added yet, `LockedError` when another process is at it for too long.
+        Raises `TableError` when nothing has been added yet, `LockedError` when another process is at it for too long,
+        or when writers leave no moment to compact in.
         """
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")

@@ -45,8 +45,8 @@ _STATE_SCHEMA = pa.schema(
 )
 _SCAN_DOCUMENTS = 500
 
-ATTEMPTS = 12
-"""How often a call is tried that other processes' commits and clean-ups get in the way of."""
+PATIENCE = 30.0
+"""Seconds for which a call is tried again that other processes' commits and clean-ups get in the way of."""
 LONGEST_PAUSE = 0.5
 """Seconds between two tries, at the most."""
 _CONTENTION = ("Not found", "commit conflict", "concurrent writers")
@@ -164,7 +164,7 @@ class Store:
 
         A clean-up frees every version that was written before its time limit but for the latest one, also one that a
         reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
-        to be tried again. What is called must bear to be repeated.
+        to be tried again. What is called must bear to be repeated. Raises `LockedError` when there is no end to it.
         """
         return _steadily(call, self.table)
 
@@ -321,18 +321,23 @@ class Store:
 
 
 def _steadily(call: Callable[[Table], T], table: Table) -> T:
-    for attempt in range(ATTEMPTS - 1):
+    started, longest = time.monotonic(), 0.01
+    while True:
         try:
             return call(table)
         except RuntimeError as error:
-            if not is_contention(error):
+            if not _is_contention(error):
                 raise
+            if time.monotonic() - started > PATIENCE:
+                raise LockedError(
+                    f"other processes kept committing to this table for {PATIENCE:.0f} s; try again when they rest"
+                ) from error
             # Spread out at random, so that two that got in each other's way do not meet again.
-            time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.01 * 2**attempt)))  # noqa: S311  # no secret
-    return call(table)
+            time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
+            longest = min(LONGEST_PAUSE, 2 * longest)
 
 
-def is_contention(error: RuntimeError) -> bool:
+def _is_contention(error: RuntimeError) -> bool:
     """Tell whether LanceDB failed because another process committed or cleaned up at the same time."""
     return any(sign in str(error) for sign in _CONTENTION)
 
