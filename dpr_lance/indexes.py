@@ -58,6 +58,8 @@ class IndexPolicy:
     keep_versions: timedelta = timedelta(milliseconds=1)
     """Versions older than this are freed. The age protects no reader (LanceDB counts it from a version's writing, not
     from its replacement): reads are repeated instead, see `Store.steadily`."""
+    keep_versions_remotely: timedelta = timedelta(hours=1)
+    """The same where no file lock keeps a clean-up and a writer apart, who must not overlap: see `Store.commit`."""
     recall_questions: int = 50
     recall_at: int = 20
 
@@ -147,10 +149,12 @@ def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
     before = store.bytes_on_disk()
     _drop_stale_vectors(store)
     built = store.steadily(lambda table: _build_missing(table, policy))
-    store.steadily(lambda table: _compact(table, policy))
-    store.compact_state(policy.keep_versions)
+    store.steadily(_compact)
+    keep = policy.keep_versions if store.folder is not None else policy.keep_versions_remotely
+    store.compact_state(keep)
     if train_if_due(store, store.card, policy):
         built.append(store.card.column)
+    store.commit(lambda table: _free(table, keep))
     training = training_of(store, store.card)
     return IndexReport(
         built=tuple(built),
@@ -184,16 +188,18 @@ def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
     return built
 
 
-def _compact(table: Table, policy: IndexPolicy) -> None:
-    # Twice: LanceDB prunes before it indexes, and leaves what its own last commits replace to the next call.
-    for _ in range(2):
-        try:
-            table.optimize(cleanup_older_than=policy.keep_versions)
-        except RuntimeError as error:
-            if "tagged version" not in str(error):
-                raise
-            # LanceDB stops before indexing when a tag holds an old version: keep all versions, the tagged one too.
-            table.optimize(cleanup_older_than=_FOREVER)
+def _compact(table: Table) -> None:
+    """Merge small files and bring the indexes up to date, freeing nothing."""
+    table.optimize(cleanup_older_than=_FOREVER)
+
+
+def _free(table: Table, keep: timedelta) -> None:
+    """Free old versions, unless a user has tagged one: then all are kept."""
+    try:
+        table.optimize(cleanup_older_than=keep)
+    except RuntimeError as error:
+        if "tagged version" not in str(error):
+            raise
 
 
 def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) -> bool:

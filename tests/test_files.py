@@ -196,7 +196,7 @@ class TestCsv:
         st.lists(
             st.tuples(
                 st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1).filter(
-                    str.strip
+                    lambda text: any(character.isprintable() and not character.isspace() for character in text)
                 ),
                 st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r")),
             )

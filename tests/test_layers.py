@@ -25,6 +25,7 @@ ORDER = [
     "hash_encoder",
     "encoder",
     "schema",
+    "contention",
     "store",
     "indexes",
     "embedding",
@@ -44,7 +45,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"store", "indexes", "search"},
+    "lancedb": {"contention", "store", "indexes", "search"},
     "onnxruntime": {"encoder", "doctor"},
     "typer": {"cli", "invocation"},
     "torch": set(),
