@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, get_args, overload
+from typing import Final, overload
 
 import pyarrow.compute as pc
 
-from dpr_lance import indexes, search
+from dpr_lance import indexes, records, search
 from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding
@@ -169,8 +169,8 @@ class Retriever:
         Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or a filter that cannot be used,
         and in dense mode `EncoderError` when no encoder or no vector is there.
         """
-        if mode not in get_args(Mode):
-            raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(get_args(Mode))}")
+        if mode not in records.MODES:
+            raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(records.MODES)}")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
         if isinstance(question, str):

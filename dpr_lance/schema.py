@@ -35,7 +35,6 @@ CONTENT = "content"
 VECTOR = "vector"
 """The vector column of a new table; after a re-embedding it is `vector_2`, and so on (see `TableCard.column`)."""
 
-_TEXT_COLUMNS = ("title", "text")
 OWN_COLUMNS = (
     ID,
     DOCUMENT_ID,

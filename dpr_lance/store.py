@@ -183,7 +183,8 @@ class Store:
                 table.add_columns(pa.schema(new))
 
         fields = list(fields)
-        self.commit(add)
+        if fields:
+            self.commit(add)
 
     def drop_columns(self, names: Iterable[str]) -> None:
         """Drop those of these columns that are there, and the indexes on them."""
@@ -194,7 +195,8 @@ class Store:
                 table.drop_columns(present)
 
         names = list(names)
-        self.commit(drop)
+        if names:
+            self.commit(drop)
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str]) -> None:
         """Make `rows` all that the table holds of these documents, in one commit.
