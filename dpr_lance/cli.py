@@ -22,9 +22,9 @@ import typer
 from dpr_lance import display
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
+from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
 from dpr_lance.records import Mode
 
-DEFAULT_TABLE = "passages"
 QUESTIONS_AT_ONCE = 64
 """Questions from standard input that are searched together before their hits are written."""
 
@@ -33,20 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-Uri = Annotated[str, typer.Argument(metavar="URI", help="A folder, or an object store (s3://, gs://, az://).")]
-TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="The table, where a folder has several.")]
-EncoderName = Annotated[
-    str | None,
-    typer.Option(
-        "--encoder",
-        metavar="NAME",
-        help="A packaged encoder, a bundle folder or a checkpoint.  [default: the table's own]",
-        show_default=False,
-    ),
-]
-Where = Annotated[str | None, typer.Option("--where", metavar="SQL", help='Passages that match, as "year > 2000".')]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, errors too.")]
 
 
 def main() -> None:

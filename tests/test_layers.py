@@ -40,6 +40,7 @@ ORDER = [
     "doctor",
     "display",
     "invocation",
+    "options",
     "cli",
 ]
 """The rooms of `dpr_lance/`; each may import the ones above it."""
@@ -47,7 +48,7 @@ ORDER = [
 ALLOWED = {
     "lancedb": {"contention", "store", "indexes", "search"},
     "onnxruntime": {"encoder", "doctor"},
-    "typer": {"cli", "invocation"},
+    "typer": {"cli", "invocation", "options"},
     "torch": set(),
     "transformers": set(),
     "onnx": set(),
