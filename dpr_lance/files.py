@@ -13,42 +13,37 @@ line, row or byte, and what to do about it.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpr_lance.documents import OnError
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.lines import (
+    BYTE_ORDER_MARK,
+    BadRecordError,
+    Line,
+    attempt,
+    csv_rows,
+    decoded,
+    json_value,
+    lines_of,
+    readable,
+    unpacked,
+)
 from dpr_lance.records import Document, Skipped
 from dpr_lance.schema import checked_metadata
 
 STANDARD_INPUT = "standard input"
-_LONGEST_CELL = 1 << 28
-"""Characters of one CSV cell; beyond it a quotation mark is missing rather than a document long."""
 _PARQUET_BATCH = 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$")
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class _BadRecordError(ValueError):
-    """What is wrong with a record or a file; its place is added where it is reported."""
-
-
-Record = tuple[str, Mapping[str, Any] | _BadRecordError]
+Record = tuple[str, Mapping[str, Any] | BadRecordError]
 """A record's place, with its fields or with what is wrong with it."""
 
 
@@ -65,7 +60,7 @@ class FieldNames:
         identity = "_id" if self.id == "id" and "id" not in fields else self.id
         sources = {"id": identity, "text": self.text, "title": self.title}
         if self.text not in fields:
-            raise _BadRecordError(
+            raise BadRecordError(
                 f"there is no field {self.text!r}; the fields are: {', '.join(map(repr, fields)) or 'none'}"
             )
         found = {target: fields[source] for target, source in sources.items() if source in fields}
@@ -148,12 +143,12 @@ class FileDocuments:
             else:
                 yield document
 
-    def _document(self, found: Mapping[str, Any] | _BadRecordError, place: str) -> Document:
+    def _document(self, found: Mapping[str, Any] | BadRecordError, place: str) -> Document:
         try:
-            if isinstance(found, _BadRecordError):
+            if isinstance(found, BadRecordError):
                 raise found
             fields = self._field_names.renamed(found)
-        except _BadRecordError as problem:
+        except BadRecordError as problem:
             raise InvalidInputError(f"{place}: {problem}") from None
         document = Document.from_mapping(fields, place=place)
         checked_metadata(document, place=place)
@@ -162,52 +157,47 @@ class FileDocuments:
     def _records(self, path: Path) -> Iterator[Record]:
         """Yield the file's records; what goes wrong with the file itself comes as the last of them."""
         try:
-            with path.open("rb") as stream:
+            with readable(), path.open("rb") as stream:
                 self._open = stream
-                yield from _READERS[_kind(path)](path, _unpacked(path, stream))
+                yield from _READERS[_kind(path)](path, unpacked(path, stream))
                 self._finished += path.stat().st_size
                 self._open = None
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            yield str(path), _BadRecordError(f"the compressed file is damaged or cut short ({error}); pack it again")
-        except OSError as error:
-            yield str(path), _BadRecordError(f"the file cannot be read ({error.strerror or error})")
+        except BadRecordError as problem:
+            yield str(path), problem
         finally:
             self._open = None
 
 
 def _read_json_lines(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    for line in _lines(stream):
+    for line in lines_of(stream):
         if line.content.strip():
-            yield f"{path}:{line.number}", _attempt(_json_record, line)
+            yield f"{path}:{line.number}", attempt(_json_record, line)
 
 
 def _read_json(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    value = _attempt(_json_value, stream.read().removeprefix(_BYTE_ORDER_MARK))
+    value = attempt(json_value, stream.read().removeprefix(BYTE_ORDER_MARK))
     if not isinstance(value, list):
-        yield str(path), value if isinstance(value, _BadRecordError) else _attempt(_object, value)
+        yield str(path), value if isinstance(value, BadRecordError) else attempt(_object, value)
         return
     for number, item in enumerate(value, start=1):
-        yield f"{path}: item {number}", _attempt(_object, item)
+        yield f"{path}: item {number}", attempt(_object, item)
 
 
 def _read_csv(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    csv.field_size_limit(_LONGEST_CELL)
-    lines: list[_Line] = []  # of the record that is being read
     separator = "\t" if ".tsv" in map(str.lower, path.suffixes[-2:]) else ","
-    reader = csv.reader(_noted(_lines(stream), lines), delimiter=separator, strict=True)
     header: list[str] = []
-    while (cells := _attempt(_next_row, reader, lines)) is not None:
+    for number, cells in csv_rows(stream, separator):
         if isinstance(cells, list) and not any(cells):
             continue
-        place = f"{path}:{lines[0].number}"
-        if isinstance(cells, _BadRecordError):
+        place = f"{path}:{number}"
+        if isinstance(cells, BadRecordError):
             yield place, cells
         elif header:
-            yield place, _attempt(_csv_record, cells, header)
+            yield place, attempt(_csv_record, cells, header)
         else:
             header = [cell.strip() for cell in cells]
             if doubled := [name for name in header if header.count(name) > 1]:
-                yield place, _BadRecordError(f"the header names {doubled[0]!r} twice; every column needs its own name")
+                yield place, BadRecordError(f"the header names {doubled[0]!r} twice; every column needs its own name")
                 return
 
 
@@ -219,11 +209,11 @@ def _read_parquet(path: Path, stream: BinaryIO) -> Iterator[Record]:
                 number += 1
                 yield f"{path}: row {number}", row
     except (pa.ArrowException, OSError) as error:
-        yield str(path), _BadRecordError(f"this is not a Parquet file that can be read, after row {number} ({error})")
+        yield str(path), BadRecordError(f"this is not a Parquet file that can be read, after row {number} ({error})")
 
 
 def _read_text(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    yield str(path), _attempt(_text_record, path, stream.read().removeprefix(_BYTE_ORDER_MARK))
+    yield str(path), attempt(_text_record, path, stream.read().removeprefix(BYTE_ORDER_MARK))
 
 
 _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[Record]]] = {
@@ -268,99 +258,23 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield from _files_below(path)
 
 
-def _unpacked(path: Path, stream: BinaryIO) -> BinaryIO:
-    return io.BufferedReader(gzip.GzipFile(fileobj=stream)) if path.suffix.lower() == ".gz" else stream
-
-
-class _Line(NamedTuple):
-    """A line's number from 1, the offset of its first byte in the file, and its bytes."""
-
-    number: int
-    offset: int
-    content: bytes
-
-
-def _lines(stream: BinaryIO) -> Iterator[_Line]:
-    """Yield the lines of a stream; a byte order mark at the start is dropped."""
-    offset = 0
-    for number, line in enumerate(stream, start=1):
-        dropped = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
-        yield _Line(number, offset + dropped, line[dropped:])
-        offset += len(line)
-
-
-def _attempt(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | _BadRecordError:
-    """Return what `read` returns, or the problem that it raises."""
-    try:
-        return read(*args, **kwargs)
-    except _BadRecordError as problem:
-        return problem
-
-
-def _decoded(content: bytes, offset: int) -> str:
-    """Return the content as text; `offset` is its first byte's place in the file."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        encoding = "UTF-16" if offset == 0 and content[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
-        raise _BadRecordError(
-            f"not UTF-8: byte 0x{content[error.start]:02x} at offset {offset + error.start} of the file, "
-            f"probably {encoding}; save the file as UTF-8"
-        ) from None
-
-
-def _json_value(content: bytes, offset: int = 0) -> Any:  # noqa: ANN401 - any JSON value
-    text = _decoded(content, offset).rstrip()
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}" if "\n" in text else f"column {error.colno}"
-        found = f"at {text[error.pos :]!r:.40}" if text[error.pos :] else "where the text ends"
-        raise _BadRecordError(f"not JSON: {error.msg}, {where}, {found}") from None
-    except (ValueError, RecursionError) as error:
-        raise _BadRecordError(f"JSON that cannot be read ({error})") from None
-
-
 def _object(value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise _BadRecordError(
+        raise BadRecordError(
             f"a record is a JSON object with 'text', not {type(value).__name__} ({value!r:.60}); "
             f"in .jsonl each line is one object, in .json the file is a list of objects or one object"
         )
     return value
 
 
-def _json_record(line: _Line) -> Mapping[str, Any]:
-    return _object(_json_value(line.content, line.offset))
-
-
-def _noted(lines: Iterator[_Line], note: list[_Line]) -> Iterator[str]:
-    """Yield the lines as text, each noted; bytes that are not UTF-8 pass as escapes, reported with their record."""
-    for line in lines:
-        note.append(line)
-        yield line.content.decode(errors="surrogateescape")
-
-
-def _next_row(reader: Iterator[list[str]], lines: list[_Line]) -> list[str] | None:
-    """Return the next row's cells, None at the end; `lines` then holds the lines that it came from."""
-    lines.clear()
-    try:
-        cells = next(reader, None)
-    except csv.Error as error:
-        raise _BadRecordError(
-            f"not CSV ({error}); a cell with quotation marks, separators or line breaks must stand in quotation "
-            f'marks, with each one inside doubled ("")'
-        ) from None
-    if any(map(_ESCAPED_BYTE.search, cells or ())):
-        for line in lines:
-            _decoded(line.content, line.offset)
-    return cells
+def _json_record(line: Line) -> Mapping[str, Any]:
+    return _object(json_value(line.content, line.offset))
 
 
 def _csv_record(cells: list[str], header: list[str]) -> Mapping[str, Any]:
     """Return the row's fields; an empty cell is a missing value."""
     if len(cells) != len(header):
-        raise _BadRecordError(
+        raise BadRecordError(
             f"{len(cells)} cells, but the header has {len(header)} ({', '.join(header)}); "
             f"a cell with the separator inside must stand in quotation marks"
         )
@@ -368,7 +282,7 @@ def _csv_record(cells: list[str], header: list[str]) -> Mapping[str, Any]:
 
 
 def _text_record(path: Path, content: bytes) -> Mapping[str, Any]:
-    text = _decoded(content, 0)
+    text = decoded(content, 0)
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     heading = _first_heading(text) if name.suffix.lower() in (".md", ".markdown") else None
     return {"id": path.as_posix(), "title": heading or name.stem, "text": text}

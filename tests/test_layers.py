@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "lean_import",
     "errors",
+    "lines",
     "card",
     "records",
     "boundaries",
