@@ -36,5 +36,5 @@ $(VENV)/base.installed: pyproject.toml constraints.txt
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[train,dev]'
+	$(PIP) -e '.[train,eval,dev]'
 	touch $@

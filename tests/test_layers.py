@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "lean_import",
     "errors",
+    "metrics",
     "lines",
     "card",
     "records",
@@ -52,6 +53,7 @@ ALLOWED = {
     "typer": {"cli", "invocation", "options"},
     "torch": set(),
     "transformers": set(),
+    "ir_measures": {"metrics"},
     "onnx": set(),
 }
 """Packages that only these rooms may import."""
