@@ -14,7 +14,8 @@ line, row or byte, and what to do about it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -126,7 +127,8 @@ class FileDocuments:
 
     def __iter__(self) -> Iterator[Document | Skipped]:
         for path in self._files:
-            yield from self._documents(self._records(path))
+            with closing(self._records(path)) as records:
+                yield from self._documents(records)
 
     def read_lines(self, stream: BinaryIO) -> Iterator[Document | Skipped]:
         """Yield the documents of a stream of JSON lines, as standard input gives them."""
@@ -154,7 +156,7 @@ class FileDocuments:
         checked_metadata(document, place=place)
         return document
 
-    def _records(self, path: Path) -> Iterator[Record]:
+    def _records(self, path: Path) -> Generator[Record, None, None]:
         """Yield the file's records; what goes wrong with the file itself comes as the last of them."""
         try:
             with readable(), path.open("rb") as stream:

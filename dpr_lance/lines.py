@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -16,6 +17,9 @@ from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_CELL = 1 << 28
 """Characters of one CSV cell; beyond it a quotation mark is missing rather than a document long."""
+_JSON_PART = 1 << 16
+_LONGEST_ITEM = 1 << 28
+"""Characters of a JSON list's item; beyond it a bracket is missing rather than an item long."""
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 P = ParamSpec("P")
@@ -122,3 +126,91 @@ def _next_row(reader: Iterator[list[str]], lines: list[Line]) -> list[str] | Non
         for line in lines:
             decoded(line.content, line.offset)
     return cells
+
+
+def json_items(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """Yield the first line of each item of a JSON list with its value; the last one may be a `BadRecordError`.
+
+    A JSON text that is no list is its own only item. Memory holds one item at a time.
+    """
+    window = _Window(stream)
+    try:
+        if not window.take("["):
+            yield window.line, window.value()
+        elif not window.take("]"):
+            yield window.line, window.value()
+            while window.take(","):
+                yield window.line, window.value()
+            window.close_list()
+        window.end()
+    except BadRecordError as problem:
+        yield window.line, problem
+    except UnicodeDecodeError as error:
+        yield window.line, BadRecordError(f"not UTF-8 from here on ({error.reason}); save the file as UTF-8")
+
+
+class _Window:
+    """A moving part of a JSON text that is read as it is needed; `line` is where it begins."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._more = True
+        self._text = ""
+        self.line = 1
+
+    def take(self, sign: str) -> bool:
+        """Pass blanks, and the sign where it comes next; tell whether it did."""
+        self._pass_blanks()
+        if found := self._text.startswith(sign):
+            self._text = self._text[1:]
+            self._pass_blanks()
+        return found
+
+    def close_list(self) -> None:
+        """Pass the bracket that ends the list."""
+        if not self.take("]"):
+            raise BadRecordError(f"not JSON: a comma or the end of the list is missing, at {self._text!r:.40}")
+
+    def end(self) -> None:
+        """Make sure that nothing follows."""
+        self._pass_blanks()
+        if self._text:
+            raise BadRecordError(f"not JSON: more text after its end, at {self._text!r:.40}")
+
+    def value(self) -> Any:  # noqa: ANN401 - any JSON value
+        """Return the value that comes next, and pass it; reads on, twice as much each time, until it is whole."""
+        self._pass_blanks()
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self._text)
+            except json.JSONDecodeError as error:
+                if not self._read():
+                    line, rest = self.line + error.lineno - 1, self._text[error.pos :]
+                    raise BadRecordError(f"not JSON: {error.msg}, line {line}, at {rest!r:.40}") from None
+            except (ValueError, RecursionError) as error:
+                raise BadRecordError(f"JSON that cannot be read ({error})") from None
+            else:
+                # A number at the end of what has been read may go on.
+                if end < len(self._text) or not self._read():
+                    self._pass(end)
+                    return value
+
+    def _pass_blanks(self) -> None:
+        while True:
+            self._pass(len(self._text) - len(self._text.lstrip()))
+            if self._text or not self._read():
+                return
+
+    def _pass(self, end: int) -> None:
+        self.line += self._text.count("\n", 0, end)
+        self._text = self._text[end:]
+
+    def _read(self) -> bool:
+        """Read on, as much again as there is; tell whether there was more."""
+        if self._more and len(self._text) < _LONGEST_ITEM:
+            part = self._source.read(max(len(self._text), _JSON_PART))
+            self._text += self._decoder.decode(part, final=not part)
+            self._more = bool(part)
+            return self._more
+        return False

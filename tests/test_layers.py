@@ -20,6 +20,7 @@ ORDER = [
     "lines",
     "card",
     "records",
+    "questions",
     "boundaries",
     "markdown",
     "splitter",
