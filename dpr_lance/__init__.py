@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         TableError,
     )
+    from dpr_lance.evaluation import evaluate
     from dpr_lance.hash_encoder import HashEncoder
     from dpr_lance.records import Document, Hit, Hits, Passage
     from dpr_lance.retriever import Retriever, connect
@@ -36,6 +37,7 @@ defer(REST_CLIENT)
 _ROOMS = {
     "connect": "retriever",
     "Retriever": "retriever",
+    "evaluate": "evaluation",
     "Document": "records",
     "Passage": "records",
     "Hit": "records",
@@ -74,6 +76,7 @@ __all__ = [
     "TableError",
     "WordSplitter",
     "connect",
+    "evaluate",
     "load_encoder",
 ]
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpr_lance import display
+from dpr_lance import cli_evaluation, display
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
@@ -33,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_evaluation.commands)
 
 
 def main() -> None:

@@ -23,8 +23,6 @@ SEED = 2020
 RESAMPLES = 2_000
 """Bootstrap samples behind an interval; its ends then vary by about a twentieth of its width."""
 CONFIDENCE = 0.95
-_SAMPLED_AT_ONCE = 1 << 22
-"""Question draws held in memory together while resampling."""
 _END = "\0"
 """Around every token; as a control character it is part of none."""
 
@@ -134,19 +132,15 @@ def bootstrap(
 ) -> Interval:
     """Return the mean of one value a question with the percentile interval over resampled questions.
 
-    The same seed and number of questions draw the same samples, so the interval of a difference of two rows, `a - b`,
-    is that of the paired bootstrap. Raises `InvalidInputError` without any value.
+    A sample is as many questions, drawn with replacement. Of `a - b`, two rows on the same questions, this is the
+    paired bootstrap. Raises `InvalidInputError` without any value.
     """
     if not len(values):
         raise InvalidInputError("there is no question to take a mean over")
-    random = np.random.default_rng(seed)
-    at_once = max(1, _SAMPLED_AT_ONCE // len(values))
-    means = np.concatenate(
-        [
-            values[random.integers(0, len(values), (min(at_once, resamples - start), len(values)))].mean(axis=1)
-            for start in range(0, resamples, at_once)
-        ]
-    )
+    distinct, counts = np.unique(values, return_counts=True)
+    # How often a sample has each distinct value is multinomial: no need to draw questions one by one.
+    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
+    means = drawn @ distinct / len(values)
     low, high = np.quantile(means, ((1 - confidence) / 2, (1 + confidence) / 2))
     return Interval(float(values.mean()), float(low), float(high))
 

@@ -38,12 +38,18 @@ ORDER = [
     "search",
     "context",
     "retriever",
+    "trec",
+    "evaluation",
+    "gates",
+    "plot",
     "files",
     "demo",
     "doctor",
     "display",
+    "evaluation_display",
     "invocation",
     "options",
+    "cli_evaluation",
     "cli",
 ]
 """The rooms of `dpr_lance/`; each may import the ones above it."""
@@ -51,10 +57,11 @@ ORDER = [
 ALLOWED = {
     "lancedb": {"contention", "store", "indexes", "search"},
     "onnxruntime": {"encoder", "doctor"},
-    "typer": {"cli", "invocation", "options"},
+    "typer": {"cli", "cli_evaluation", "invocation", "options"},
     "torch": set(),
     "transformers": set(),
     "ir_measures": {"metrics"},
+    "matplotlib": {"plot"},
     "onnx": set(),
 }
 """Packages that only these rooms may import."""
@@ -78,6 +85,7 @@ PUBLIC = [
     "TableError",
     "WordSplitter",
     "connect",
+    "evaluate",
     "load_encoder",
 ]
 

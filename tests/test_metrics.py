@@ -134,11 +134,12 @@ class TestAccuracy:
         assert [interval.low, interval.high] == pytest.approx([0.75 - 1.96 * error, 0.75 + 1.96 * error], abs=0.004)
         assert bootstrap(values) == interval
 
-    def test_many_questions_are_resampled_in_parts(self, monkeypatch):
-        values = np.arange(50.0)
-        whole = bootstrap(values)
-        monkeypatch.setattr("dpr_lance.metrics._SAMPLED_AT_ONCE", 120)
-        assert bootstrap(values) == whole
+    def test_the_interval_is_that_of_resampled_questions(self):
+        values = np.random.default_rng(3).choice([0, 0.1, 0.5, 1.0], 60)
+        random = np.random.default_rng(4)
+        means = [values[random.integers(0, 60, 60)].mean() for _ in range(20_000)]
+        interval = bootstrap(values, resamples=20_000)
+        assert [interval.low, interval.high] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=0.005)
 
     def test_no_question_has_no_mean(self):
         with pytest.raises(InvalidInputError, match="no question"):

@@ -1,0 +1,128 @@
+"""The command `eval`: how well a table answers labelled questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.invocation import UsageError, opened
+from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri
+from dpr_lance.records import MODES, Mode
+
+if TYPE_CHECKING:
+    from dpr_lance.evaluation import Evaluation
+    from dpr_lance.retriever import Retriever
+
+KEPT = "nothing was changed"
+
+commands = typer.Typer()
+
+
+@commands.command("eval")
+def evaluate(  # noqa: PLR0913 - one argument an option
+    uri: Uri,
+    questions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="QUESTIONS", help="JSON lines, DPR's .csv or .json, or a BEIR folder: questions, answers or labels."
+        ),
+    ],
+    *,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(metavar="|".join(MODES), help="A row; repeat it.  [default: all three]", show_default=False),
+    ] = None,
+    k: Annotated[str, typer.Option("-k", "--k", metavar="LIST", help="Top-k accuracy at these k.")] = "1,5,20,100",
+    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,
+    split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE|ENCODER", help="More rows: another table, its folder, or the passages re-embedded."
+        ),
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BAR", help="As 'hybrid.top20>=0.80'; exit code 1 when it is missed; repeat it."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="TREC run files, and the labels as qrels.")] = None,
+    disagreements: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Questions that one row answers and another does not, JSON lines."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Accuracy over k as a picture.")] = None,
+    table: TableName = DEFAULT_TABLE,
+    encoder: EncoderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure top-k accuracy of bm25, dense and hybrid search on labelled questions, with intervals and paired tests.
+
+    A passage counts when it holds an answer, or when it (or its document) is labelled. MRR, nDCG, recall and --plot
+    need the eval extra: pip install 'dpr-lance[eval]'.
+    """
+    ks, modes = _ks(k), _modes(mode or ())
+    from dpr_lance.evaluation import EVALUATED
+    from dpr_lance.evaluation import evaluate as measure
+    from dpr_lance.evaluation_display import evaluation_bar, print_evaluation
+    from dpr_lance.gates import Gate
+    from dpr_lance.plot import check_plot, plot_accuracy
+
+    try:
+        gates = [Gate.parse(text) for text in gate or ()]
+    except InvalidInputError as error:
+        raise UsageError(str(error)) from None
+    if plot is not None:
+        check_plot(plot)
+    with ExitStack() as stack:
+        retriever = stack.enter_context(opened(uri, table, kept=lambda: KEPT, encoder=encoder))
+        other = None if compare is None else _compared(stack, uri, table, compare)
+        bar = stack.enter_context(evaluation_bar())
+        found = measure(
+            retriever, questions, modes=modes or EVALUATED, ks=ks, regex=regex, split=split, compare=other, runs=run,
+            progress=bar,
+        )  # fmt: skip
+    if disagreements is not None:
+        _write_disagreements(found, disagreements)
+    if plot is not None:
+        plot_accuracy(found, plot)
+    results = [gate.check(found) for gate in gates]
+    print_evaluation(found, results, as_json=as_json)
+    if not all(result.met for result in results):
+        raise typer.Exit(1)
+
+
+def _modes(names: Sequence[str]) -> tuple[Mode, ...]:
+    if unknown := set(names) - set(MODES):
+        raise UsageError(f"--mode {min(unknown)!r}: choose of {', '.join(MODES)}")
+    return tuple(known for known in MODES for name in dict.fromkeys(names) if name == known)
+
+
+def _ks(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"-k {text!r}: whole numbers from 1 on, with commas between them, as 1,5,20,100")
+    return tuple(map(int, parts))
+
+
+def _compared(stack: ExitStack, uri: str, table: str, named: str) -> Retriever | str:
+    """Return the other table: one in the same folder, or of the same name in another folder; else an encoder's name."""
+    if "://" not in uri and (Path(uri) / f"{named}.lance").exists():
+        return stack.enter_context(opened(uri, named, kept=lambda: KEPT))
+    if "://" in named or any(Path(named).glob("*.lance")):
+        return stack.enter_context(opened(named, table, kept=lambda: KEPT))
+    return named
+
+
+def _write_disagreements(found: Evaluation, path: Path) -> None:
+    from dpr_lance.evaluation_display import disagreement
+
+    by, k = found.headline
+    with path.open("w", encoding="utf-8") as out:
+        for outcome in found.disagreements(by, k):
+            out.write(json.dumps(disagreement(outcome, by, k), ensure_ascii=False) + "\n")

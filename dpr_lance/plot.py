@@ -1,0 +1,47 @@
+"""Accuracy over k as a picture; needs the `eval` extra (matplotlib)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dpr_lance.errors import InvalidInputError, MissingExtraError
+from dpr_lance.evaluation import Evaluation
+
+
+def check_plot(path: Path) -> None:
+    """Raise `MissingExtraError` without matplotlib, `InvalidInputError` for a file name that it cannot write."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise MissingExtraError("a plot", "eval") from error
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in kinds:
+        raise InvalidInputError(f"{path}: plots are written as {', '.join('.' + kind for kind in sorted(kinds))}")
+
+
+def plot_accuracy(evaluation: Evaluation, path: Path) -> None:
+    """Draw top-k accuracy of every row over k, with the intervals of the k that were asked for."""
+    check_plot(path)
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    by, _ = evaluation.headline
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    depth = max(evaluation.ks)
+    for row in evaluation.rows:
+        (line,) = axes.plot(range(1, depth + 1), 100 * evaluation.accuracy_over_k(row.name, by), label=row.name)
+        intervals = row.by_answer if by == "answer" else row.by_label
+        for k, interval in intervals.items():
+            axes.vlines(k, 100 * interval.low, 100 * interval.high, colors=line.get_color(), alpha=0.5)
+    axes.set_xscale("log")
+    axes.set_xticks(evaluation.ks, [str(k) for k in evaluation.ks], minor=False)
+    axes.set_xticks([], minor=True)
+    judged = "with an answer" if by == "answer" else "with a labelled passage"
+    axes.set_xlabel("k")
+    axes.set_ylabel(f"% of questions {judged} in the first k")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise InvalidInputError(f"{path}: the plot cannot be written ({error.strerror or error})") from None
