@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,8 @@ Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 CACHE = REPOSITORY / ".cache" / "benchmarks"
+PIECE = 500
+"""Texts whose reference vectors are made and kept together: half a minute of work."""
 K1, B = 1.2, 0.75
 
 
@@ -80,14 +81,17 @@ def fp32_vectors(questions: QuestionSet, *, threads: int | None = None) -> tuple
 
 
 def _cached(name: str, texts: list[str], threads: int | None) -> Floats:
+    """The vectors of `texts`, kept in pieces: a run that is cut short goes on where it stopped."""
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
-    path: Path = CACHE / f"{name.replace(' ', '-')}-MiniLM-fp32-{digest}.npy"
-    if path.is_file():
-        stored: Floats = np.load(path)
-        return stored
-    vectors: Floats = sentence_transformer(threads).encode(texts, batch_size=16, show_progress_bar=False)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npy")
-    np.save(part, vectors)
-    part.replace(path)
-    return vectors
+    folder = CACHE / f"{name.replace(' ', '-')}-MiniLM-fp32-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces: list[Floats] = []
+    for start in range(0, len(texts), PIECE):
+        path = folder / f"{start:06}.npy"
+        if not path.is_file():
+            piece = sentence_transformer(threads).encode(texts[start : start + PIECE], batch_size=16)
+            part = path.with_suffix(".part.npy")
+            np.save(part, piece)
+            part.replace(path)
+        pieces.append(np.load(path))
+    return np.concatenate(pieces)

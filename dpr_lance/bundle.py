@@ -12,6 +12,9 @@ the files is found by their sizes when the bundle is opened, and by their hashes
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import hashlib
 import json
 import shutil
@@ -35,6 +38,7 @@ CARD = "encoder.json"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 SHARED_GRAPH = "encoder.onnx"
+_TAKEN = "choose another place, or allow to replace it"
 _REMEDY = "make the bundle again with `dpr-lance export`, or reinstall dpr-lance when it is the packaged one"
 
 
@@ -94,6 +98,7 @@ def write_bundle(
 
     `files` has `tokenizer.json` and either `encoder.onnx` or `question.onnx` and `passage.onnx`; further files (a
     notice, a licence) may join. With `replace` an existing bundle gives way; anything else at `folder` is left alone.
+    Of several writers at a time the last one's bundle stays, without `replace` the first one's.
     Raises `InvalidInputError` for a wrong set of files, and when `folder` exists and may not be replaced.
     """
     folder = Path(folder)
@@ -118,10 +123,11 @@ def write_bundle(
             "files": {file.name: {"size": file.size, "sha256": file.sha256} for file in listed},
         }
         (beside / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        _move_into_place(beside, folder)
+        bundle = dataclasses.replace(open_bundle(beside), folder=folder)
+        _move_into_place(beside, folder, replace=replace)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return open_bundle(folder)
+    return bundle
 
 
 def open_bundle(folder: str | Path) -> Bundle:
@@ -220,15 +226,25 @@ def _check_place(folder: Path, *, replace: bool) -> None:
     if not (folder / MANIFEST).is_file():
         raise InvalidInputError(f"{folder} exists and is not an encoder bundle: choose another place")
     if not replace:
-        raise InvalidInputError(f"{folder} exists: choose another place, or allow to replace it")
+        raise InvalidInputError(f"{folder} exists: {_TAKEN}")
 
 
-def _move_into_place(beside: Path, folder: Path) -> None:
-    """Rename `beside` to `folder`; an old bundle there is moved away first and deleted after."""
-    if folder.exists():
+def _move_into_place(beside: Path, folder: Path, *, replace: bool) -> None:
+    """Rename `beside` to `folder`; an old bundle there is moved away first and deleted after.
+
+    Another writer may do the same: whichever renames are between these two only cost another turn.
+    """
+    while True:
+        try:
+            beside.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            if not replace:
+                raise InvalidInputError(f"{folder} exists: {_TAKEN}") from error
+        else:
+            return
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-        folder.rename(old / "bundle")
-        beside.rename(folder)
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old / "bundle")
         shutil.rmtree(old)
-    else:
-        beside.rename(folder)

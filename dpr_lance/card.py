@@ -37,6 +37,8 @@ class EncoderCard:
     """`pair`: [CLS] title [SEP] text [SEP] as DPR does (paper, section 4.1); `joined`: "title text" as one segment."""
     zero_token_types: bool = True
     """DPR was trained with all token type ids zero, though its tokenizer says 1 for a pair's second half."""
+    straight_apostrophe: bool = False
+    """DPR was trained and searched with ' for every ’ of a question; its passages keep theirs."""
     question_max_tokens: int = 256
     passage_max_tokens: int = 256
     projection: int = 0
@@ -55,6 +57,10 @@ class EncoderCard:
                 raise EncoderError(
                     f"encoder card {self.name!r}: {field} is {getattr(self, field)!r}, not one of {choices}"
                 )
+
+    def question_text(self, question: str) -> str:
+        """Return what the tokenizer is given for `question`."""
+        return self.question_prefix + (question.replace("’", "'") if self.straight_apostrophe else question)
 
     def to_json(self) -> str:
         """Return the card as one JSON object with sorted keys; `from_json` is the inverse."""

@@ -112,7 +112,7 @@ class OnnxEncoder:
         fresh = [question for question, vector in vectors.items() if vector is None]
         if fresh:
             places = [f"questions[{checked.index(question)}]" for question in fresh]
-            texts = [self.card.question_prefix + question for question in fresh]
+            texts = [self.card.question_text(question) for question in fresh]
             rows = self._encode("question", texts, places)
             vectors.update(zip(fresh, rows, strict=True))
             self._recent.put(fresh, rows)

@@ -1,6 +1,7 @@
 """The bundle format: what is written is what is read; whatever is damaged is named."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,36 @@ def test_nothing_is_left_beside_a_written_or_replaced_bundle(tmp_path, files):
     write_bundle(tmp_path / "bundle", CARD, files, precision="fp32")
     write_bundle(tmp_path / "bundle", replace(CARD, fingerprint="4567"), files, precision="fp32", replace=True)
     assert open_bundle(tmp_path / "bundle").card.fingerprint == "4567"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "source"]
+
+
+def test_writers_at_one_time_leave_one_whole_bundle(tmp_path, files):
+    """Each replaces what the others have just written, and a reader finds a whole bundle or none."""
+    cards = [replace(CARD, fingerprint=f"{number:04}") for number in range(4)]
+
+    def write(card):
+        for _ in range(25):
+            write_bundle(tmp_path / "bundle", card, files, precision="fp32", replace=True)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, cards))
+    assert open_bundle(tmp_path / "bundle").card in cards
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "source"]
+
+
+def test_of_writers_that_may_not_replace_one_wins(tmp_path, files):
+    """The others learn that the place is taken, whenever they find out."""
+
+    def write(number):
+        try:
+            return write_bundle(tmp_path / "bundle", replace(CARD, fingerprint=str(number)), files, precision="fp32")
+        except InvalidInputError as error:
+            assert "bundle exists: choose another place" in str(error)  # noqa: PT017 - the others' outcome
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        (won,) = [bundle for bundle in pool.map(write, range(8)) if bundle is not None]
+    assert open_bundle(tmp_path / "bundle") == won
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "source"]
 
 

@@ -109,6 +109,18 @@ def test_dpr_token_types_of_the_tokenizer_are_not_used(pair):
     assert np.abs(OnnxEncoder(bundle).encode_passages(PASSAGES[:1]) - wrong).max() > 0.01
 
 
+def test_dpr_reads_a_typographic_apostrophe_as_a_plain_one_in_questions_alone(pair):
+    """As DPR's own code does in training and in search; other encoders read what stands there."""
+    source, question, passage, bundle = pair
+    encoder, tokenizer = OnnxEncoder(bundle), PreTrainedTokenizerFast.from_pretrained(source / "question")
+    settings = {"max_tokens": checkpoints.POSITIONS, "zero_types": True}
+    plain = transformers_vectors(question, tokenizer, ["who's Goethe"], **settings)
+    assert np.abs(encoder.encode_questions(["who’s Goethe"]) - plain).max() <= PARITY
+    kept = transformers_vectors(passage, tokenizer, [("", "Goethe’s Faust")], **settings)
+    assert np.abs(encoder.encode_passages([("", "Goethe’s Faust")]) - kept).max() <= PARITY
+    assert np.abs(encoder.encode_passages([("", "Goethe's Faust")]) - kept).max() > 0.01
+
+
 @pytest.mark.parametrize("zero", [True, False])
 def test_token_types_of_other_models_are_the_users_choice(tmp_path, zero):
     """A BERT model that reads title and text as a pair was trained with the tokenizer's types, or as DPR with none."""
@@ -277,8 +289,20 @@ def test_two_callers_make_one_bundle(cache, source):
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: cached_bundle(source, precision="fp32"), range(2))
     assert first == second
-    assert sorted(path.name for path in (cache / "bundles").iterdir()) == [first.name, f"{first.name}.lock"]
+    lock, bundle = sorted((cache / "bundles").iterdir(), key=lambda path: path.is_dir())
+    assert (bundle.name, lock.suffix) == (first.name, ".lock")
     assert OnnxEncoder(first).encode_questions(["Paris"]).shape == (1, 32)
+
+
+def test_a_checkpoint_that_changes_does_not_fill_the_cache(cache, source, tmp_path):
+    """Its last two states are kept, and the bundles of other checkpoints and precisions."""
+    checkpoints.sentence_transformer(tmp_path / "other")
+    kept = [cached_bundle(tmp_path / "other", precision="fp32"), cached_bundle(source, precision="fp16")]
+    states = []
+    for tokens in (20, 21, 22):
+        checkpoints.edit_json(source / "sentence_bert_config.json", max_seq_length=tokens)
+        states.append(cached_bundle(source, precision="fp32"))
+    assert sorted(path.parent for path in (cache / "bundles").glob("*/manifest.json")) == sorted([*kept, *states[1:]])
 
 
 def test_the_cache_is_where_caches_are(monkeypatch, tmp_path):

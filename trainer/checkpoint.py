@@ -1,8 +1,8 @@
 """What a checkpoint is: one frozen record, read from the files beside the weights. Needs no torch.
 
 Every fact is taken from the first of these that names it: the user, our own `encoder.json`, the sentence-transformers
-files, the architecture (DPR: [CLS], not normalised, token types zero, 256 tokens). A pooling or a normalisation that
-nobody names is refused: guessed wrong, retrieval is bad and nothing says why.
+files, the architecture (DPR: [CLS], not normalised, token types zero, ' for ’ in questions, 256 tokens). A pooling or
+a normalisation that nobody names is refused: guessed wrong, retrieval is bad and nothing says why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .facts import Facts, check_said, merge, read_json
 from .pipeline import DenseLayer, dense_layers, read_pipeline, transformer_folder
 from .sources import Located
 
-RECIPE = 1
+RECIPE = 2
 """Version of how vectors are made of a checkpoint: raised when the same one gives others, which must not be mixed."""
 DPR_CLASSES = {"DPRQuestionEncoder": "question", "DPRContextEncoder": "passage"}
 DPR_MAX_TOKENS = 256
@@ -98,6 +98,7 @@ class Checkpoint:
     passage_prefix: str
     title_style: TitleStyle
     zero_token_types: bool
+    straight_apostrophe: bool
     question_max_tokens: int
     passage_max_tokens: int
     hybrid_weight: float
@@ -119,6 +120,7 @@ class Checkpoint:
             passage_prefix=self.passage_prefix,
             title_style=self.title_style,
             zero_token_types=self.zero_token_types,
+            straight_apostrophe=self.straight_apostrophe,
             question_max_tokens=self.question_max_tokens,
             passage_max_tokens=self.passage_max_tokens,
             projection=self.passage.dense[-1].out_features if self.passage.dense else self.passage.projection,
@@ -170,6 +172,7 @@ def read_checkpoint(located: Located, said: Facts | None = None) -> Checkpoint:
         passage_prefix=facts.passage_prefix or "",
         title_style=facts.title_style or "joined",
         zero_token_types=bool(facts.zero_token_types),
+        straight_apostrophe=bool(facts.straight_apostrophe),
         question_max_tokens=facts.question_max_tokens or question.max_positions,
         passage_max_tokens=facts.passage_max_tokens or passage.max_positions,
         hybrid_weight=_hybrid_weight(facts),
@@ -198,6 +201,7 @@ def _defaults(question: Tower, passage: Tower) -> Facts:
             normalise=False,
             title_style="pair",
             zero_token_types=True,
+            straight_apostrophe=True,
             question_max_tokens=min(DPR_MAX_TOKENS, question.max_positions),
             passage_max_tokens=min(DPR_MAX_TOKENS, passage.max_positions),
         )

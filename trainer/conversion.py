@@ -70,7 +70,7 @@ def _settings(checkpoint: Checkpoint, precision: Precision) -> str:
     """Everything beside weights and tokenizer that a vector depends on."""
     card = checkpoint.card("")
     names = ["pooling", "normalise", "question_prefix", "passage_prefix", "title_style", "zero_token_types"]
-    names += ["question_max_tokens", "passage_max_tokens"]
+    names += ["straight_apostrophe", "question_max_tokens", "passage_max_tokens"]
     return json.dumps([RECIPE, precision, *(getattr(card, name) for name in names)])
 
 

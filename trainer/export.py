@@ -5,10 +5,12 @@ Importing this room and finding a bundle in the cache need no torch; making one 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +27,8 @@ from .facts import Facts
 from .sources import CheckpointSource, Named, Revision, locate
 
 CACHE_VARIABLE = "DPR_LANCE_CACHE"
+STATES = 2
+"""Bundles in the cache for one checkpoint that changes: the latest, and the one that a process may still have open."""
 _DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
 
 
@@ -75,20 +79,23 @@ def export(  # noqa: PLR0913 - each argument is one thing that a checkpoint may 
 def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", revision: Revision = None) -> Path:
     """Return the folder of the bundle of `source` in the cache, making it at the first call.
 
-    A local checkpoint is made again when one of its files has changed. A Hub checkpoint stays at the commit that was
-    current at the first call, so that a table's encoder does not change under it, until another `revision` is named
-    or the folder is deleted; found in the cache, it needs no connection. Raises as `export` does.
+    A local checkpoint is made again when one of its files has changed; the bundles of its last `STATES` are kept. A Hub
+    checkpoint stays at the commit that was current at the first call, so that a table's encoder does not change under
+    it, until another `revision` is named or the folder is deleted; found in the cache, it needs no connection. Raises
+    as `export` does.
     """
     _check_precision(precision)
-    folder = cache_folder() / _entry(source, precision, revision)
+    checkpoint, state = _entry(source, precision, revision)
+    folder = cache_folder() / f"{checkpoint}-{state}"
     if _whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    with FileLock(folder.with_name(f"{checkpoint}.lock")):
         if not _whole(folder):  # another process may have made it while this one waited
             if sys.stderr.isatty():
                 sys.stderr.write(f"making a bundle of {source} in {folder} (once)\n")
             _write(source, folder, Facts(), precision=precision, base=None, revision=revision, replace=True)
+            _forget_old_states(folder.parent, checkpoint)
     return folder
 
 
@@ -147,17 +154,27 @@ def _whole(folder: Path) -> bool:
     return True
 
 
-def _entry(source: CheckpointSource, precision: str, revision: Revision) -> str:
-    """Name of the cache entry: readable, and different for whatever makes a different bundle."""
+def _entry(source: CheckpointSource, precision: str, revision: Revision) -> tuple[str, str]:
+    """Name of a checkpoint in the cache, readable and different for each, and of the state that its files are in."""
     names = source if isinstance(source, tuple) else (source,)
-    identities = [_identity(Path(name)) if Path(name).exists() else str(name) for name in names]
-    key = json.dumps([RECIPE, identities, precision, revision], default=str)
+    places = [str(Path(name).resolve()) if Path(name).exists() else str(name) for name in names]
+    files = [_files(Path(name)) for name in names if Path(name).exists()]
     readable = Path(names[0]).resolve().name if Path(names[0]).exists() else str(names[0]).replace("/", "--")
-    return f"{readable}--{precision}--{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return f"{readable}--{precision}--{_digest(places, precision, revision)}", _digest(RECIPE, files)
 
 
-def _identity(path: Path) -> list[object]:
-    """Path, and size and time of every file that describes a checkpoint (a pair's modules lie two folders deep)."""
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+
+
+def _files(path: Path) -> list[tuple[str, int, int]]:
+    """Size and time of every file that describes a checkpoint (a pair's modules lie two folders deep)."""
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")]
     described = sorted(file for file in files if file.suffix in _DESCRIBING and file.is_file())
-    return [str(path.resolve()), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in described)]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in described]
+
+
+def _forget_old_states(folder: Path, checkpoint: str) -> None:
+    states = sorted(folder.glob(f"{glob.escape(checkpoint)}-*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
+    for manifest in states[:-STATES]:
+        shutil.rmtree(manifest.parent, ignore_errors=True)

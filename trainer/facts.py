@@ -22,6 +22,7 @@ class Facts:
     passage_prefix: str | None = None
     title_style: TitleStyle | None = None
     zero_token_types: bool | None = None
+    straight_apostrophe: bool | None = None
     question_max_tokens: int | None = None
     passage_max_tokens: int | None = None
     hybrid_weight: float | None = None
