@@ -33,8 +33,7 @@ def activations():
 
 def test_rounding_together_changes_products_less_than_rounding_one_by_one(activations):
     weight = np.random.default_rng(1).normal(size=(48, 20)).astype(np.float32)
-    moments = activations.T @ activations
-    rounded, scales = room.round_together(weight, room._inverse_root(moments), np.diag(moments))
+    rounded, scales = room.round_together(weight, *room.feedback(activations.T @ activations))
     expected = activations @ weight
     together = np.square(activations @ (rounded * scales) - expected).sum()
     one_by_one = np.square(activations @ simple(weight) - expected).sum()
@@ -44,9 +43,26 @@ def test_rounding_together_changes_products_less_than_rounding_one_by_one(activa
 
 def test_channels_that_do_not_move_together_are_rounded_to_the_nearest():
     weight = np.random.default_rng(1).normal(size=(150, 20)).astype(np.float32)
-    energy = np.arange(1, 151, dtype=np.float32)
-    rounded, scales = room.round_together(weight, room._inverse_root(np.diag(energy)), energy)
+    rounded, scales = room.round_together(weight, *room.feedback(np.diag(np.arange(1, 151, dtype=np.float32))))
     np.testing.assert_allclose(rounded * scales, simple(weight), atol=1e-6)
+
+
+def test_errors_are_made_good_where_equation_3_of_gptq_says(activations):
+    """Beside the paper's own way, row by row with the inverse of the second moments, on more rows than a block has."""
+    random = np.random.default_rng(2)
+    many = np.concatenate([activations, activations @ random.normal(size=(48, 100)).astype(np.float32)], axis=1)
+    weight = random.normal(size=(148, 20)).astype(np.float32)
+    moments = many.T @ many
+    rounded, scales = room.round_together(weight, *room.feedback(moments))
+    order = np.argsort(-np.diag(moments), kind="stable")
+    damped = moments[np.ix_(order, order)].astype(np.float64)
+    damped[np.diag_indices(148)] += room.DAMPING * np.diag(damped).mean()
+    root = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, expected = (weight / scales)[order].astype(np.float64), np.empty((148, 20))
+    for row in range(148):
+        expected[row] = np.clip(np.round(left[row]), -room.LARGEST_WEIGHT, room.LARGEST_WEIGHT)
+        left[row:] -= np.outer(root[row, row:], (left[row] - expected[row]) / root[row, row])
+    assert np.count_nonzero(rounded[order] != expected) <= 0.01 * expected.size
 
 
 def test_smoothing_takes_outliers_and_leaves_quiet_channels(activations):

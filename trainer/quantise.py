@@ -44,6 +44,9 @@ DAMPING = 0.1
 """Added to the diagonal of the second moments, as a share of its mean. The usual 0.01 follows the calibration text too
 closely: passages on other topics then fell to a cosine of 0.975 where this keeps 0.993."""
 BLOCK = 64
+"""Rows that are rounded between two matrix products."""
+SEQUENCES_TOGETHER = 32
+"""Calibration sequences whose second moments are added together."""
 CALIBRATION_MODULES = (
     "argparse", "ast", "asyncio.events", "calendar", "collections", "csv", "datetime", "decimal", "difflib",
     "email.message", "fractions", "gzip", "heapq", "http.client", "inspect", "itertools", "json", "logging",
@@ -63,6 +66,15 @@ class _Activation:
 
     largest: Floats
     moments: Floats
+
+    @classmethod
+    def unseen(cls, width: int) -> _Activation:
+        return cls(np.zeros(width, np.float32), np.zeros((width, width), np.float32))
+
+    def see(self, rows: Floats) -> None:
+        """Take `rows` [t, k] in: a few thousand at a time, or adding [k, k] costs more than the product."""
+        np.maximum(self.largest, np.abs(rows).max(axis=0), out=self.largest)
+        self.moments += rows.T @ rows
 
 
 @dataclass(slots=True)
@@ -198,37 +210,39 @@ def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]
     session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     inputs = {graph_input.name for graph_input in session.get_inputs()}
     seen: dict[str, _Activation] = {}
-    for sequence in sequences:
+    waiting: list[list[Floats]] = [[] for _ in names]
+    sequences = list(sequences)
+    for number, sequence in enumerate(sequences, 1):
         ids = np.array([sequence], dtype=np.int64)
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         values = session.run(list(names), {name: value for name, value in feed.items() if name in inputs})
-        for name, value in zip(names, values, strict=True):
-            rows = value.reshape(-1, value.shape[-1])
-            if name not in seen:
-                width = rows.shape[1]
-                seen[name] = _Activation(np.zeros(width, np.float32), np.zeros((width, width), np.float32))
-            seen[name].largest = np.maximum(seen[name].largest, np.abs(rows).max(axis=0))
-            seen[name].moments += rows.T @ rows
+        for name, value, parts in zip(names, values, waiting, strict=True):
+            parts.append(value.reshape(-1, value.shape[-1]))
+            if number % SEQUENCES_TOGETHER == 0 or number == len(sequences):
+                seen.setdefault(name, _Activation.unseen(value.shape[-1])).see(np.concatenate(parts))
+                parts.clear()
     return seen
 
 
 def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activation, edit: _Edit) -> list[Any]:
     """Return the nodes that compute `linears` of the tensor `name` in int8."""
-    factors = _smoothing(seen.largest, np.concatenate([linear.weight for linear in linears], axis=1))
-    moments = seen.moments / factors[:, None] / factors[None, :]
+    together = np.concatenate([linear.weight for linear in linears], axis=1)
+    factors = _smoothing(seen.largest, together)
+    order, along = feedback(seen.moments / factors[:, None] / factors[None, :])
+    weights, scales = round_together(together * factors[:, None], order, along)
     smooth = f"{prefix}.smooth"
     nodes = [helper.make_node("Mul", [name, edit.tensor(f"{prefix}.factors", 1 / factors)], [smooth], name=smooth)]
-    inverse = _inverse_root(moments)
     if len(linears) > 1:
         quantised = [f"{prefix}.{part}" for part in ("quantised", "scale", "zero")]
         nodes.append(helper.make_node("DynamicQuantizeLinear", [smooth], quantised, name=quantised[0]))
+    start = 0
     for index, linear in enumerate(linears):
-        weight, scales = round_together(linear.weight * factors[:, None], inverse, np.diag(moments))
+        columns = slice(start, start := start + linear.weight.shape[1])
         own = f"{prefix}.{index}"
         names = [
-            edit.tensor(f"{own}.weight", weight),
-            edit.tensor(f"{own}.scales", scales),
-            edit.tensor(f"{own}.zeros", np.zeros(len(scales), dtype=np.int8)),
+            edit.tensor(f"{own}.weight", weights[:, columns]),
+            edit.tensor(f"{own}.scales", scales[columns]),
+            edit.tensor(f"{own}.zeros", np.zeros(len(scales[columns]), dtype=np.int8)),
             edit.tensor(f"{own}.bias", linear.bias),
         ]
         if len(linears) > 1:
@@ -253,33 +267,37 @@ def _smoothing(largest: Floats, weight: Floats) -> Floats:
     return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float32)
 
 
-def _inverse_root(moments: Floats) -> NDArray[np.float64]:
-    """Return upper triangular U with UᵀU = inverse of the damped moments, channels in falling order of theirs."""
+def feedback(moments: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return the order in which channels are rounded, strongest first, and how an error is made good on later ones.
+
+    The latter is U [k, k], unit upper triangular in that order: damped moments = U·D·Uᵀ with a diagonal D. Errors E of
+    the weights cost |√D·Uᵀ·E|², so a row is best rounded after Uᵀ times the errors before it was added: what GPTQ does,
+    without its inverse (Chee et al. 2023, sections 3 and 4).
+    """
     order = np.argsort(-np.diag(moments), kind="stable")
-    damped = moments[np.ix_(order, order)].astype(np.float64)
+    backward = order[::-1]
+    damped = moments[np.ix_(backward, backward)].astype(np.float64)
     damped[np.diag_indices(len(damped))] += DAMPING * np.trace(damped) / len(damped) + 1e-12
-    return np.linalg.cholesky(np.linalg.inv(damped)).T
+    root = np.linalg.cholesky(damped)[::-1, ::-1]  # upper triangular: backward and forward again
+    return order, (root / np.diag(root)).astype(np.float32)
 
 
-def round_together(weight: Floats, inverse: NDArray[np.float64], energy: Floats) -> tuple[Int8s, Floats]:
+def round_together(weight: Floats, order: NDArray[np.intp], along: Floats) -> tuple[Int8s, Floats]:
     """Round `weight` [k, n] to int8 columns with scales [n] so that its products with real activations change least.
 
-    Row by row, strongest channel (`energy` [k]) first; what rounding a row adds is taken off the rows after it, along
-    `inverse`, the triangular root of the activations' inverse second moments in that order (GPTQ, equations 2 and 3).
+    Row by row in `order`: what rounding the rows before has added is made good `along` (both are of `feedback`).
     """
     scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
     scales[scales == 0] = 1
-    order = np.argsort(-energy, kind="stable")
-    open_rows = (weight / scales)[order].astype(np.float64)
-    rounded = np.empty_like(open_rows)
-    for start in range(0, len(open_rows), BLOCK):
-        stop = min(start + BLOCK, len(open_rows))
-        errors = np.empty((stop - start, open_rows.shape[1]))
-        for row in range(start, stop):
-            rounded[row] = np.clip(np.round(open_rows[row]), -LARGEST_WEIGHT, LARGEST_WEIGHT)
-            errors[row - start] = (open_rows[row] - rounded[row]) / inverse[row, row]
-            open_rows[row + 1 : stop] -= np.outer(inverse[row, row + 1 : stop], errors[row - start])
-        open_rows[stop:] -= inverse[start:stop, stop:].T @ errors
+    wanted = (weight / scales)[order].astype(np.float32)
+    rounded, errors = np.empty_like(wanted), np.empty_like(wanted)
+    for start in range(0, len(wanted), BLOCK):
+        block = slice(start, start + BLOCK)
+        owed = along[:start, block].T @ errors[:start]
+        for row in range(start, min(start + BLOCK, len(wanted))):
+            best = wanted[row] + owed[row - start] + along[start:row, row] @ errors[start:row]
+            rounded[row] = np.clip(np.round(best), -LARGEST_WEIGHT, LARGEST_WEIGHT)
+            errors[row] = wanted[row] - rounded[row]
     result = np.empty(weight.shape, dtype=np.int8)
     result[order] = rounded.astype(np.int8)
     return result, scales.astype(np.float32)
