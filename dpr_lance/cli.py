@@ -266,6 +266,9 @@ def export(  # noqa: PLR0913 - one argument an option
     title_style: Annotated[
         Literal["pair", "joined"] | None, typer.Option(help="[CLS] title [SEP] text, or one.")
     ] = None,
+    zero_token_types: Annotated[
+        bool | None, typer.Option("--zero-token-types/--token-types", help="Type 0 for a pair's text too, as DPR does.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest input.")] = None,
     hybrid_weight: Annotated[float | None, typer.Option(help="Default λ of bm25 + λ·dense.")] = None,
     name: Annotated[str | None, typer.Option(help="Name on the card.")] = None,
@@ -290,6 +293,7 @@ def export(  # noqa: PLR0913 - one argument an option
             question_prefix=question_prefix,
             passage_prefix=passage_prefix,
             title_style=title_style,
+            zero_token_types=zero_token_types,
             max_tokens=max_tokens,
             hybrid_weight=hybrid_weight,
             name=name,

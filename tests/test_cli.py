@@ -249,6 +249,17 @@ class TestExport:
         info = json.loads(run("info", tmp_path / "lib", "--json")[1])
         assert info["encoder"]["fingerprint"] == found["fingerprint"]
 
+    @pytest.mark.parametrize(("option", "zero"), [("--zero-token-types", True), ("--token-types", False)])
+    def test_token_types_are_the_users_choice(self, run, tmp_path, option, zero):
+        pytest.importorskip("torch", reason="needs the train extra")
+        from tests import checkpoints
+
+        checkpoints.sentence_transformer(tmp_path / "checkpoint")
+        options = ["--precision", "fp32", "--title-style", "pair", option, "--json"]
+        code, out, err = run("export", tmp_path / "checkpoint", tmp_path / "bundle", *options)
+        assert code == 0, err
+        assert json.loads(out)["zero_token_types"] is zero
+
     def test_a_source_that_is_not_there(self, run, tmp_path):
         code, out, err = run("export", tmp_path / "nowhere", tmp_path / "bundle")
         assert (code, out) == (1, "")
