@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +34,8 @@ DISTRIBUTION = "dpr-lance"
 PASSAGE_SECONDS = 3.0
 QUESTION_SECONDS = 1.0
 """How long speed is measured."""
+STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
+"""Packages that bring the module of another: who has a GPU installs the one instead of the other."""
 TOLERANCE = 1e-4
 """Largest difference of an element between a vector made alone and in a batch (int8: none)."""
 
@@ -304,7 +307,8 @@ def _requirements() -> list[tuple[str, str | None]]:
 
 
 def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    for installed in (name, *STAND_INS.get(name, ())):
+        with suppress(metadata.PackageNotFoundError):
+            version = metadata.version(installed)
+            return version if installed == name else f"{version} ({installed})"
+    return None

@@ -1,4 +1,4 @@
-"""Encoders: text in, vectors out. The protocol, the runtime of bundles (onnxruntime and tokenizers), how to get one.
+"""Encoders: text in, vectors out. The protocol, the encoder of a bundle, how to get one.
 
 `HashEncoder`, the encoder without weights, has its own room and is offered here too.
 """
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from dpr_lance.bundle import MANIFEST, TOKENIZER, Bundle, Side, open_bundle
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
+from dpr_lance.graph import Graph
 from dpr_lance.hash_encoder import HashEncoder
 from dpr_lance.records import checked_text
 
 if TYPE_CHECKING:  # loaded at the first embedding: importing this room stays cheap
-    import onnxruntime
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -50,9 +50,6 @@ PACKAGED = Path(__file__).parent / "encoders"
 
 WINDOW = 1024
 """Texts that are tokenised and sorted by length together; what bounds the memory of a long input."""
-CPU_TOKENS = 1024
-"""Token budget of a batch on the CPU: 1.1 times faster than budgets of 2,048, 1.4 times than 4,096 (sorted, fp32)."""
-GPU_TOKENS = 32768
 RECENT_QUESTIONS = 1024
 """Question vectors that are kept: 1.5 MB at 384 dimensions."""
 
@@ -96,7 +93,7 @@ class OnnxEncoder:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.threads = threads or available_threads()
         self._loading = threading.Lock()
-        self._graphs: dict[str, _Graph] = {}
+        self._graphs: dict[str, Graph] = {}
         self._tokenizers: dict[int | None, Tokenizer] = {}
         self._recent = _RecentVectors(RECENT_QUESTIONS)
 
@@ -175,11 +172,11 @@ class OnnxEncoder:
         _in_threads(run, batches, self.threads if graph.on_cpu else 1)
         return result
 
-    def _graph(self, side: Side) -> _Graph:
+    def _graph(self, side: Side) -> Graph:
         name = self.bundle.graph(side)
         with self._loading:
             if name not in self._graphs:
-                self._graphs[name] = _Graph(self.bundle, name)
+                self._graphs[name] = Graph(self.bundle, name)
             return self._graphs[name]
 
     def _tokenizer(self, limit: int | None) -> Tokenizer:
@@ -199,73 +196,6 @@ class OnnxEncoder:
 
     def _none(self) -> Vectors:
         return np.empty((0, self.card.dimension), dtype=np.float32)
-
-
-class _Graph:
-    """One ONNX graph of a bundle in an onnxruntime session."""
-
-    def __init__(self, bundle: Bundle, name: str) -> None:
-        import onnxruntime  # noqa: PLC0415
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors  # noqa: PLC0415
-
-        self._card = bundle.card
-        self._path = bundle.verified(name)
-        self._failures: tuple[type[Exception], ...] = (
-            errors.EPFail,
-            errors.Fail,
-            errors.InvalidArgument,
-            errors.InvalidGraph,
-            errors.InvalidProtobuf,
-            errors.NotImplemented,
-            errors.RuntimeException,
-        )
-        options = onnxruntime.SessionOptions()
-        # One thread a run, several runs at once: see OnnxEncoder. Spinning threads slow a busy machine down by half.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # one plan a shape would be kept for each sequence length
-        options.log_severity_level = 3
-        # Int8 operators have no CUDA kernels: each would copy its input to the CPU and back.
-        wanted = ["CUDAExecutionProvider"] if bundle.precision != "int8" else []
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        try:
-            self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-                str(self._path),
-                options,
-                providers=[*providers, "CPUExecutionProvider"],
-                # Its fused kernel takes three times as long as Add and LayerNormalization: 10 % of an int8 passage.
-                disabled_optimizers=["SkipLayerNormFusion"],
-            )
-        except self._failures as error:
-            raise EncoderError(
-                f"{self._path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {error}"
-            ) from error
-        self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
-        self.on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
-        one_sequence = bundle.precision == "int8"
-        self.budget = 0 if one_sequence else CPU_TOKENS if self.on_cpu else GPU_TOKENS
-
-    def run(self, encodings: Sequence[Encoding]) -> Vectors:
-        """Return float32[n, d] of one batch, padded to its longest sequence."""
-        shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
-        feed = {name: np.zeros(shape, dtype=np.int64) for name in self._inputs}
-        for row, encoding in enumerate(encodings):
-            length = len(encoding.ids)
-            feed["input_ids"][row, :length] = encoding.ids
-            feed["attention_mask"][row, :length] = 1
-            if "token_type_ids" in feed and not self._card.zero_token_types:
-                feed["token_type_ids"][row, :length] = encoding.type_ids
-        try:
-            (vectors,) = self._session.run(["vector"], feed)
-        except self._failures as error:
-            raise EncoderError(f"{self._path} failed on sequences of {shape[1]} tokens: {error}") from error
-        if vectors.shape != (len(encodings), self._card.dimension) or not np.isfinite(vectors).all():
-            raise EncoderError(
-                f"{self._path} gave {vectors.shape} with {np.count_nonzero(~np.isfinite(vectors))} values that are no "
-                f"numbers; the card says {self._card.dimension} dimensions: export the encoder again"
-            )
-        return np.asarray(vectors, dtype=np.float32)
 
 
 class _RecentVectors:

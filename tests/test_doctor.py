@@ -89,6 +89,18 @@ def test_a_package_that_is_missing(monkeypatch, tmp_path):
     assert found.cache_folder == str(tmp_path / "bundles")
 
 
+def test_onnxruntime_for_gpus_stands_in_for_onnxruntime(monkeypatch, tmp_path):
+    """Both have one module, so that who installs the one uninstalls the other."""
+    described = tmp_path / "onnxruntime_gpu-1.30.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.30.0\n")
+    others = [path for path in sys.path if not list(Path(path or ".").glob("onnxruntime-*.dist-info"))]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
+    assert doctor._version("onnxruntime") == "1.30.0 (onnxruntime-gpu)"
+    monkeypatch.setattr(sys, "path", others)
+    assert doctor._version("onnxruntime") is None
+
+
 def test_a_damaged_bundle_is_found(tmp_path):
     shutil.copytree(PACKAGED / DEFAULT_ENCODER, tmp_path / "bundle")
     with (tmp_path / "bundle" / "encoder.onnx").open("r+b") as stream:

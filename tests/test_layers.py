@@ -26,6 +26,7 @@ ORDER = [
     "splitter",
     "bundle",
     "hash_encoder",
+    "graph",
     "encoder",
     "schema",
     "contention",
@@ -56,7 +57,7 @@ ORDER = [
 
 ALLOWED = {
     "lancedb": {"contention", "store", "indexes", "search"},
-    "onnxruntime": {"encoder", "doctor"},
+    "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "invocation", "options"},
     "torch": set(),
     "transformers": set(),
