@@ -39,6 +39,8 @@ ORDER = [
     "search",
     "context",
     "retriever",
+    "dpr_files",
+    "vector_import",
     "trec",
     "evaluation",
     "gates",
@@ -51,6 +53,7 @@ ORDER = [
     "invocation",
     "options",
     "cli_evaluation",
+    "cli_vectors",
     "cli",
 ]
 """The rooms of `dpr_lance/`; each may import the ones above it."""
@@ -58,7 +61,7 @@ ORDER = [
 ALLOWED = {
     "lancedb": {"contention", "store", "indexes", "search"},
     "onnxruntime": {"graph", "doctor"},
-    "typer": {"cli", "cli_evaluation", "invocation", "options"},
+    "typer": {"cli", "cli_evaluation", "cli_vectors", "invocation", "options"},
     "torch": set(),
     "transformers": set(),
     "ir_measures": {"metrics"},
