@@ -7,7 +7,7 @@ import json
 import sys
 from types import ModuleType
 
-from benchmarks import cold_start, crash, data, encode, ingest, quality, results
+from benchmarks import cold_start, crash, data, encode, end_to_end, ingest, quality, results
 
 CASES: dict[str, ModuleType] = {
     "quality": quality,
@@ -15,6 +15,7 @@ CASES: dict[str, ModuleType] = {
     "cold-start": cold_start,
     "ingest": ingest,
     "crash": crash,
+    "end-to-end": end_to_end,
 }
 
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.case == name:
                 summary[name] = case.run(options)
             elif options.case is None:
-                summary[name] = case.run(parser.parse_args([name]))
+                summary[name] = case.run(parser.parse_args([name, *getattr(case, "QUICK", ())]))
     except data.MissingDataError as missing:
         print(f"benchmarks: {missing}", file=sys.stderr)
         return 1

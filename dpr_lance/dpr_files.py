@@ -32,6 +32,9 @@ _NAMES = {
 }
 """What a file may name: how numpy 1 and 2 write down an array and its type."""
 
+_SHORT = 64
+"""Characters or bytes of a constant that the file may refer back to."""
+
 
 class _RefusedError(ValueError):
     """What is in the file and not in a list of ids and vectors."""
@@ -96,8 +99,8 @@ def _opcodes(stream: BinaryIO) -> Iterator[tuple[str, Any, int]]:
 class _Machine:
     """Follows the opcodes of a list of (id, vector); `taken` gives the items that are finished.
 
-    The memo keeps what was made before the first item is finished (names, numpy's type); what comes after it, the
-    passages, is not kept, and a file that refers back to it is refused. So memory does not grow with the file.
+    The memo keeps names, numpy's type and short constants that were made before the first items are finished; nothing
+    else, and a file that refers back to more is refused. So memory does not grow with the file.
     """
 
     stack: list[Any] = field(default_factory=list)
@@ -147,8 +150,10 @@ class _Machine:
         """Keep the last value in the memo."""
         if not self.stack:
             raise _RefusedError("a value is missing")
-        if self.count == 0:
-            self.memo[self.memoised if index is None else index] = self.stack[-1]
+        value = self.stack[-1]
+        short = isinstance(value, str | bytes) and len(value) < _SHORT
+        if self.count == 0 and (short or isinstance(value, _Name | _Kind | _List)):
+            self.memo[self.memoised if index is None else index] = value
         self.memoised += 1
 
     def recall(self, index: int) -> None:
