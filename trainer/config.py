@@ -1,0 +1,229 @@
+"""Every setting of a run with its default: how it learns (`Recipe`), how it mines (`Mining`), and what with (`Run`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from dpr_lance.bundle import Precision
+from dpr_lance.errors import InvalidInputError
+
+LossName = Literal["nll", "triplet", "margin-mse", "kl"]
+Similarity = Literal["dot", "cosine", "l2"]
+Metric = Literal["mrr", "top-1", "top-5", "top-20", "top-100"]
+OnBad = Literal["strict", "skip"]
+Compute = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the encoder learns. The paper's values (section 5) where small data and one machine do not ask for others."""
+
+    seed: int = 12345
+    epochs: float = 3.0
+    """Passes over the questions; the paper's 40 are for training from BERT on 59,000 of them."""
+    steps: int | None = None
+    """Batches in place of `epochs`."""
+    batch_size: int = 32
+    """Questions of a batch, over all processes."""
+    hard_negatives: int = 1
+    """For each question; one BM25 negative was best in the paper (table 3)."""
+    random_negatives: int = 0
+    any_positive: bool = False
+    """Draw one of a question's positives in each epoch, in place of the first."""
+    in_batch: int | None = None
+    """Questions that share their passages as negatives; None: the whole batch, 1: each question has its own alone."""
+    loss: LossName = "nll"
+    similarity: Similarity = "dot"
+    temperature: float | None = None
+    """None: 1, or 0.05 for vectors of unit length."""
+    triplet_margin: float = 1.0
+    false_negative_margin: float | None = None
+    """Leave out negatives that score above the positive less this share of its score."""
+    teacher_weight: float = 1.0
+    learning_rate: float = 2e-5
+    weight_decay: float = 0.0
+    warmup: float = 0.07
+    """Share of the steps."""
+    max_gradient_norm: float = 2.0
+    question_tokens: int | None = None
+    """A shorter limit than the checkpoint's, for training alone."""
+    passage_tokens: int | None = None
+    compute: Compute = "auto"
+    """bf16 where the processor multiplies it in hardware; weights, loss and optimizer are fp32 always."""
+    compile: bool = False
+    """Compile the towers (torch.compile); pays for long runs on a GPU."""
+    chunk_tokens: int = 2048
+    """Padded tokens that are encoded together on a CPU; 16 times as many on a GPU."""
+    cache_above_tokens: int = 16384
+    """A batch of more padded tokens is trained with cached gradients: less memory, a third more work."""
+    evaluate_every: int | None = None
+    """Steps between evaluations (and checkpoints); None: a tenth of the run, at least 20."""
+    metric: Metric = "mrr"
+    """What decides which checkpoint is best."""
+    patience: int = 4
+    """Stop after this many evaluations without a better one."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        for name in ("batch_size", "chunk_tokens", "patience"):
+            _at_least(self, name, 1)
+        for name in ("epochs", "learning_rate", "max_gradient_norm"):
+            if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
+                raise InvalidInputError(f"{name}={getattr(self, name)!r}: a number above 0 is needed")
+        for name in ("hard_negatives", "random_negatives", "weight_decay", "cache_above_tokens"):
+            _at_least(self, name, 0)
+        if self.temperature is not None and not self.temperature > 0:
+            raise InvalidInputError(f"temperature={self.temperature!r}: a number above 0 is needed")
+        if not 0 <= self.warmup < 1:
+            raise InvalidInputError(f"warmup={self.warmup!r} is a share of the steps: from 0 to below 1")
+        if not 0 <= self.teacher_weight <= 1:
+            raise InvalidInputError(f"teacher_weight={self.teacher_weight!r} is a share: from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Mining:
+    """Which passages become hard negatives; see `mining` for the filters and their order."""
+
+    depth: int = 100
+    """Passages of a ranking that are looked at."""
+    keep: int = 30
+    """Negatives that are kept for a question."""
+    first_rank: int = 1
+    """Leave out what ranks before this: the best ranks hold most unlabelled positives."""
+    margin: float = 0.05
+    """Leave out dense hits that score above the positive less this share of its score."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "keep", "first_rank"):
+            _at_least(self, name, 1)
+        if not 0 <= self.margin < 1:
+            raise InvalidInputError(f"margin={self.margin!r} is a share of the positive's score: from 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training: data, model, and where things go."""
+
+    out: str
+    """The bundle."""
+    questions: tuple[str, ...]
+    """Files or BEIR folders; each batch is of one of them."""
+    rates: tuple[float, ...] | None = None
+    """Relative numbers of batches of each; None: by size."""
+    dev: str | None = None
+    """Questions for validation; None: the folder's dev split, else a part of the questions."""
+    table: str | None = None
+    """URI of the table that passages are looked up in and negatives are mined from."""
+    table_name: str = "passages"
+    encoder: str | tuple[str, str] | None = None
+    """The checkpoint to start from; None: the one that the table's encoder was made of, or the default encoder's."""
+    separate: bool = False
+    """Two encoders where the checkpoint has one for both sides."""
+    projection: int = 0
+    """Width of a new linear layer after pooling; 0 for none."""
+    rounds: int = 0
+    """Times that the encoder in training ranks the table anew for hard negatives (ANCE)."""
+    validation_questions: int = 500
+    validation_passages: int = 2000
+    """Passages that dev questions are ranked over: their own, then others of the data or table."""
+    precision: Precision = "int8"
+    """Of the bundle."""
+    work: str | None = None
+    """Folder of checkpoints, log and curves; None: OUT-training."""
+    on_bad: OnBad = "strict"
+    replace: bool = False
+    """Let a bundle at `out` give way."""
+    recipe: Recipe = field(default_factory=Recipe)
+    mining: Mining = field(default_factory=Mining)
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if not self.questions:
+            raise InvalidInputError("no questions to train on: name a .json or .jsonl file or a BEIR folder")
+        for name in ("projection", "rounds"):
+            _at_least(self, name, 0)
+        if self.rounds and self.table is None:
+            raise InvalidInputError(f"rounds={self.rounds}: mining needs a table")
+
+
+def read_run(path: str | Path, **given: Any) -> Run:  # noqa: ANN401 - any setting
+    """Read a TOML file of `Run`'s settings, with tables [recipe] and [mining]; what is `given` (not None) wins.
+
+    Raises `InvalidInputError` that names the file and the setting that is unknown or of a wrong type.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(f"{path} cannot be read as TOML: {error}") from error
+    return make_run(values, place=str(path), **given)
+
+
+def make_run(values: Mapping[str, Any], *, place: str, **given: Any) -> Run:  # noqa: ANN401
+    """Make a run of nested settings; `given` names settings of any of the three, None for silence."""
+    merged: dict[str, dict[str, Any]] = {
+        "recipe": dict(values.get("recipe", {})),
+        "mining": dict(values.get("mining", {})),
+    }
+    merged["run"] = {name: value for name, value in values.items() if name not in merged}
+    kinds = {"run": Run, "recipe": Recipe, "mining": Mining}
+    for name, value in given.items():
+        if value is not None:
+            part = next((part for part, kind in kinds.items() if name in _names(kind)), "run")
+            merged[part][name] = value
+    parts: dict[str, Any] = {part: _made(kinds[part], merged[part], place) for part in ("recipe", "mining")}
+    return _made(Run, merged["run"] | parts, place)
+
+
+T = TypeVar("T")
+
+
+def _made(kind: type[T], values: Mapping[str, Any], place: str) -> T:
+    names = _names(kind)
+    if unknown := sorted(values.keys() - names):
+        raise InvalidInputError(f"{place}: unknown settings {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+    missing = [
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is field.default_factory is dataclasses.MISSING and field.name not in values
+    ]
+    if missing:
+        raise InvalidInputError(f"{place}: {', '.join(missing)} must be named")
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if isinstance(lists.get("questions"), str):
+        lists["questions"] = (lists["questions"],)
+    try:
+        return kind(**lists)
+    except TypeError as error:
+        raise InvalidInputError(f"{place}: {error}") from error
+
+
+def _names(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def to_json(settings: Recipe | Run) -> str:
+    """Return the settings as JSON with sorted keys."""
+    return json.dumps(dataclasses.asdict(settings), sort_keys=True)
+
+
+def _check_choices(settings: Any) -> None:  # noqa: ANN401
+    """Raise when a setting with a list of choices has another value."""
+    for name, kind in get_type_hints(type(settings)).items():
+        choices = get_args(kind)
+        value = getattr(settings, name)
+        if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
+            raise InvalidInputError(f"{name}={value!r} is not one of {', '.join(choices)}")
+
+
+def _at_least(settings: object, name: str, least: int) -> None:
+    value = getattr(settings, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+        raise InvalidInputError(f"{name}={value!r}: at least {least} is needed")

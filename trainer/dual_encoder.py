@@ -1,0 +1,229 @@
+"""The model that is trained: question and passage tower, or one for both, made of any checkpoint and saved as one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from dpr_lance.bundle import CARD, Side
+from dpr_lance.errors import InvalidInputError
+
+from .checkpoint import Checkpoint, read_checkpoint
+from .facts import Facts
+from .pipeline import MODULES
+from .sources import PASSAGE_FOLDER, QUESTION_FOLDER, Located
+from .tokens import TokenisedTexts, chunks
+from .towers import TowerModel, load_tower, read_weights
+from .vocabulary import load_tokenizer
+
+ENCODE_TOKENS = 4096
+"""Padded tokens of a chunk where no gradient is kept."""
+
+
+class DualEncoder(nn.Module):
+    """E_Q and E_P (paper, section 3.1); `question` is `passage` where they share their weights."""
+
+    def __init__(self, checkpoint: Checkpoint, *, separate: bool = False, projection: int = 0) -> None:
+        """Load the towers of `checkpoint`.
+
+        `separate` gives question and passage weights of their own where the checkpoint shares them; `projection` puts a
+        new linear layer of that width after pooling (the same one where weights are shared).
+        """
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.tokenizer: Tokenizer = load_tokenizer(checkpoint)
+        self.passage = load_tower(checkpoint, checkpoint.passage)
+        if projection:
+            head = nn.Linear(checkpoint.passage.dimension, projection, bias=False)
+            self.passage.head = nn.Sequential(*_flattened(self.passage.head), head)
+        if checkpoint.shared:
+            self.question = copy.deepcopy(self.passage) if separate else self.passage
+        else:
+            self.question = load_tower(checkpoint, checkpoint.question)
+            if projection:
+                head = nn.Linear(checkpoint.question.dimension, projection, bias=False)
+                self.question.head = nn.Sequential(*_flattened(self.question.head), head)
+        for tower in self.towers.values():
+            transformer: Any = tower.transformer
+            transformer.set_attn_implementation("sdpa")
+
+    @property
+    def shared(self) -> bool:
+        """Whether one set of weights encodes questions and passages."""
+        return self.question is self.passage
+
+    @property
+    def towers(self) -> dict[str, TowerModel]:
+        """The towers by the name of their folder in a saved checkpoint ("" for the one of both)."""
+        if self.shared:
+            return {"": self.passage}
+        return {QUESTION_FOLDER: self.question, PASSAGE_FOLDER: self.passage}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def tower(self, side: Side) -> TowerModel:
+        """Return the tower of one side."""
+        return self.question if side == "question" else self.passage
+
+    def forward(self, side: Side, inputs: dict[str, Tensor]) -> Tensor:
+        """Return vectors [b, d] of one side."""
+        vectors: Tensor = self.tower(side)(**inputs)
+        return vectors
+
+    @torch.no_grad()
+    def encode(self, side: Side, texts: TokenisedTexts) -> NDArray[np.float32]:
+        """Return float32[n, d] in evaluation mode (no dropout), in length-sorted chunks."""
+        training = self.training
+        self.eval()
+        try:
+            return self._encoded(side, texts)
+        finally:
+            self.train(training)
+
+    def _encoded(self, side: Side, texts: TokenisedTexts) -> NDArray[np.float32]:
+        rows: list[NDArray[np.float32]] = []
+        order = chunks(texts.lengths, ENCODE_TOKENS)
+        for chunk in order:
+            rows.append(self(side, texts.inputs(chunk, self.device)).float().cpu().numpy())
+        if not rows:
+            return np.empty((0, self.checkpoint.passage.dimension), dtype=np.float32)
+        found = np.empty((len(texts), rows[0].shape[1]), dtype=np.float32)
+        found[np.concatenate(order)] = np.concatenate(rows)
+        return found
+
+
+def _flattened(head: nn.Module) -> list[nn.Module]:
+    """Return the layers after pooling: linear layers and activations, in order."""
+    if isinstance(head, nn.Sequential):
+        return [layer for part in head for layer in _flattened(part)]
+    return [] if isinstance(head, nn.Identity) else [head]
+
+
+# Saving
+
+
+def save_encoder(model: DualEncoder, folder: Path) -> None:
+    """Write the encoder as a checkpoint that `export`, `read_checkpoint` and sentence-transformers read.
+
+    Weights are fp32 safetensors; `encoder.json` says everything that vectors depend on beside them.
+    """
+    checkpoint = model.checkpoint
+    for name, tower in model.towers.items():
+        _save_tower(model, tower, folder / name)
+    dimension = _dimension(model)
+    card = replace(checkpoint.card(fingerprint="training"), dimension=dimension)
+    (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
+
+
+def saved_checkpoint(folder: Path, *, name: str | None = None) -> Checkpoint:
+    """Return the description of what `save_encoder` wrote to `folder`."""
+    question, passage = folder / QUESTION_FOLDER, folder / PASSAGE_FOLDER
+    if not question.is_dir():
+        question = passage = folder
+    located = Located(name or folder.name, str(folder.resolve()), folder, question, passage)
+    return read_checkpoint(located, Facts(name=name))
+
+
+def load_weights(model: DualEncoder, folder: Path) -> None:
+    """Put the weights that `save_encoder` wrote to `folder` into `model`, bit by bit."""
+    for name, tower in model.towers.items():
+        state = {f"transformer.{key}": value for key, value in read_weights(folder / name).items()}
+        for number, layer in enumerate(_linears(tower)):
+            linear = read_weights(folder / name / f"{number + 2}_Dense")
+            layer.load_state_dict({key.removeprefix("linear."): value for key, value in linear.items()})
+        loaded = tower.load_state_dict(state, strict=False)
+        missing = [key for key in loaded.missing_keys if key.startswith("transformer.")]
+        if missing or loaded.unexpected_keys:
+            raise InvalidInputError(f"{folder / name} is no checkpoint of this model: {missing or loaded}")
+
+
+def _linears(tower: TowerModel) -> list[nn.Linear]:
+    return [layer for layer in _flattened(tower.head) if isinstance(layer, nn.Linear)]
+
+
+def _dimension(model: DualEncoder) -> int:
+    linears = _linears(model.passage)
+    return linears[-1].out_features if linears else model.checkpoint.passage.hidden
+
+
+def _save_tower(model: DualEncoder, tower: TowerModel, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    transformer: Any = tower.transformer
+    config = transformer.config
+    if config.model_type == "dpr":  # its inner model is a plain BERT
+        stated = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "projection_dim")}
+        config = transformers.BertConfig(**stated)
+    config = copy.deepcopy(config)
+    config.architectures = [type(transformer).__name__]
+    config.save_pretrained(folder)
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in transformer.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+    side: Side = "question" if folder.name == QUESTION_FOLDER and not model.shared else "passage"
+    limit = getattr(model.checkpoint, f"{side}_max_tokens")
+    described = {"model_max_length": limit, "tokenizer_class": "PreTrainedTokenizerFast"}
+    normalizer = json.loads(model.tokenizer.to_str())["normalizer"] or {}
+    if normalizer.get("type") == "BertNormalizer":
+        described["do_lower_case"] = normalizer["lowercase"]
+    _write(folder / "tokenizer_config.json", described)
+    modules = ["Transformer", "Pooling", *_save_dense(tower, folder), *(["Normalize"] if tower.normalise else [])]
+    paths = ["" if name == "Transformer" else f"{number}_{name}" for number, name in enumerate(modules)]
+    prefix = "sentence_transformers.models"
+    listed = [
+        {"idx": number, "name": str(number), "path": path, "type": f"{prefix}.{name}"}
+        for number, (name, path) in enumerate(zip(modules, paths, strict=True))
+    ]
+    _write(folder / MODULES, listed)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
+    pooling = {
+        "word_embedding_dimension": model.checkpoint.passage.hidden,
+        "pooling_mode_cls_token": tower.pooling == "cls",
+        "pooling_mode_mean_tokens": tower.pooling == "mean",
+    }
+    _write(folder / "1_Pooling" / "config.json", pooling)
+
+
+def _save_dense(tower: TowerModel, folder: Path) -> list[str]:
+    """Write each linear layer after pooling with its activation; return a module's name for each."""
+    layers = _flattened(tower.head)
+    names: list[str] = []
+    for at, layer in enumerate(layers):
+        if not isinstance(layer, nn.Linear):
+            continue
+        after = layers[at + 1] if at + 1 < len(layers) and not isinstance(layers[at + 1], nn.Linear) else nn.Identity()
+        path = folder / f"{len(names) + 2}_Dense"
+        activation = f"torch.nn.modules.activation.{type(after).__name__}"
+        if isinstance(after, nn.Identity):
+            activation = "torch.nn.modules.linear.Identity"
+        _write(
+            path / "config.json",
+            {
+                "in_features": layer.in_features,
+                "out_features": layer.out_features,
+                "bias": layer.bias is not None,
+                "activation_function": activation,
+            },
+        )
+        state = {f"linear.{name}": value.detach().cpu().contiguous() for name, value in layer.state_dict().items()}
+        save_file(state, path / "model.safetensors", metadata={"format": "pt"})
+        names.append("Dense")
+    return names
+
+
+def _write(path: Path, values: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,123 @@
+"""What a run tells: a line of JSON a step, progress on a terminal, and its curves as a picture."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG = "log.jsonl"
+CURVES = "curves.png"
+
+
+class Journal:
+    """The log of a run in `folder`; a resumed run goes on after the step that it stands at."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Without a folder nothing is written."""
+        self._path = folder / LOG if folder is not None else None
+        self._progress: Progress | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def resume_at(self, step: int) -> None:
+        """Forget what an interrupted run wrote after its last checkpoint."""
+        if self._path is not None and self._path.is_file():
+            kept = [json.dumps(record) for record in read_log(self._path) if record.get("step", 0) < step]
+            self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def write(self, kind: str, **values: object) -> None:
+        """Append a record of `kind`."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"kind": kind, **values}) + "\n")
+
+    def step(self, number: int, values: Mapping[str, float]) -> None:
+        """Record a training step, and show it where someone watches."""
+        self.write("step", step=number, **values)
+        if self._progress is not None:
+            told = (
+                f"loss {values['loss']:.3f}  in-batch {values['accuracy']:.0%}  margin {values['margin']:.2f}  "
+                f"{values['tokens_per_second']:,.0f} tokens/s"
+            )
+            self._progress.update(self._progress.task_ids[0], completed=number + 1, told=told)
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """Record an evaluation, and say it."""
+        self.write("evaluation", step=step, **values)
+        if self._progress is not None:
+            told = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+            self._progress.console.print(f"step {step}: {told}", markup=False, highlight=False)
+
+    @contextmanager
+    def watching(self, steps: int, done: int) -> Iterator[None]:
+        """Show a bar on standard error while the block runs, where that is a terminal."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed:,}/{task.total:,}"),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as self._progress:
+            self._progress.add_task("", total=steps, completed=done, told="")
+            yield
+        self._progress = None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log; a line that a crash cut off is none."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def draw_curves(folder: Path) -> Path | None:
+    """Draw loss and accuracy of the steps, and the metrics of the evaluations, into a PNG.
+
+    Returns None where matplotlib is not installed, or nothing has been logged.
+    """
+    try:
+        figures: Any = importlib.import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        return None
+    records = read_log(folder / LOG) if (folder / LOG).is_file() else []
+    steps = [record for record in records if record["kind"] == "step"]
+    evaluations = [record for record in records if record["kind"] == "evaluation"]
+    if not steps:
+        return None
+    figure = figures.Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    at = [record["step"] for record in steps]
+    left.plot(at, [record["loss"] for record in steps], linewidth=1, label="loss of the batch")
+    for name, label in (("nll", "NLL of dev questions"),):
+        left.plot(
+            [record["step"] for record in evaluations], [record[name] for record in evaluations], "o-", label=label
+        )
+    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    left.legend(frameon=False)
+    right.plot(at, [100 * record["accuracy"] for record in steps], linewidth=1, color="0.8", label="in-batch top-1")
+    for name in ("top-1", "top-5", "top-20"):
+        values = [100 * record[name] for record in evaluations]
+        right.plot([record["step"] for record in evaluations], values, "o-", label=f"{name}, dev")
+    right.set(xlabel="step", ylabel="per cent of questions", ylim=(0, 101))
+    right.legend(frameon=False)
+    path = folder / CURVES
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,290 @@
+"""The training loop: plan a batch, encode, score, step; evaluate and keep what is best; stop and go on at any step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dpr_lance.bundle import Side
+from dpr_lance.errors import EncoderError
+
+from . import grad_cache, snapshots
+from .batches import Batch, Corpus, Planner, seed_of
+from .config import Recipe, to_json
+from .distillation import Teacher, TeacherScores
+from .distributed import Group
+from .dual_encoder import DualEncoder
+from .journal import Journal
+from .loss import UNIT_TEMPERATURE, Columns, Objective, batch_loss
+from .snapshots import Position
+from .tokens import Inputs, TokenisedTexts, tokenise
+
+Validate: TypeAlias = Callable[[DualEncoder], Mapping[str, float]]
+GPU_CHUNK = 16
+"""Times `chunk_tokens` that a GPU encodes together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a run ended, and where."""
+
+    position: Position
+    stopped_early: bool
+
+
+class Loop:
+    """One run over one data set after another (see `mining` for rounds); everything but the corpus stays.
+
+    `folder` holds checkpoints and log; None keeps nothing. `validate` returns metrics of which `recipe.metric` is one.
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        corpus: Corpus,
+        recipe: Recipe,
+        *,
+        steps: int,
+        folder: Path | None = None,
+        validate: Validate | None = None,
+        teacher: Teacher | None = None,
+        group: Group | None = None,
+    ) -> None:
+        self.model, self.recipe, self.steps, self.folder = model, recipe, steps, folder
+        self.group = group or Group()
+        self.device = model.device
+        self.validate, self.teacher = validate, TeacherScores(teacher) if teacher else None
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.identity = _identity(recipe, corpus, steps, self.group)
+        self.position = Position(step=0)
+        self.journal = Journal(folder if self.group.first else None)
+        self._encode: Callable[[Side, Inputs], Tensor] = model
+        if recipe.compile:
+            self._encode = torch.compile(model, dynamic=True)
+        self._autocast = autocast(recipe.compute, self.device)
+
+    def resume(self) -> bool:
+        """Go on from the last checkpoint in the folder; False when there is none."""
+        place = snapshots.last(self.folder) if self.folder is not None else None
+        if place is None:
+            return False
+        self.position = snapshots.resume(place, self.model, self.optimizer, identity=self.identity)
+        if self.group.first:
+            self.journal.resume_at(self.position.step)
+        return True
+
+    def run(self, corpus: Corpus, *, until: int | None = None) -> Ended:
+        """Train on `corpus` up to the step `until` (the last one by default), or until nothing gets better.
+
+        Raises `EncoderError` that names the batch where loss or gradient is no number; the checkpoints stay.
+        """
+        until = self.steps if until is None else min(until, self.steps)
+        planner = plan_for(corpus, self.recipe, self.steps)
+        texts = token_texts(self.model, corpus, self.recipe)
+        every = self.recipe.evaluate_every or max(20, -(-self.steps // 10))
+        self.model.train()
+        with self.journal.watching(self.steps, self.position.step):
+            while self.position.step < until:
+                step = self.position.step
+                self.journal.step(step, self._step(planner.batch(step), corpus, texts))
+                self.position = replace(self.position, step=step + 1)
+                if (step + 1) % every == 0 or step + 1 == until:
+                    self._evaluate()
+                    if self.position.waited >= self.recipe.patience:
+                        return Ended(self.position, stopped_early=True)
+        return Ended(self.position, stopped_early=False)
+
+    def next_phase(self) -> None:
+        """Note that a round of mining is over: what follows is trained on other negatives."""
+        self.position = replace(self.position, phase=self.position.phase + 1, waited=0)
+
+    def _step(self, batch: Batch, corpus: Corpus, texts: Mapping[Side, TokenisedTexts]) -> dict[str, float]:
+        started = time.perf_counter()
+        columns = self._columns(batch, corpus)
+        scored: list[Tensor] = []
+
+        def loss(questions: Tensor, passages: Tensor) -> Tensor:
+            every_question = self.group.gather(questions, len(batch.questions))
+            every_passage = self.group.gather(passages, len(batch.passages))
+            value, scores = batch_loss(every_question, every_passage, columns, self._objective)
+            scored[:] = [scores.detach(), questions.detach(), passages.detach()]
+            return value
+
+        rows: dict[Side, Any] = {
+            "question": self.group.part(batch.questions),
+            "passage": self.group.part(batch.passages),
+        }
+        tokens = self.recipe.chunk_tokens * (GPU_CHUNK if self.device.type == "cuda" else 1)
+        seed = seed_of(self.recipe.seed, "step", batch.step, self.group.rank)
+        chunks = grad_cache.plan(texts, rows, tokens=tokens, seed=seed)
+        padded = sum(chunk.tokens for chunk in chunks)
+        passes = grad_cache.Passes(self._encode, texts, self.device, self._autocast)
+        self.optimizer.zero_grad(set_to_none=True)
+        run = grad_cache.cached if padded > self.recipe.cache_above_tokens else grad_cache.direct
+        value = float(run(passes, chunks, loss))
+        self.group.sum_gradients(self.model.parameters())
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise self._diverged(batch, corpus, value, norm)
+        rate = self.recipe.learning_rate * schedule(batch.step, self.steps, self.recipe.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        seconds = time.perf_counter() - started
+        used = sum(int(texts[side].lengths[wanted].sum()) for side, wanted in rows.items())
+        return {
+            "loss": value,
+            **_told(scored, columns),
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "seconds": seconds,
+            "tokens_per_second": used * self.group.size / seconds,
+            "padding": 1 - used / padded,
+        }
+
+    @property
+    def _objective(self) -> Objective:
+        recipe = self.recipe
+        unit = recipe.similarity == "cosine" or (recipe.similarity == "dot" and self.model.passage.normalise)
+        temperature = recipe.temperature or (UNIT_TEMPERATURE if unit else 1.0)
+        return Objective(
+            recipe.loss,
+            recipe.similarity,
+            temperature,
+            recipe.triplet_margin,
+            recipe.false_negative_margin,
+            recipe.teacher_weight,
+        )
+
+    def _columns(self, batch: Batch, corpus: Corpus) -> Columns:
+        teacher = None
+        if self.teacher is not None:
+            teacher = torch.from_numpy(self.teacher.of(batch, corpus)).to(self.device)
+        return Columns(
+            targets=torch.from_numpy(batch.targets).to(self.device),
+            own=torch.from_numpy(batch.own).to(self.device),
+            excluded=torch.from_numpy(batch.excluded).to(self.device),
+            teacher=teacher,
+        )
+
+    def _evaluate(self) -> None:
+        """Evaluate, note whether it is the best so far, and keep a checkpoint; the first process does it for all."""
+        position = self.position
+        score = math.nan
+        if self.validate is not None and self.group.first:
+            metrics = self.validate(self.model)
+            self.journal.evaluation(position.step, metrics)
+            score = metrics[self.recipe.metric]
+        score = self.group.agree(score)
+        if math.isnan(score):
+            self.position = replace(position, best_step=position.step)
+        elif position.best_score is None or score > position.best_score:
+            self.position = replace(position, best_score=score, best_step=position.step, waited=0)
+        else:
+            self.position = replace(position, waited=position.waited + 1)
+        if self.folder is not None and self.group.first:
+            snapshots.save(self.folder, self.model, self.optimizer, self.position, identity=self.identity)
+        self.group.agree(0.0)
+
+    def _diverged(self, batch: Batch, corpus: Corpus, loss: float, norm: float) -> EncoderError:
+        questions = [f"{corpus.places[row]} {corpus.questions[row]!r:.80}" for row in batch.questions]
+        passages = [corpus.passage_ids[row] for row in batch.passages]
+        where = ""
+        if self.folder is not None and self.group.first:
+            path = self.folder / f"diverged-{batch.step}.json"
+            values = {"step": batch.step, "loss": repr(loss), "gradient_norm": repr(norm)}
+            path.write_text(json.dumps(values | {"questions": questions, "passages": passages}), encoding="utf-8")
+            where = f" (all of it in {path})"
+        shown = "; ".join(questions[:3])
+        return EncoderError(
+            f"step {batch.step}: the loss is {loss}, the norm of its gradient {norm}, so training stopped before the "
+            f"weights were changed; the batch begins with {shown}; passages {', '.join(passages[:3])}{where}. "
+            "Lower learning_rate, or look for texts in it that are not like the others"
+        )
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Return the factor of the learning rate: up in a line over the warm-up, then down in a line towards 0."""
+    rising = max(1, round(steps * warmup))
+    return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
+
+
+def plan_for(corpus: Corpus, recipe: Recipe, steps: int) -> Planner:
+    """Return the planner of a run of this many steps."""
+    return Planner(
+        corpus,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        hard_negatives=recipe.hard_negatives,
+        random_negatives=recipe.random_negatives,
+        any_positive=recipe.any_positive,
+        in_batch=recipe.in_batch,
+        rates=corpus.rates,
+        steps=steps,
+    )
+
+
+def token_texts(model: DualEncoder, corpus: Corpus, recipe: Recipe) -> dict[Side, TokenisedTexts]:
+    """Return the token ids of all questions and passages."""
+    checkpoint, tokenizer = model.checkpoint, model.tokenizer
+    return {
+        "question": tokenise(checkpoint, tokenizer, "question", corpus.questions, max_tokens=recipe.question_tokens),
+        "passage": tokenise(checkpoint, tokenizer, "passage", corpus.passages, max_tokens=recipe.passage_tokens),
+    }
+
+
+def autocast(compute: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Return the context that towers run in: bf16 where asked for, or where the processor has instructions for it."""
+    if compute == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            # 4.5 times the fp32 matrix products of one core with AVX512-BF16; emulated it is slower than fp32.
+            fast = torch.cpu._is_avx512_bf16_supported()
+        compute = "bf16" if fast else "fp32"
+    if compute == "fp32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _told(scored: list[Tensor], columns: Columns) -> dict[str, float]:
+    """Return how a batch was ranked: top-1 accuracy, positive less best negative, share of errors by own negatives."""
+    scores, questions, passages = scored
+    positive = scores.gather(1, columns.targets[:, None]).squeeze(1)
+    others = scores.scatter(1, columns.targets[:, None], float("-inf"))
+    strongest, at = others.max(dim=1)
+    wrong = strongest >= positive
+    hard = columns.own.gather(1, at[:, None]).squeeze(1)
+    rivalled = torch.isfinite(strongest)
+    margin = (positive - strongest)[rivalled].mean() if rivalled.any() else positive.new_zeros(())
+    told = torch.stack(
+        [
+            (~wrong).float().mean(),
+            margin,
+            (wrong & hard).float().sum() / wrong.float().sum().clamp(min=1),
+            questions.float().norm(dim=1).mean(),
+            passages.float().norm(dim=1).mean(),
+        ]
+    ).tolist()
+    names = ("accuracy", "margin", "errors_by_own_negatives", "question_norm", "passage_norm")
+    return dict(zip(names, told, strict=True))
+
+
+def _identity(recipe: Recipe, corpus: Corpus, steps: int, group: Group) -> str:
+    """Return a hash of the settings and the data: what a resumed run must agree with."""
+    digest = hashlib.blake2b(f"{to_json(recipe)} {steps} {group.size} {corpus.rates}".encode(), digest_size=16)
+    for part in (corpus.questions, corpus.passages, corpus.gold, corpus.hard, corpus.easy):
+        digest.update(json.dumps(part).encode())
+    return digest.hexdigest()

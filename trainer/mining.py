@@ -1,0 +1,309 @@
+"""Hard negatives from the table that serves: BM25's mistakes and the encoder's own. Needs no torch but for `rank`.
+
+What a ranking finds is dropped by these filters in this order, each counted: listed positives; the same text, or a
+neighbour that overlaps with a positive; a passage that holds an answer; ranks before `first_rank`; dense scores too
+near to the positive's; a teacher that finds it as good as the positive. What is left are negatives, best ranks first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpr_lance.metrics import answer_matcher
+
+from .config import Mining
+from .distillation import Teacher
+from .examples import Example, Examples, KnownPassage
+
+if TYPE_CHECKING:  # LanceDB is not needed to train
+    from dpr_lance.records import Hit
+    from dpr_lance.retriever import Retriever
+
+Source: TypeAlias = Literal["bm25", "dense"]
+Encode: TypeAlias = Callable[[Sequence[tuple[str, str]]], NDArray[np.float32]]
+
+QUESTIONS_AT_ONCE = 256
+PASSAGES_AT_ONCE = 4096
+FILTERS = ("positive", "near-duplicate", "answer", "rank", "margin", "teacher")
+_OVERLAP_WORDS = 8
+"""That many words at the end of one passage and in the next make them overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a ranking found at a rank (from 1)."""
+
+    passage: KnownPassage
+    document_id: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What was found for one question, best first; the positive's score where it is known."""
+
+    source: Source
+    candidates: Sequence[Candidate]
+    positive_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A hard negative of a question, with where it was found."""
+
+    question: str
+    passage: KnownPassage
+    source: Source
+    rank: int
+    score: float
+    positive_score: float | None
+    teacher_score: float | None
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """The negatives, what each filter dropped, and who has too few."""
+
+    negatives: tuple[Negative, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    without: int = 0
+    """Questions that got no negative."""
+    answered: tuple[tuple[str, str], ...] = ()
+    """(question, passage id) where a passage that is not labelled holds an answer: candidates for positives."""
+
+    def __add__(self, other: Mined) -> Mined:
+        """Join the negatives of two rankings of the same questions."""
+        dropped = Counter(self.dropped) + Counter(other.dropped)
+        both = self.negatives + other.negatives
+        return Mined(both, dropped, min(self.without, other.without), self.answered + other.answered)
+
+
+def mine(
+    rows: Sequence[Example],
+    passages: Mapping[str, KnownPassage],
+    rankings: Iterable[Ranking],
+    settings: Mining,
+    *,
+    teacher: Teacher | None = None,
+    round_number: int = 0,
+) -> Mined:
+    """Return the negatives among `rankings`, one ranking for each of `rows` (see the module's text)."""
+    dropped: Counter[str] = Counter(dict.fromkeys(FILTERS, 0))
+    negatives: list[Negative] = []
+    answered: list[tuple[str, str]] = []
+    without = 0
+    for row, ranking in zip(rows, rankings, strict=True):
+        left = _unlike_positives(row, ranking, passages, dropped)
+        holds = answer_matcher(row.answers)
+        hits = {found.passage.id for found in left if row.answers and holds(found.passage.text)}
+        dropped["answer"] += len(hits)
+        answered.extend((row.question, identity) for identity in sorted(hits))
+        left = [found for found in left if found.passage.id not in hits]
+        before = len(left)
+        left = [found for found in left if found.rank >= settings.first_rank]
+        dropped["rank"] += before - len(left)
+        if ranking.source == "dense":
+            before = len(left)
+            limit = _limit(ranking, settings.margin)
+            left = [found for found in left if found.score <= limit]
+            dropped["margin"] += before - len(left)
+        left = left[: settings.keep]
+        scores: list[float | None] = [None] * len(left)
+        if teacher is not None and left:
+            left, scores = _taught(row, left, passages, teacher, settings.margin, dropped)
+        without += not left
+        negatives.extend(
+            Negative(
+                row.question,
+                found.passage,
+                ranking.source,
+                found.rank,
+                found.score,
+                ranking.positive_score,
+                score,
+                round_number,
+            )
+            for found, score in zip(left, scores, strict=True)
+        )
+    return Mined(tuple(negatives), dropped, without, tuple(answered))
+
+
+def _limit(ranking: Ranking, margin: float) -> float:
+    """Return the best score that a negative may have; where the positive was not even found, nothing may be one."""
+    score = ranking.positive_score
+    return float("-inf") if score is None else score - margin * abs(score)
+
+
+def _unlike_positives(
+    row: Example, ranking: Ranking, passages: Mapping[str, KnownPassage], dropped: Counter[str]
+) -> list[Candidate]:
+    positives = [passages[identity] for identity in row.positives]
+    listed = {passage.id for passage in positives}
+    texts = {passage.same for passage in positives}
+    left = []
+    for found in ranking.candidates:
+        if found.passage.id in listed:
+            dropped["positive"] += 1
+        elif found.passage.same in texts or any(_overlap(found.passage, positive) for positive in positives):
+            dropped["near-duplicate"] += 1
+        else:
+            left.append(found)
+    return left
+
+
+def _overlap(passage: KnownPassage, positive: KnownPassage) -> bool:
+    """Tell whether two passages stand beside each other in a document and share the words between them."""
+    (document, _, position), (other, _, place) = passage.id.rpartition("#"), positive.id.rpartition("#")
+    if document != other or not document or not (position.isdecimal() and place.isdecimal()):
+        return False
+    if abs(int(position) - int(place)) != 1:
+        return False
+    first, second = (passage.same, positive.same) if int(position) < int(place) else (positive.same, passage.same)
+    return " ".join(first.split()[-_OVERLAP_WORDS:]) in second
+
+
+def _taught(
+    row: Example,
+    left: list[Candidate],
+    passages: Mapping[str, KnownPassage],
+    teacher: Teacher,
+    margin: float,
+    dropped: Counter[str],
+) -> tuple[list[Candidate], list[float | None]]:
+    positive = passages[row.positives[0]]
+    pairs = [(row.question, (one.title, one.text)) for one in (positive, *(found.passage for found in left))]
+    best, *scores = (float(score) for score in teacher(pairs))
+    limit = best - margin * abs(best)
+    kept = [(found, score) for found, score in zip(left, scores, strict=True) if score <= limit]
+    dropped["teacher"] += len(left) - len(kept)
+    return [found for found, _ in kept], [score for _, score in kept]
+
+
+# Rankings
+
+
+def rank_through(
+    retriever: Retriever, rows: Sequence[Example], source: Source, depth: int, *, with_answers: bool = False
+) -> Iterable[Ranking]:
+    """Yield what the table's own BM25 index, or its own vectors, find for each question.
+
+    `with_answers` adds the answers to what BM25 is asked.
+    """
+    for start in range(0, len(rows), QUESTIONS_AT_ONCE):
+        part = rows[start : start + QUESTIONS_AT_ONCE]
+        asked = [" ".join([row.question, *row.answers]) if with_answers else row.question for row in part]
+        for row, hits in zip(part, retriever.search(asked, depth, mode=source), strict=True):
+            candidates = [_candidate(hit) for hit in hits]
+            listed = set(row.positives)
+            scores = [found.score for found in candidates if found.passage.id in listed]
+            yield Ranking(source, candidates, max(scores, default=None))
+
+
+def _candidate(hit: Hit) -> Candidate:
+    return Candidate(KnownPassage(hit.id, hit.title, hit.text), hit.document_id, hit.rank, hit.score)
+
+
+def rank_anew(
+    retriever: Retriever,
+    rows: Sequence[Example],
+    passages: Mapping[str, KnownPassage],
+    *,
+    encode_questions: Callable[[Sequence[str]], NDArray[np.float32]],
+    encode_passages: Encode,
+    depth: int,
+) -> list[Ranking]:
+    """Rank the whole table by an encoder that is in training, exactly (ANCE, Xiong et al. 2021).
+
+    The table's passages are streamed and encoded once; its stored vectors stay as they are and go on serving. Memory
+    holds one block of vectors and the best `depth` of each question.
+    """
+    questions = encode_questions([row.question for row in rows])  # [q, d]
+    own = [passages[row.positives[0]] for row in rows]
+    positive_scores = (questions * encode_passages([(one.title, one.text) for one in own])).sum(axis=1)
+    scores = np.full((len(rows), depth), -np.inf, dtype=np.float32)
+    found = np.full((len(rows), depth), -1, dtype=np.int64)
+    ids: list[str] = []
+    block: list[tuple[str, str]] = []
+    for passage in retriever.passages():
+        ids.append(passage.id)
+        block.append((passage.title, passage.text))
+        if len(block) == PASSAGES_AT_ONCE:
+            _keep_best(scores, found, questions @ encode_passages(block).T, len(ids) - len(block))
+            block = []
+    if block:
+        _keep_best(scores, found, questions @ encode_passages(block).T, len(ids) - len(block))
+    named = sorted({ids[at] for at in np.unique(found[found >= 0])})
+    stored = {passage.id: passage for passage in retriever.get(named)}
+    rankings = []
+    for row, positive_score in enumerate(positive_scores):
+        order = np.lexsort((found[row], -scores[row]))
+        hits = [(ids[found[row, at]], float(scores[row, at])) for at in order if found[row, at] >= 0]
+        candidates = [
+            Candidate(KnownPassage(name, stored[name].title, stored[name].text), stored[name].document_id, rank, score)
+            for rank, (name, score) in enumerate(hits, start=1)
+            if name in stored
+        ]
+        rankings.append(Ranking("dense", candidates, float(positive_score)))
+    return rankings
+
+
+def _keep_best(scores: NDArray[np.float32], found: NDArray[np.int64], more: NDArray[np.float32], first: int) -> None:
+    """Merge the scores [q, b] of a block of passages, of which `first` is the first one's number, into the best."""
+    depth = scores.shape[1]
+    numbers = np.broadcast_to(np.arange(first, first + more.shape[1]), more.shape)
+    both, names = np.concatenate([scores, more], axis=1), np.concatenate([found, numbers], axis=1)
+    best = np.argpartition(-both, min(depth, both.shape[1]) - 1, axis=1)[:, :depth]
+    scores[:], found[:] = np.take_along_axis(both, best, axis=1), np.take_along_axis(names, best, axis=1)
+
+
+# Examples
+
+
+def with_negatives(examples: Examples, negatives: Sequence[Negative], *, ahead: bool = False) -> Examples:
+    """Return the examples with mined negatives after their own hard ones, or `ahead` of them."""
+    mined: dict[str, list[str]] = {}
+    passages = dict(examples.passages)
+    for negative in negatives:
+        passages.setdefault(negative.passage.id, negative.passage)
+        mined.setdefault(negative.question, []).append(negative.passage.id)
+    rows = []
+    for row in examples.rows:
+        fresh = mined.get(row.question, [])
+        both = (*fresh, *row.hard_negatives) if ahead else (*row.hard_negatives, *fresh)
+        rows.append(replace(row, hard_negatives=tuple(dict.fromkeys(both))))
+    return replace(examples, rows=tuple(rows), passages=passages)
+
+
+def distant_positives(retriever: Retriever, examples: Examples, depth: int) -> Examples:
+    """Give questions that have answers alone the best BM25 passage that contains one (paper, section 4.2).
+
+    BM25 is asked for the question and its answers, as in the paper; where none of the first `depth` passages contains
+    an answer the question is dropped, and counted.
+    """
+    wanting = [row for row in examples.rows if not row.positives]
+    if not wanting:
+        return examples
+    passages, found = dict(examples.passages), {}
+    for row, ranking in zip(wanting, rank_through(retriever, wanting, "bm25", depth, with_answers=True), strict=True):
+        holds = answer_matcher(row.answers)
+        best = next((one.passage for one in ranking.candidates if holds(one.passage.text)), None)
+        if best is not None:
+            passages[best.id] = best
+            found[row.question] = best.id
+    rows = [
+        row if row.positives else replace(row, positives=(found[row.question],))
+        for row in examples.rows
+        if row.positives or row.question in found
+    ]
+    oddities = Counter(examples.oddities)
+    oddities["positive found by its answer"] += len(found)
+    oddities["no passage with an answer: left out"] += len(wanting) - len(found)
+    return replace(examples, rows=tuple(rows), passages=passages, oddities=oddities)

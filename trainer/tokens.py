@@ -1,0 +1,131 @@
+"""Texts as token ids, made once: flat arrays with offsets, padded a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from dpr_lance.bundle import Side
+from dpr_lance.errors import InvalidInputError
+
+from .checkpoint import Checkpoint
+
+Indices: TypeAlias = NDArray[np.int64]
+Inputs: TypeAlias = dict[str, Tensor]
+"""Of `TowerModel.forward`, each int64 [b, s]."""
+
+WINDOW = 4096
+"""Texts that are tokenised at once."""
+
+
+@dataclass(frozen=True)
+class TokenisedTexts:
+    """The token ids of many texts, one after another: 4 bytes a token, and one more where token types are used."""
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    """[n + 1]: text i has the ids from starts[i] to starts[i + 1]."""
+    types: NDArray[np.int8] | None
+    padding: int
+    truncated: int
+    """Texts of which the encoder does not see the end."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text."""
+        return np.diff(self.starts)
+
+    def inputs(self, rows: Indices, device: torch.device) -> Inputs:
+        """Return ids, mask and types of these texts, padded to the longest of them; on a GPU to a multiple of 8."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        width = int(lengths.max())
+        width = -(-width // 8) * 8 if device.type == "cuda" else width
+        mask = np.arange(width) < lengths[:, None]  # [b, s]
+        source = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+        ids = np.full(mask.shape, self.padding, dtype=np.int64)
+        ids[mask] = self.ids[source]
+        found = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        if self.types is not None:
+            types = np.zeros(mask.shape, dtype=np.int64)
+            types[mask] = self.types[source]
+            found["token_type_ids"] = types
+        return {name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in found.items()}
+
+
+def tokenise(
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    side: Side,
+    texts: Sequence[str] | Sequence[tuple[str, str]],
+    *,
+    max_tokens: int | None = None,
+) -> TokenisedTexts:
+    """Tokenise questions (strings) or passages ((title, text) pairs) exactly as the exported encoder will.
+
+    `max_tokens` is a shorter limit than the checkpoint's own. Raises `InvalidInputError` for a text that is blank to
+    the tokenizer.
+    """
+    tower = getattr(checkpoint, side)
+    limit, prefix = (
+        (checkpoint.question_max_tokens, checkpoint.question_prefix)
+        if side == "question"
+        else (checkpoint.passage_max_tokens, checkpoint.passage_prefix)
+    )
+    limit = min(limit, max_tokens or limit)
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    padding = tokenizer.padding["pad_id"] if tokenizer.padding else 0
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(limit)
+    nothing = len(tokenizer.encode(prefix).ids)
+    typed = tower.token_types and not checkpoint.zero_token_types
+    ids: list[NDArray[np.int32]] = []
+    types: list[NDArray[np.int8]] = []
+    truncated = 0
+    for start in range(0, len(texts), WINDOW):
+        window = [_input(checkpoint, prefix, text) for text in texts[start : start + WINDOW]]
+        for row, encoding in enumerate(tokenizer.encode_batch(window)):
+            if len(encoding.ids) <= nothing:
+                raise InvalidInputError(f"a {side} is blank to the encoder's tokenizer: {texts[start + row]!r:.80}")
+            ids.append(np.array(encoding.ids, dtype=np.int32))
+            truncated += bool(encoding.overflowing)
+            if typed:
+                types.append(np.array(encoding.type_ids, dtype=np.int8))
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)
+    return TokenisedTexts(
+        ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
+        starts=starts,
+        types=np.concatenate(types) if types else None,
+        padding=padding,
+        truncated=truncated,
+    )
+
+
+def _input(checkpoint: Checkpoint, prefix: str, text: str | tuple[str, str]) -> str | tuple[str, str]:
+    """Return what the tokenizer takes: one string, or a pair as DPR makes it (paper, section 4.1)."""
+    if isinstance(text, str):
+        return prefix + text
+    title, body = text
+    if not title.strip():
+        return prefix + body
+    return (prefix + title, body) if checkpoint.title_style == "pair" else f"{prefix}{title} {body}"
+
+
+def chunks(lengths: NDArray[np.int64], budget: int) -> list[Indices]:
+    """Return positions by falling length, in chunks of at most `budget` padded tokens, with at least one text each."""
+    order = np.argsort(-lengths, kind="stable")
+    found, start = [], 0
+    while start < len(order):
+        count = max(1, budget // int(lengths[order[start]]))
+        found.append(order[start : start + count])
+        start += count
+    return found

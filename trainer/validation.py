@@ -1,0 +1,128 @@
+"""How good the encoder is on dev questions: the paper's loss and average rank, top-k exactly, and top-k by a table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dpr_lance.bundle import Side
+from dpr_lance.card import EncoderCard
+from dpr_lance.encoder import Encoder
+from dpr_lance.metrics import Interval, bootstrap, hits_within
+
+from .batches import Corpus, Planner
+from .config import Recipe
+from .dual_encoder import DualEncoder
+from .loss import Columns, Objective, batch_loss, similarity
+from .tokens import TokenisedTexts, tokenise
+
+KS = (1, 5, 20, 100)
+MODES = ("bm25", "dense", "hybrid")
+
+
+def evaluate(
+    model: DualEncoder,
+    corpus: Corpus,
+    texts: Mapping[Side, TokenisedTexts],
+    recipe: Recipe,
+    objective: Objective,
+) -> dict[str, float]:
+    """Return metrics of the dev questions of `corpus` over all its passages, ranked exactly.
+
+    `nll` and `accuracy` are of batches as in training; `average-rank` is the mean number of passages above the gold one
+    (paper's code, its measure for choosing checkpoints); `mrr` and `top-k` count the first positive.
+    """
+    questions, passages = model.encode("question", texts["question"]), model.encode("passage", texts["passage"])
+    with torch.no_grad():
+        scores = similarity(torch.from_numpy(questions), torch.from_numpy(passages), recipe.similarity).numpy()
+    ranks, above = _ranks(scores, corpus)
+    found = {"nll": _nll(questions, passages, corpus, recipe, objective), "average-rank": float(above.mean())}
+    found["mrr"] = float((1 / ranks).mean())
+    return found | {f"top-{k}": float(hits_within(ranks, k).mean()) for k in KS}
+
+
+def _ranks(scores: NDArray[np.float32], corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rank of each question's first positive, and how many passages are above its gold one."""
+    ranks, above = [], []
+    for row, gold in zip(scores, corpus.gold, strict=True):
+        positives = np.array(gold)
+        others = np.delete(row, positives)
+        ranks.append(1 + int(np.count_nonzero(others > row[positives].max())))
+        above.append(int(np.count_nonzero(others > row[gold[0]])))
+    return np.array(ranks), np.array(above)
+
+
+def _nll(
+    questions: NDArray[np.float32],
+    passages: NDArray[np.float32],
+    corpus: Corpus,
+    recipe: Recipe,
+    objective: Objective,
+) -> float:
+    planner = Planner(
+        corpus,
+        batch_size=min(recipe.batch_size, len(corpus.questions)),
+        seed=recipe.seed,
+        hard_negatives=recipe.hard_negatives,
+    )
+    losses = []
+    for step in range(planner.steps):
+        batch = planner.batch(step)
+        columns = Columns(*(torch.from_numpy(part) for part in (batch.targets, batch.own, batch.excluded)))
+        rows = torch.from_numpy(questions[batch.questions]), torch.from_numpy(passages[batch.passages])
+        losses.append(float(batch_loss(*rows, columns, objective)[0]))
+    return float(np.mean(losses))
+
+
+@dataclass(frozen=True)
+class TorchEncoder:
+    """A `DualEncoder` as a table takes it, without a bundle being made."""
+
+    model: DualEncoder
+    card: EncoderCard
+
+    def encode_questions(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32[n, d], one row a question."""
+        return self.model.encode(
+            "question", tokenise(self.model.checkpoint, self.model.tokenizer, "question", questions)
+        )
+
+    def encode_passages(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return float32[n, d], one row a (title, text) pair."""
+        return self.model.encode("passage", tokenise(self.model.checkpoint, self.model.tokenizer, "passage", passages))
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """One row of the final table: top-k accuracy of dev questions through a real table, with its interval."""
+
+    name: str
+    mode: str
+    top: Mapping[int, Interval]
+
+
+def through_table(name: str, encoder: Encoder, corpus: Corpus, modes: Sequence[str] = MODES) -> list[Accuracy]:
+    """Add the passages of `corpus` to a new table and ask it all questions in each mode."""
+    from dpr_lance.retriever import connect  # noqa: PLC0415 - training itself needs no LanceDB
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, connect(Path(folder) / "dev.lance", encoder=encoder) as retriever:
+        retriever.add(
+            ({"id": str(at), "title": title, "text": text} for at, (title, text) in enumerate(corpus.passages)),
+            splitter=None,
+        )
+        wanted = [frozenset(map(str, gold)) for gold in corpus.gold]
+        for mode in modes:
+            found = retriever.search(corpus.questions, max(KS), mode=mode)  # type: ignore[call-overload]
+            ranks = [
+                next((hit.rank for hit in hits if hit.document_id in gold), 0)
+                for hits, gold in zip(found, wanted, strict=True)
+            ]
+            rows.append(Accuracy(name, mode, {k: bootstrap(hits_within(ranks, k)) for k in KS}))
+    return rows
