@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench encoder
+.PHONY: demo test check bench bench-long encoder
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -20,10 +20,14 @@ check: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# Measured numbers: see benchmarks/README.md.
+# Measured numbers: see benchmarks/README.md. The quick form takes under 15 minutes, the long one most of a day.
 bench: $(VENV)/dev.installed
 	$(PIP) sentence-transformers
 	$(BIN)/python -m benchmarks
+
+bench-long: $(VENV)/dev.installed
+	$(PIP) sentence-transformers
+	$(BIN)/python -m benchmarks --long
 
 # Make the packaged default encoder again from its published weights.
 encoder: $(VENV)/dev.installed

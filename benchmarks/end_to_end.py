@@ -34,7 +34,6 @@ CONTENDERS = {
 }
 SETS = (("nq-gold", "dev"), ("squad", "dev"), ("medquad", "dev"))
 KS = (5, 20)
-QUICK = ("--passages", "300", "--questions", "45", "--rounds", "1")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

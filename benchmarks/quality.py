@@ -32,6 +32,8 @@ ROWS = {
     "hybrid": "hybrid, dpr_lance",
 }
 
+PLOT = "quality.png"
+
 Ranks = dict[str, list[int]]
 
 
@@ -136,8 +138,7 @@ def compare(ranks: Ranks) -> dict[str, Any]:
 def tables(records: list[dict[str, Any]]) -> str:
     """The section of the README."""
     parts = []
-    order = [name for name, _ in SETS + MORE_SETS]
-    records = sorted(records, key=lambda record: order.index(record["set"]))
+    records = in_order(records)
     for record in records:
         bars = record["bars"]
         part = f" of {record['of']:,}" if record["of"] > record["passages"] else ""
@@ -154,7 +155,34 @@ def tables(records: list[dict[str, Any]]) -> str:
         )
         parts += [title, results.table(["", *(f"top-{k}" for k in K)], rows), verdict]
     said = "per cent of questions with a labelled passage among the first k, 95 % bootstrap interval over questions"
-    return "\n\n".join([f"Accuracy: {said}. Measured on {machine.sentence(records[-1]['machine'])}.", *parts])
+    measured = f"Accuracy: {said}. Measured on {machine.sentence(records[-1]['machine'])}."
+    return "\n\n".join([measured, *parts, f"![accuracy over k](plots/{PLOT})"])
+
+
+def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records in the order of the sets."""
+    order = [name for name, _ in SETS + MORE_SETS]
+    return sorted(records, key=lambda record: order.index(record["set"]))
+
+
+def plot(records: list[dict[str, Any]]) -> None:
+    """Draw accuracy over k, a panel a set."""
+    from matplotlib.figure import Figure
+
+    columns = 3
+    lines = -(-len(records) // columns)
+    figure = Figure(figsize=(10, 2.8 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes in panels[len(records) :]:
+        axes.set_visible(False)
+    for axes, record in zip(panels, in_order(records), strict=False):
+        for row, style in (("bm25", "C0-"), ("bm25s", "C0:"), ("dense", "C1-"), ("fp32", "C1:"), ("hybrid", "C2-")):
+            depth = range(1, max(K) + 1)
+            axes.plot(depth, [hits_within(record["ranks"][row], k).mean() for k in depth], style, label=ROWS[row])
+        axes.set(xscale="log", title=f"{record['set']} {record['split']}", xlabel="k", ylabel="accuracy, %")
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize="x-small")
+    results.write_plot(figure, PLOT)
 
 
 def _points(differences: dict[str, float]) -> str:

@@ -6,12 +6,16 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import machine
 from benchmarks.data import REPOSITORY
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 RESULTS = REPOSITORY / "benchmarks" / "results"
+PLOTS = REPOSITORY / "benchmarks" / "plots"
 README = REPOSITORY / "benchmarks" / "README.md"
 
 
@@ -40,6 +44,12 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def write_plot(figure: Figure, name: str) -> None:
+    """Store a picture that the README shows, as small as it can be read, and the same for the same numbers."""
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PLOTS / name, dpi=80, metadata={"Software": None})
 
 
 def put_in_readme(case: str, text: str, *, readme: Path = README) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 
 import numpy as np
 import pytest
 
-from benchmarks import data, results
+from benchmarks import data, made_vectors, paper, results, scale
+from benchmarks.__main__ import CASES, LONG, QUICK
 from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within
 
 
@@ -80,3 +82,48 @@ def test_a_table_replaces_the_one_before_and_leaves_the_rest(tmp_path):
     assert readme.read_text(encoding="utf-8") == "a\n<!-- one -->\nnew \\1\n<!-- end of one -->\nb\n"
     with pytest.raises(ValueError, match="<!-- two -->"):
         results.put_in_readme("two", "new", readme=readme)
+
+
+@pytest.mark.parametrize("forms", [QUICK, LONG])
+def test_the_quick_and_the_long_form_name_options_that_there_are(forms):
+    for name, chosen in forms.items():
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        CASES[name].add_options(parser)
+        options = parser.parse_args(chosen)
+        if hasattr(CASES[name], "PARTS"):
+            assert set(options.parts) <= set(CASES[name].PARTS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_has_its_place_in_the_readme(case):
+    text = results.README.read_text(encoding="utf-8")
+    assert f"<!-- {case} -->" in text
+    assert f"<!-- end of {case} -->" in text
+    assert f"<!-- {paper.MARK} -->" in paper.README.read_text(encoding="utf-8")
+
+
+def test_the_papers_form_has_our_rows_and_theirs():
+    ranks = {"bm25": [1, 0, 30], "dense": [0, 0, 0], "hybrid": [1, 2, 101]}
+    table = paper.table([{"set": "squad", "passages": 10, "questions": 3, "ranks": ranks}])
+    assert "| BM25 | 33.3 / 66.7 |" in table
+    assert "| **BM25 + λ·dense** | 66.7 / 66.7 |" in table
+    assert "| BM25 + DPR | 76.6 / 83.8 | 79.8 / 84.5 | 71.0 / 80.5 | 85.2 / 92.7 | 71.5 / 81.3 |" in table
+
+
+class TestMadeVectors:
+    def test_the_same_number_makes_the_same(self):
+        texts = [document["text"] for document in made_vectors.documents(5, 8)]
+        assert texts == [made_vectors.text_of(number) for number in (5, 6, 7)]
+        once, again = (made_vectors.MadeEncoder().encode_passages([("", text) for text in texts]) for _ in range(2))
+        assert np.array_equal(once, again)
+        assert np.allclose(np.linalg.norm(once, axis=1), 1)
+
+    def test_the_true_neighbours_are_those_of_one_large_product(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(scale, "_CHUNK", 64)
+        encoder = made_vectors.MadeEncoder()
+        asked = encoder.encode_questions(made_vectors.questions(5, 300))
+        found = scale.exact(encoder, asked, 300, out=tmp_path / "vectors.npy")
+        vectors = np.load(tmp_path / "vectors.npy")
+        assert np.array_equal(vectors, encoder.vectors(range(300)))
+        assert np.array_equal(found, np.argsort(-(asked @ vectors.T), axis=1, kind="stable")[:, :100])
+        assert found[:, 0].tolist() == np.linspace(0, 299, 5).astype(int).tolist()
