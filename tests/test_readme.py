@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
@@ -30,7 +31,7 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
     names["notes"].close()
 
 
-COMMANDS = [line for block in blocks("console") for line in block.splitlines()]
+COMMANDS = [line for text in (README, BENCHMARKS) for block in blocks("console", text) for line in block.splitlines()]
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("dpr-lance ")])
@@ -47,9 +48,13 @@ def test_the_make_targets_exist(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", README))
+LINKS = [ROOT / link for link in re.findall(r"\]\((?!http)([^)]+)\)", README)]
+LINKS += [ROOT / "benchmarks" / link for link in re.findall(r"\]\((?!http)([^)]+)\)", BENCHMARKS)]
+
+
+@pytest.mark.parametrize("link", LINKS)
 def test_the_links_lead_somewhere(link):
-    assert (ROOT / link).exists()
+    assert link.exists()
 
 
 def test_nothing_is_left_to_fill_in():
