@@ -1,4 +1,4 @@
-"""Pure numbers: top-k accuracy from ranks, bootstrap intervals over questions, spreads of ratios."""
+"""Top-k accuracy in per cent, as the library measures it, and spreads of ratios."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-SEED = 2020
-RESAMPLES = 2000
+from dpr_lance import metrics
+from dpr_lance.metrics import SEED, Interval, bootstrap
 
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean over questions with the 95 % interval of its bootstrap."""
-
-    mean: float
-    low: float
-    high: float
+__all__ = ["SEED", "Interval", "Spread", "bootstrap", "first_rank", "hits_within"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +33,9 @@ class Spread:
 
 def first_rank(ranking: Sequence[object], gold: Collection[object]) -> int:
     """1-based rank of the first item of `ranking` that is in `gold`; 0 when there is none."""
-    return next((rank for rank, item in enumerate(ranking, 1) if item in gold), 0)
+    return metrics.first_rank(item in gold for item in ranking)
 
 
 def hits_within(ranks: Sequence[int], k: int) -> npt.NDArray[np.float64]:
     """float64[questions]: 100 where the first gold passage is among the first k, else 0: means are per cent."""
-    found = np.asarray(ranks)
-    return np.where((found >= 1) & (found <= k), 100.0, 0.0)
-
-
-def bootstrap(values: npt.NDArray[np.float64], *, seed: int = SEED) -> Interval:
-    """Mean of one value a question with its 95 % percentile interval over resampled questions."""
-    random = np.random.default_rng(seed)
-    means = [float(values[random.integers(0, len(values), len(values))].mean()) for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(values.mean()), float(low), float(high))
+    return 100 * metrics.hits_within(ranks, k)
