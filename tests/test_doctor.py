@@ -63,11 +63,11 @@ def test_the_processor(diagnosis):
 
 
 def test_extras_name_what_is_missing(monkeypatch):
-    assert [extra.name for extra in doctor.optional_packages()] == ["train"]
+    assert [extra.name for extra in doctor.optional_packages()] == ["eval", "train"]
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1")
-    (extra,) = doctor.optional_packages()
-    assert extra.missing == ("torch",)
-    assert extra.command == "pip install 'dpr-lance[train]'"
+    evaluation, training = doctor.optional_packages()
+    assert (evaluation.missing, training.missing) == ((), ("torch",))
+    assert training.command == "pip install 'dpr-lance[train]'"
 
 
 def test_a_module_that_cannot_be_imported_or_kills_python(monkeypatch, tmp_path):

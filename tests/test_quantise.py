@@ -136,7 +136,25 @@ class TestInt8Contract(EncoderContract):
         return OnnxEncoder(precisions / "int8")
 
 
-def test_a_large_embedding_is_stored_by_rows(tmp_path):
+def run(nodes, tensors, name, values, *, width):
+    """What onnxruntime makes of `values`, the input `name`, through `nodes` to the output `rows` [n, width]."""
+    import onnxruntime
+
+    value, kind = onnx.helper.make_tensor_value_info, onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+    graph = onnx.helper.make_graph(
+        nodes,
+        "part",
+        [value(name, kind, ["n", *values.shape[1:]])],
+        [value("rows", onnx.TensorProto.FLOAT, ["n", width])],
+        tensors,
+    )
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(room.MICROSOFT, 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["rows"], {name: values})[0]
+
+
+def test_a_large_embedding_is_stored_by_rows():
     """Each row has its own scale, so that a small row keeps its resolution beside a large one."""
     random = np.random.default_rng(0)
     table = random.normal(size=(room.EMBEDDING_ROWS, 16)).astype(np.float32)
@@ -144,21 +162,22 @@ def test_a_large_embedding_is_stored_by_rows(tmp_path):
     node = onnx.helper.make_node("Gather", ["table", "input_ids"], ["rows"], name="lookup")
     edit = room._Edit()
     nodes = room._int8_embedding("e", node, table, edit)
-    value = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        nodes,
-        "lookup",
-        [value("input_ids", onnx.TensorProto.INT64, ["n"])],
-        [value("rows", onnx.TensorProto.FLOAT, ["n", 16])],
-        edit.tensors,
-    )
-    import onnxruntime
-
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (rows,) = session.run(["rows"], {"input_ids": np.array([5, 0, 999])})
+    rows = run(nodes, edit.tensors, "input_ids", np.array([5, 0, 999]), width=16)
     expected = table[[5, 0, 999]]
     assert (np.abs(rows - expected).max(axis=1) <= np.abs(expected).max(axis=1) / 254 * 1.001).all()
+
+
+def test_a_small_token_keeps_its_resolution_beside_a_large_one():
+    """A product by rows: a fiftieth of the largest is still right to a hundredth, and nothing stays nothing."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(4, 64)).astype(np.float32) * np.array([[1], [0.2], [0.02], [0]], np.float32)
+    weight, scales = random.integers(-63, 64, size=(64, 16)).astype(np.int8), np.full(16, 0.01, np.float32)
+    edit = room._Edit()
+    parts = [("w", weight), ("s", scales), ("z", np.zeros(16, np.int8)), ("b", np.zeros(16, np.float32))]
+    nodes = room._by_rows("m", "values", [edit.tensor(name, part) for name, part in parts], "rows", 3.0, edit)
+    rows = run(nodes, edit.tensors, "values", values, width=16)
+    expected = values @ (weight * scales)
+    assert (np.abs(rows - expected).max(axis=1) <= 0.01 * np.abs(expected).max(axis=1)).all()
 
 
 def test_a_graph_without_matrices_is_refused(tmp_path):
@@ -181,3 +200,18 @@ def test_the_packaged_encoder_is_what_its_script_makes():
     graph = onnx.load(open_bundle(PACKAGED / DEFAULT_ENCODER).verified("encoder.onnx")).graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("MatMulIntegerToFloat") == kinds.count("DynamicQuantizeMatMul") == 18
+
+
+def test_no_product_of_the_packaged_encoder_saturates_without_vnni():
+    """AVX2 adds two products of an activation (at most 255) and a weight in 16 bits with a sign."""
+    graph = onnx.load(open_bundle(PACKAGED / DEFAULT_ENCODER).verified("encoder.onnx")).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    multiplied = [
+        tensors[name]
+        for node in graph.node
+        if node.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+        for name in node.input
+        if name in tensors and tensors[name].data_type == onnx.TensorProto.INT8 and len(tensors[name].dims) == 2
+    ]
+    assert len(multiplied) == 36
+    assert max(np.abs(onnx.numpy_helper.to_array(one).astype(int)).max() for one in multiplied) * 2 * 255 < 2**15
