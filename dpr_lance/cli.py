@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpr_lance import cli_evaluation, cli_vectors, display
+from dpr_lance import cli_evaluation, cli_training, cli_vectors, display
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
@@ -34,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_evaluation.commands)
+app.add_typer(cli_training.commands)
 app.add_typer(cli_vectors.commands)
 
 

@@ -30,6 +30,7 @@ ORDER = [
     "encoder",
     "schema",
     "contention",
+    "heap",
     "store",
     "indexes",
     "embedding",
@@ -53,6 +54,7 @@ ORDER = [
     "invocation",
     "options",
     "cli_evaluation",
+    "cli_training",
     "cli_vectors",
     "cli",
 ]
@@ -61,7 +63,7 @@ ORDER = [
 ALLOWED = {
     "lancedb": {"contention", "store", "indexes", "search"},
     "onnxruntime": {"graph", "doctor"},
-    "typer": {"cli", "cli_evaluation", "cli_vectors", "invocation", "options"},
+    "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),
     "transformers": set(),
     "ir_measures": {"metrics"},

@@ -71,6 +71,12 @@ class DualEncoder(nn.Module):
         return {QUESTION_FOLDER: self.question, PASSAGE_FOLDER: self.passage}
 
     @property
+    def dimension(self) -> int:
+        """Width of the vectors."""
+        linears = _linears(self.passage)
+        return linears[-1].out_features if linears else self.checkpoint.passage.hidden
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
@@ -100,7 +106,7 @@ class DualEncoder(nn.Module):
         for chunk in order:
             rows.append(self(side, texts.inputs(chunk, self.device)).float().cpu().numpy())
         if not rows:
-            return np.empty((0, self.checkpoint.passage.dimension), dtype=np.float32)
+            return np.empty((0, self.dimension), dtype=np.float32)
         found = np.empty((len(texts), rows[0].shape[1]), dtype=np.float32)
         found[np.concatenate(order)] = np.concatenate(rows)
         return found
@@ -124,8 +130,7 @@ def save_encoder(model: DualEncoder, folder: Path) -> None:
     checkpoint = model.checkpoint
     for name, tower in model.towers.items():
         _save_tower(model, tower, folder / name)
-    dimension = _dimension(model)
-    card = replace(checkpoint.card(fingerprint="training"), dimension=dimension)
+    card = replace(checkpoint.card(fingerprint="training"), dimension=model.dimension)
     (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
 
 
@@ -153,11 +158,6 @@ def load_weights(model: DualEncoder, folder: Path) -> None:
 
 def _linears(tower: TowerModel) -> list[nn.Linear]:
     return [layer for layer in _flattened(tower.head) if isinstance(layer, nn.Linear)]
-
-
-def _dimension(model: DualEncoder) -> int:
-    linears = _linears(model.passage)
-    return linears[-1].out_features if linears else model.checkpoint.passage.hidden
 
 
 def _save_tower(model: DualEncoder, tower: TowerModel, folder: Path) -> None:

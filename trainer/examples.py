@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.lines import BYTE_ORDER_MARK, BadRecordError, attempt, decoded, json_value, lines_of, readable, unpacked
+from dpr_lance.metrics import answer_matcher
 from dpr_lance.records import Skipped
 from dpr_lance.schema import hash_of
 
@@ -332,7 +333,8 @@ def _resolved(
             if isinstance(entry, KnownPassage):
                 ids[name].append(_kept(entry, passages))
             elif entry in found:
-                ids[name].extend(passage.id for passage in found[entry])
+                meant = found[entry] if name != "positives" else _answering(found[entry], draft.answers)
+                ids[name].extend(passage.id for passage in meant)
             elif entry in passages:
                 ids[name].append(entry)
             elif name == "positives":
@@ -349,6 +351,12 @@ def _resolved(
     return Example(
         draft.place, draft.question, positives, tuple(ids["hard_negatives"]), tuple(ids["negatives"]), draft.answers
     )
+
+
+def _answering(passages: Sequence[KnownPassage], answers: Sequence[str]) -> Sequence[KnownPassage]:
+    """Return those of a document's passages that hold an answer; all of them where none does."""
+    holds = answer_matcher(answers)
+    return [passage for passage in passages if holds(passage.text)] or passages
 
 
 def _kept(passage: KnownPassage, passages: dict[str, KnownPassage]) -> str:

@@ -118,7 +118,7 @@ class Loop:
         def loss(questions: Tensor, passages: Tensor) -> Tensor:
             every_question = self.group.gather(questions, len(batch.questions))
             every_passage = self.group.gather(passages, len(batch.passages))
-            value, scores = batch_loss(every_question, every_passage, columns, self._objective)
+            value, scores = batch_loss(every_question, every_passage, columns, self.objective)
             scored[:] = [scores.detach(), questions.detach(), passages.detach()]
             return value
 
@@ -155,7 +155,8 @@ class Loop:
         }
 
     @property
-    def _objective(self) -> Objective:
+    def objective(self) -> Objective:
+        """What the vectors are asked to do."""
         recipe = self.recipe
         unit = recipe.similarity == "cosine" or (recipe.similarity == "dot" and self.model.passage.normalise)
         temperature = recipe.temperature or (UNIT_TEMPERATURE if unit else 1.0)

@@ -1,0 +1,136 @@
+"""Questions beside a table: their passages looked up in it, and hard negatives mined from it. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from dpr_lance.errors import InvalidInputError
+
+from .config import Mining, OnBad
+from .examples import Examples, Find, KnownPassage, read_examples
+from .mining import Mined, Source, distant_positives, mine, rank_through, with_negatives
+
+if TYPE_CHECKING:  # LanceDB is needed where a table is
+    from dpr_lance.retriever import Retriever
+
+Say: TypeAlias = Callable[[str], None]
+
+SHOWN_ROWS = 10
+"""Skipped rows that are told; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class MineReport:
+    """What `mine_table` did; `dropped` says what each filter left out."""
+
+    table: str
+    questions: int
+    negatives: int
+    without: int
+    """Questions that got no negative from some source."""
+    dropped: dict[str, int]
+    answered: int
+    """Passages that hold an answer and are not labelled: candidates for positives."""
+
+
+def open_table(stack: ExitStack, uri: str, name: str) -> Retriever:
+    """Return the table; raises `InvalidInputError` when it has no passages."""
+    from dpr_lance.retriever import connect  # noqa: PLC0415
+
+    if "://" not in uri and not (Path(uri) / f"{name}.lance").exists():
+        raise InvalidInputError(f"{uri} has no table {name!r}: make it with `dpr-lance add {uri} FILE...`")
+    retriever = stack.enter_context(connect(uri, table=name))
+    if not len(retriever):
+        raise InvalidInputError(f"{uri} has no passages in its table {name!r}: add documents first")
+    return retriever
+
+
+def read_questions(
+    path: str, *, split: str, retriever: Retriever | None, depth: int, on_bad: OnBad, say: Say
+) -> Examples:
+    """Read questions; those with answers alone get the best BM25 passage that holds one (paper, section 4.2)."""
+    examples = read_examples(path, split=split, find=finder(retriever) if retriever else None, on_bad=on_bad)
+    if retriever is not None:
+        examples = distant_positives(retriever, examples, depth)
+    for problem in examples.skipped[:SHOWN_ROWS]:
+        say(f"skipped: {problem.place}: {problem.reason}")
+    if len(examples.skipped) > SHOWN_ROWS:
+        say(f"skipped: {len(examples.skipped):,} rows of {path} in all")
+    for what, count in examples.oddities.items():
+        say(f"{path}: {count:,} rows: {what}")
+    return examples
+
+
+def finder(retriever: Retriever) -> Find:
+    """Return what finds the passages of a table by ids of passages or documents."""
+
+    def find(names: Sequence[str]) -> dict[str, list[KnownPassage]]:
+        found: dict[str, list[KnownPassage]] = {}
+        wanted = set(names)
+        for passage in retriever.get(names):
+            known = KnownPassage(passage.id, passage.title, passage.text)
+            for name in {passage.id, passage.document_id} & wanted:
+                found.setdefault(name, []).append(known)
+        return found
+
+    return find
+
+
+def mine_table(  # noqa: PLR0913 - each argument is one choice
+    uri: str,
+    questions: str,
+    *,
+    table: str = "passages",
+    sources: Sequence[Source] = ("bm25",),
+    settings: Mining | None = None,
+    split: str = "train",
+    on_bad: OnBad = "strict",
+    out: str | Path | None = None,
+    say: Say = lambda _: None,
+) -> MineReport:
+    """Mine hard negatives for questions from a table's BM25 index, and from the vectors that it stores.
+
+    They are kept in the table `TABLE_negatives` beside it, under the name of the questions' file, and with `out` are
+    written with their questions as JSON lines that `train` reads. Raises `InvalidInputError` as `read_examples` does,
+    `EncoderError` when dense search is not possible.
+    """
+    settings = settings or Mining()
+    with ExitStack() as stack:
+        retriever = open_table(stack, uri, table)
+        examples = read_questions(
+            questions, split=split, retriever=retriever, depth=settings.depth, on_bad=on_bad, say=say
+        )
+        found = Mined(())
+        for source in sources:
+            rankings = rank_through(retriever, examples.rows, source, settings.depth)
+            found += mine(examples.rows, examples.passages, rankings, settings)
+    from .negatives import SUFFIX, store_negatives  # noqa: PLC0415
+
+    store_negatives(uri, table, Path(questions).name, 0, found.negatives)
+    if out is not None:
+        _write(Path(out), with_negatives(examples, found.negatives))
+    return MineReport(
+        table=table + SUFFIX,
+        questions=len(examples.rows),
+        negatives=len(found.negatives),
+        without=found.without,
+        dropped=dict(found.dropped),
+        answered=len(found.answered),
+    )
+
+
+def _write(path: Path, examples: Examples) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        for row in examples.rows:
+            record = {
+                "question": row.question,
+                "answers": row.answers,
+                "positives": row.positives,
+                "hard_negatives": row.hard_negatives,
+            }
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")

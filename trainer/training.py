@@ -1,0 +1,292 @@
+"""A training from questions to bundle: read, mine, train, validate, export; every step has a default."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from dpr_lance.card import EncoderCard
+from dpr_lance.encoder import load_encoder
+from dpr_lance.errors import InvalidInputError
+
+from . import snapshots
+from .batches import Corpus, make_corpus, seed_of
+from .config import Run
+from .distillation import Teacher
+from .distributed import Group, device, join
+from .dual_encoder import DualEncoder
+from .examples import Examples, KnownPassage
+from .export import export
+from .journal import draw_curves
+from .loop import Loop, plan_for, token_texts
+from .mining import Mined, Negative, mine, rank_anew, rank_through, with_negatives
+from .snapshots import ENCODER
+from .starting_point import starting_checkpoint
+from .table_questions import Say, open_table, read_questions
+from .validation import Accuracy, TorchEncoder, evaluate, through_table
+
+if TYPE_CHECKING:  # LanceDB is needed where a table is
+    from dpr_lance.retriever import Retriever
+
+HELD_OUT = 0.1
+"""Share of the questions that validate where no dev questions are named."""
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What a training did. `accuracies` has BM25 and the untrained encoder beside the trained one."""
+
+    bundle: str
+    work: str
+    card: EncoderCard
+    steps: int
+    best_step: int
+    stopped_early: bool
+    train_questions: int
+    dev_questions: int
+    dev_passages: int
+    dropped: Mapping[str, int]
+    """Mined passages that each filter left out, over all rounds."""
+    accuracies: tuple[Accuracy, ...]
+    seconds: float
+
+
+def train(run: Run, *, teacher: Teacher | None = None, say: Say = lambda _: None) -> TrainingReport:
+    """Train as `run` says, and export what was best on the dev questions to the bundle `run.out`.
+
+    Interrupted, it goes on where it was when it is called again. Under torchrun the processes share the work.
+    `teacher` scores (question, passage) pairs for the losses margin-mse and kl, and filters mined negatives; `say` is
+    told what goes on. Raises `InvalidInputError` for data and settings that cannot be used, `EncoderError` for
+    checkpoints that cannot, and when the loss is no number.
+    """
+    if Path(run.out).exists() and not run.replace:
+        raise InvalidInputError(f"{run.out} exists: choose another place, or allow to replace it")
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        group = join()
+        if not group.first:
+            say = _silent
+        retriever = open_table(stack, run.table, run.table_name) if run.table is not None else None
+        return _Training(run, group, retriever, teacher, say).report(started)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+class _Training:
+    """The parts of one training."""
+
+    def __init__(self, run: Run, group: Group, retriever: Retriever | None, teacher: Teacher | None, say: Say) -> None:
+        self.run, self.group, self.retriever, self.teacher, self.say = run, group, retriever, teacher, say
+        self.work = Path(run.work or f"{run.out.rstrip('/')}-training")
+        self.dropped: dict[str, int] = {}
+
+    def report(self, started: float) -> TrainingReport:
+        """Do everything."""
+        run, recipe = self.run, self.run.recipe
+        sets, dev = self._sets()
+        if self.retriever is not None and recipe.hard_negatives:
+            sets, dev = self._with_bm25_negatives(sets, dev)
+        corpus, dev_corpus = make_corpus(sets, rates=run.rates), self._pool(dev, sets)
+        torch.manual_seed(seed_of(recipe.seed, "projection"))
+        checkpoint = starting_checkpoint(run.encoder, self.retriever)
+        self.say(f"{len(corpus.questions):,} questions to train on, {len(dev_corpus.questions):,} to validate with, "
+                 f"starting from {checkpoint.name} ({checkpoint.source})")  # fmt: skip
+        if recipe.similarity == "cosine" and not checkpoint.normalise:
+            checkpoint = replace(checkpoint, normalise=True)
+        if recipe.similarity == "l2" and not checkpoint.normalise:
+            raise InvalidInputError(
+                "similarity='l2': a table compares by inner product, which ranks alike for vectors of unit length only"
+            )
+        model = DualEncoder(checkpoint, separate=run.separate, projection=run.projection).to(device())
+        steps = recipe.steps or max(1, round(recipe.epochs * plan_for(corpus, recipe, 1).steps_per_epoch))
+        accuracies = self._untrained(model, dev_corpus)
+        texts = token_texts(model, dev_corpus, replace(recipe, question_tokens=None, passage_tokens=None))
+        loop = Loop(model, corpus, recipe, steps=steps, folder=self.work, teacher=self.teacher, group=self.group)
+        loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.objective)
+        if loop.resume():
+            self.say(f"going on from step {loop.position.step} in {self.work}")
+        stopped = self._phases(loop, sets, steps)
+        if self.group.first:
+            accuracies += self._exported(dev_corpus)
+        found = TrainingReport(
+            bundle=run.out,
+            work=str(self.work),
+            card=checkpoint.card("training") if not self.group.first else load_encoder(Path(run.out)).card,
+            steps=loop.position.step,
+            best_step=loop.position.best_step,
+            stopped_early=stopped,
+            train_questions=len(corpus.questions),
+            dev_questions=len(dev_corpus.questions),
+            dev_passages=len(dev_corpus.passages),
+            dropped=self.dropped,
+            accuracies=tuple(accuracies),
+            seconds=time.perf_counter() - started,
+        )
+        if self.group.first:
+            (self.work / REPORT).write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n", encoding="utf-8")
+        self.group.agree(0.0)
+        return found
+
+    # Data
+
+    def _sets(self) -> tuple[list[Examples], Examples]:
+        """Return the training sets and the dev questions."""
+        run = self.run
+        sets = [self._read(path, "train") for path in run.questions]
+        limit = run.validation_questions
+        if run.dev is not None:
+            dev = self._read(run.dev, "dev")
+        else:
+            folder = next((path for path in run.questions if (Path(path) / "qrels" / "dev.tsv").is_file()), None)
+            if folder is not None:
+                dev = self._read(folder, "dev")
+            else:
+                sets[0], dev = _held_out(sets[0], limit, run.recipe.seed)
+        order = np.random.default_rng(seed_of(run.recipe.seed, "dev")).permutation(len(dev.rows))[:limit]
+        dev = replace(dev, rows=tuple(dev.rows[int(at)] for at in sorted(order)))
+        asked = {row.question for row in dev.rows}
+        return [replace(one, rows=tuple(row for row in one.rows if row.question not in asked)) for one in sets], dev
+
+    def _read(self, path: str, split: str) -> Examples:
+        run = self.run
+        return read_questions(
+            path, split=split, retriever=self.retriever, depth=run.mining.depth, on_bad=run.on_bad, say=self.say
+        )
+
+    def _pool(self, dev: Examples, sets: Sequence[Examples]) -> Corpus:
+        """Return the dev questions over their own passages and as many others as make `validation_passages`."""
+        passages = {name: dev.passages[name] for row in dev.rows for name in (*row.positives, *row.hard_negatives)}
+        others = [one for found in (dev, *sets) for one in found.passages.values()]
+        wanted = max(0, self.run.validation_passages - len(passages))
+        if self.retriever is not None:
+            stored = islice(self.retriever.passages(), self.run.validation_passages)
+            others += [KnownPassage(passage.id, passage.title, passage.text) for passage in stored]
+        fresh = list({one.id: one for one in others if one.id not in passages}.values())
+        order = np.random.default_rng(seed_of(self.run.recipe.seed, "pool")).permutation(len(fresh))[:wanted]
+        passages |= {fresh[int(at)].id: fresh[int(at)] for at in order}
+        rows = tuple(replace(row, negatives=()) for row in dev.rows)
+        return make_corpus([replace(dev, rows=rows, passages=passages)])
+
+    # Mining
+
+    def _with_bm25_negatives(self, sets: list[Examples], dev: Examples) -> tuple[list[Examples], Examples]:
+        """Give each question that has too few hard negatives those that BM25 finds."""
+
+        def mined() -> Mined:
+            found = Mined(())
+            for examples in (*sets, dev):
+                rows = [row for row in examples.rows if len(row.hard_negatives) < self.run.recipe.hard_negatives]
+                assert self.retriever is not None  # noqa: S101 - there is a table
+                rankings = rank_through(self.retriever, rows, "bm25", self.run.mining.depth)
+                found += mine(rows, examples.passages, rankings, self.run.mining, teacher=self.teacher)
+            return found
+
+        negatives = self._kept(0, mined)
+        *ours, dev = (with_negatives(examples, negatives) for examples in (*sets, dev))
+        return ours, dev
+
+    def _anew(self, model: DualEncoder, sets: Sequence[Examples], number: int) -> list[Examples]:
+        """Give each question the negatives that the encoder in training finds, ahead of the others."""
+
+        def mined() -> Mined:
+            encoder = TorchEncoder(model, model.checkpoint.card("training"))
+            found = Mined(())
+            for examples in sets:
+                assert self.retriever is not None  # noqa: S101 - config.Run asks for a table
+                rankings = rank_anew(
+                    self.retriever,
+                    examples.rows,
+                    examples.passages,
+                    encode_questions=encoder.encode_questions,
+                    encode_passages=encoder.encode_passages,
+                    depth=self.run.mining.depth,
+                )
+                settings = self.run.mining
+                found += mine(
+                    examples.rows, examples.passages, rankings, settings, teacher=self.teacher, round_number=number
+                )
+            return found
+
+        negatives = self._kept(number, mined)
+        return [with_negatives(examples, negatives, ahead=True) for examples in sets]
+
+    def _kept(self, number: int, mined: Callable[[], Mined]) -> list[Negative]:
+        """Return the negatives of a round as the table beside keeps them; mine them when there are none."""
+        from .negatives import store_negatives, stored_negatives  # noqa: PLC0415
+
+        place, name = str(self.run.table), self.run.table_name
+        key = str(self.work.resolve())
+        if self.group.first and (number == 0 or not stored_negatives(place, name, key, number)):
+            found = mined()
+            for what, count in found.dropped.items():
+                self.dropped[what] = self.dropped.get(what, 0) + count
+            store_negatives(place, name, key, number, found.negatives)
+            told = ", ".join(f"{what} {count:,}" for what, count in found.dropped.items() if count)
+            self.say(f"round {number}: {len(found.negatives):,} negatives; left out: {told or 'none'}; "
+                     f"{found.without:,} questions got none")  # fmt: skip
+        self.group.agree(0.0)
+        return stored_negatives(place, name, key, number)
+
+    # Model
+
+    def _phases(self, loop: Loop, sets: Sequence[Examples], steps: int) -> bool:
+        """Train, and between phases mine; return whether it stopped early."""
+        phases = self.run.rounds + 1
+        given = sets
+        if loop.position.phase:
+            given = self._anew(loop.model, sets, loop.position.phase)
+        while True:
+            phase = loop.position.phase
+            ended = loop.run(make_corpus(given, rates=self.run.rates), until=steps * (phase + 1) // phases)
+            if ended.stopped_early or phase + 1 == phases:
+                return ended.stopped_early
+            given = self._anew(loop.model, sets, phase + 1)
+            loop.next_phase()
+
+    def _untrained(self, model: DualEncoder, dev: Corpus) -> list[Accuracy]:
+        """Return BM25 and the encoder before step 0; kept beside the checkpoints, so that it is measured once."""
+        if not self.group.first:
+            return []
+        card = replace(model.checkpoint.card("untrained"), dimension=model.dimension)
+        rows = through_table("untrained", TorchEncoder(model, card), dev)
+        self._tell(rows)
+        return rows
+
+    def _exported(self, dev: Corpus) -> list[Accuracy]:
+        place = snapshots.best(self.work)
+        if place is None:
+            raise InvalidInputError(f"{self.work} has no checkpoint: no step was trained")
+        run = self.run
+        export(place / ENCODER, run.out, precision=run.precision, name=Path(run.out).name, replace=run.replace)
+        draw_curves(self.work)
+        rows = through_table("trained", load_encoder(Path(run.out)), dev, modes=("dense", "hybrid"))
+        self._tell(rows)
+        return rows
+
+    def _tell(self, rows: Sequence[Accuracy]) -> None:
+        for row in rows:
+            told = "  ".join(f"top-{k} {100 * found.mean:.1f}" for k, found in row.top.items())
+            self.say(f"{row.name}, {row.mode}: {told}")
+
+
+def _held_out(examples: Examples, limit: int, seed: int) -> tuple[Examples, Examples]:
+    """Part the rows of a set for validation, the same ones for the same seed."""
+    count = min(limit, max(1, round(HELD_OUT * len(examples.rows))))
+    order = np.random.default_rng(seed_of(seed, "held out")).permutation(len(examples.rows))
+    apart = set(order[:count].tolist())
+    rows = [row for at, row in enumerate(examples.rows) if at not in apart]
+    held = [row for at, row in enumerate(examples.rows) if at in apart]
+    return replace(examples, rows=tuple(rows)), replace(examples, rows=tuple(held))
