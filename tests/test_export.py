@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dpr_lance.trainer.checkpoint import read_checkpoint
 from dpr_lance.trainer.export import cache_folder, cached_bundle, export
+from dpr_lance.trainer.facts import Facts
 from dpr_lance.trainer.graph import check_direction, check_parity
+from dpr_lance.trainer.sources import locate
+from dpr_lance.trainer.tokens import tokenise
+from dpr_lance.trainer.vocabulary import load_tokenizer
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from dpr_lance.bundle import open_bundle
@@ -119,6 +124,18 @@ def test_dpr_reads_a_typographic_apostrophe_as_a_plain_one_in_questions_alone(pa
     kept = transformers_vectors(passage, tokenizer, [("", "Goethe’s Faust")], **settings)
     assert np.abs(encoder.encode_passages([("", "Goethe’s Faust")]) - kept).max() <= PARITY
     assert np.abs(encoder.encode_passages([("", "Goethe's Faust")]) - kept).max() > 0.01
+
+
+def test_training_reads_questions_as_the_encoder_does(pair):
+    """One text for both: with the prefix, and for DPR the plain apostrophe."""
+    source, *_ = pair
+    checkpoint = read_checkpoint(locate(source), Facts(question_prefix="who "))
+    tokenizer = load_tokenizer(checkpoint)
+    typographic, plain = (
+        tokenise(checkpoint, tokenizer, "question", [text]).ids.tolist() for text in ("goethe’s", "goethe's")
+    )
+    assert typographic == plain == tokenizer.encode("who goethe's").ids
+    assert tokenise(checkpoint, tokenizer, "passage", [("", "goethe’s")]).ids.tolist() != plain
 
 
 @pytest.mark.parametrize("zero", [True, False])

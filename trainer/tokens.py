@@ -113,7 +113,7 @@ def tokenise(
 def _input(checkpoint: Checkpoint, prefix: str, text: str | tuple[str, str]) -> str | tuple[str, str]:
     """Return what the tokenizer takes: one string, or a pair as DPR makes it (paper, section 4.1)."""
     if isinstance(text, str):
-        return prefix + text
+        return checkpoint.card("").question_text(text)
     title, body = text
     if not title.strip():
         return prefix + body
