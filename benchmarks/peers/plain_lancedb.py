@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lancedb
+from lancedb.index import FTS
 from lancedb.query import MatchQuery
 from sentence_transformers import SentenceTransformer
 
@@ -16,7 +17,7 @@ def ingest(folder: Path, texts: Texts, model: str) -> None:
         {"id": identity, "text": text, "vector": vector}
         for (identity, text), vector in zip(texts.items(), vectors, strict=True)
     ]
-    lancedb.connect(folder).create_table("passages", data=rows).create_fts_index("text")
+    lancedb.connect(folder).create_table("passages", data=rows).create_index("text", config=FTS())
 
 
 def opened(folder: Path, model: str) -> Search:
