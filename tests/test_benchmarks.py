@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data, made_vectors, paper, results, scale
+from benchmarks import data, end_to_end, machine, made_vectors, paper, results, scale
 from benchmarks.__main__ import CASES, LONG, QUICK
 from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within
 
@@ -127,3 +127,62 @@ class TestMadeVectors:
         assert np.array_equal(vectors, encoder.vectors(range(300)))
         assert np.array_equal(found, np.argsort(-(asked @ vectors.T), axis=1, kind="stable")[:, :100])
         assert found[:, 0].tolist() == np.linspace(0, 299, 5).astype(int).tolist()
+
+
+class TestEndToEnd:
+    def record(self, **peer):
+        """A result in which every contender is like ours but for what is said of Chroma."""
+        ingest = {"seconds": 2.0, "bytes": 1_000_000, "peak_mib": 100.0}
+        search = {"first": 1.0, "milliseconds": [1.0, 2.0, 3.0], "peak_mib": 50.0}
+        measured = {name: {"ingest": [dict(ingest)], "search": [dict(search)]} for name in end_to_end.CONTENDERS}
+        measured["chroma"]["ingest"][0] |= {key: value for key, value in peer.items() if key in ingest}
+        measured["chroma"]["search"][0] |= {key: value for key, value in peer.items() if key in search}
+        packages = {"packages": ["chromadb==1.5.9"], "megabytes": 10.0}
+        return {
+            "passages": 100,
+            "questions": 3,
+            "measured": measured,
+            "ranks": {name: [1, 6, 0] for name in measured},
+            "installed": {name: dict(packages) for name in measured},
+            "machine": machine.describe(),
+        }
+
+    def test_the_table_says_where_a_peer_is_ahead(self):
+        text = end_to_end.tables([self.record(first=0.5, seconds=4.0)])
+        assert text.endswith("Where a peer is ahead of dpr_lance: first answer of Chroma (dense) (2.00).")
+        assert (
+            "| Chroma (dense) | 10 MB, 1 packages | 0.50 s | 25.0 | 2.0 ms / 3.0 ms | 1.0 MB | 100 / 50 MiB |" in text
+        )
+        assert "| Chroma (dense) | 33.3 (0.0–100.0) | 66.7 (0.0–100.0) |" in text
+        assert end_to_end.tables([self.record()]).endswith("nowhere in this table.")
+
+    def test_ratios_are_formed_within_a_round(self):
+        found = end_to_end.ratios(self.record(milliseconds=[8.0], seconds=4.0))["Chroma (dense)"]
+        assert (found["p50"].median, found["ingest"].median, found["disk"].median) == (0.25, 2.0, 1.0)
+
+    def test_the_corpus_has_every_gold_passage_and_the_size_that_is_asked_for(self, tmp_path, monkeypatch):
+        for name, split in end_to_end.SETS:
+            place = tmp_path / name
+            (place / "qrels").mkdir(parents=True)
+            corpus = [{"_id": str(number), "title": "", "text": f"{name} {number}"} for number in range(20)]
+            queries = [{"_id": f"q{number}", "text": f"question {number}"} for number in range(10)]
+            for file, records in (("corpus", corpus), ("queries", queries)):
+                with gzip.open(place / f"{file}.jsonl.gz", "wt", encoding="utf-8") as lines:
+                    lines.writelines(json.dumps(record) + "\n" for record in records)
+            labels = [f"q{number}\t{19 - number}\t1\n" for number in range(10)]
+            (place / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(labels))
+        monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+        passages, questions = end_to_end.corpus(30, 15)
+        assert (len(passages), len(questions)) == (30, 15)
+        assert {name.split("/")[0] for name in passages} == {name for name, _ in end_to_end.SETS}
+        assert all(gold <= passages.keys() for _, gold in questions)
+
+
+def test_a_peer_is_asked_for_the_effort_that_reaches_the_recall():
+    searched = [
+        {"effort": 100, "recall@20": 0.9},
+        {"effort": 200, "recall@20": 0.99},
+        {"effort": 400, "recall@20": 1.0},
+    ]
+    assert scale.at_recall({"searched": searched})["effort"] == 200
+    assert scale.at_recall({"searched": searched[:1]})["effort"] == 100
