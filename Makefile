@@ -22,11 +22,11 @@ check: $(VENV)/dev.installed
 
 # Measured numbers: see benchmarks/README.md. The quick form takes under 15 minutes, the long one most of a day.
 bench: $(VENV)/dev.installed
-	$(PIP) sentence-transformers
+	$(PIP) "sentence-transformers[train]"
 	$(BIN)/python -m benchmarks
 
 bench-long: $(VENV)/dev.installed
-	$(PIP) sentence-transformers
+	$(PIP) "sentence-transformers[train]"
 	$(BIN)/python -m benchmarks --long
 
 # Make the packaged default encoder again from its published weights.

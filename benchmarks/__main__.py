@@ -7,7 +7,7 @@ import json
 import sys
 from types import ModuleType
 
-from benchmarks import cold_start, crash, data, encode, end_to_end, ingest, paper, quality, results, scale
+from benchmarks import cold_start, crash, data, encode, end_to_end, ingest, paper, quality, results, scale, train
 
 CASES: dict[str, ModuleType] = {
     "quality": quality,
@@ -17,6 +17,7 @@ CASES: dict[str, ModuleType] = {
     "crash": crash,
     "end-to-end": end_to_end,
     "scale": scale,
+    "train": train,
 }
 QUICK: dict[str, list[str]] = {
     "quality": ["xquad-en"],
@@ -26,6 +27,7 @@ QUICK: dict[str, list[str]] = {
     "crash": ["kills", "--kills", "3"],
     "end-to-end": ["--passages", "300", "--questions", "45", "--rounds", "1"],
     "scale": ["10000"],
+    "train": ["memory"],
 }
 """What each case is given when none is named: together under 15 minutes on 2 cores. Other parts keep their results."""
 LONG: dict[str, list[str]] = {

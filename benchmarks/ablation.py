@@ -1,0 +1,241 @@
+# ruff: noqa: ANN401 - rooms of the trainer are imported by name, on demand
+"""The paper's ablation (tables 3 and 4, figure 1) on squad, at the size of two CPU cores."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, results
+from benchmarks.data import QuestionSet
+from benchmarks.train_parts import (
+    CACHE,
+    KS,
+    LAYERS,
+    MAX_TOKENS,
+    SEED,
+    accuracies,
+    examples_of,
+    place_of,
+    room,
+    shallow_checkpoint,
+)
+from dpr_lance.metrics import hits_within, paired_test
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row: how its negatives come about; `after` names the arm that it goes on from."""
+
+    label: str
+    settings: dict[str, Any]
+    questions: int | None = None
+    after: str | None = None
+    mined: bool = False
+
+
+ARMS = {
+    "untrained": Arm("untrained", {}),
+    "random": Arm("3 random negatives, no in-batch", {"random_negatives": 3, "in_batch": 1, "hard_negatives": 0}),
+    "in-batch-3": Arm("in-batch, 3 others", {"in_batch": 4, "hard_negatives": 0}),
+    "in-batch-31": Arm("in-batch, 31 others", {"hard_negatives": 0}),
+    "one-hard": Arm("in-batch + 1 BM25 negative", {"hard_negatives": 1}),
+    "two-hard": Arm("in-batch + 2 BM25 negatives", {"hard_negatives": 2}),
+    "thousand": Arm("in-batch + 1 BM25, 1,000 questions only", {"hard_negatives": 1}, questions=1000),
+    "again": Arm("+ as many steps again, BM25 negative", {"hard_negatives": 1, "seed": 2}, after="one-hard"),
+    "mined": Arm(
+        "+ as many steps again, negatives mined by the encoder",
+        {"hard_negatives": 1, "seed": 2},
+        after="one-hard",
+        mined=True,
+    ),
+}
+POOL = 3000
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    batches, config = room("batches"), room("config")
+    dual_encoder, snapshots = room("dual_encoder"), room("snapshots")
+
+    steps, batch = options.steps, 32
+    train = examples_of(data.read("squad", "train"))
+    order = np.random.default_rng(SEED).permutation(len(train.rows))
+    train = replace(train, rows=tuple(train.rows[int(at)] for at in order[: steps * batch]))
+    dev = data.read("squad", "dev").smaller(POOL)
+    said = room("facts").Facts(
+        title_style="joined", zero_token_types=True, question_max_tokens=MAX_TOKENS, passage_max_tokens=MAX_TOKENS
+    )
+    checkpoint = room("checkpoint").read_checkpoint(room("sources").locate(shallow_checkpoint(LAYERS)), said)
+    mined = None
+    for name in options.arms:
+        arm = ARMS[name]
+        model = dual_encoder.DualEncoder(checkpoint)
+        folder = CACHE / f"ablation-{steps}" / name
+        started = time.perf_counter()
+        if arm.after is not None:
+            before = snapshots.last(CACHE / f"ablation-{steps}" / arm.after)
+            if before is None:
+                raise SystemExit(f"{name} goes on from {arm.after}: measure that first")
+            dual_encoder.load_weights(model, before / snapshots.ENCODER)
+        if name != "untrained":
+            rows = replace(train, rows=train.rows[: arm.questions])
+            if arm.settings["hard_negatives"]:
+                mined = mined or _bm25_negatives(train)
+                rows = room("mining").with_negatives(rows, mined.negatives)
+            if arm.mined:
+                found = _own_negatives(model, rows)
+                rows = room("mining").with_negatives(rows, found.negatives, ahead=True)
+                print(name, "dropped", found.dropped, "without", found.without, flush=True)
+            settings = {"seed": SEED, "batch_size": batch, "learning_rate": 2e-4, "warmup": 0.1} | arm.settings
+            recipe = config.Recipe(steps=steps, evaluate_every=steps, **settings)
+            corpus = batches.make_corpus([rows])
+            loop = room("loop").Loop(model, corpus, recipe, steps=steps, folder=folder)
+            loop.run(corpus)
+        seconds = time.perf_counter() - started
+        ranks = _dense_ranks(model, dev)
+        raw = {"arm": name, "steps": steps, "ranks": ranks, "seconds": seconds, "load": os.getloadavg()[0]}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "ranks.json").write_text(json.dumps(raw))
+        print(name, f"{seconds:.0f} s", [round(100 * hits_within(ranks, k).mean(), 1) for k in KS], flush=True)
+        del model
+    measured = {
+        name: json.loads(path.read_text())
+        for name in ARMS
+        if (path := CACHE / f"ablation-{steps}" / name / "ranks.json").is_file()
+    }
+    record = {
+        "steps": steps,
+        "batch": batch,
+        "layers": LAYERS,
+        "max_tokens": MAX_TOKENS,
+        "passages": len(dev.passages),
+        "questions": len(dev.questions),
+        "train_questions": len(train.rows),
+        "arms": measured,
+    }
+    results.write("train", "ablation", record)
+    return {name: round(100 * float(hits_within(arm["ranks"], 20).mean()), 1) for name, arm in measured.items()}
+
+
+def _bm25_negatives(examples: Any) -> Any:
+    """BM25 negatives through a real table of the set's passages, which is made once."""
+    mining, settings = room("mining"), room("config").Mining(depth=50)
+
+    with _table(examples) as retriever:
+        rankings = mining.rank_through(retriever, examples.rows, "bm25", 50)
+        return mining.mine(examples.rows, examples.passages, rankings, settings)
+
+
+def _own_negatives(model: Any, examples: Any) -> Any:
+    """What the encoder itself ranks too high in the whole table."""
+    mining, settings = room("mining"), room("config").Mining(depth=50)
+
+    encoder = _torch_encoder(model)
+    with _table(examples) as retriever:
+        rankings = mining.rank_anew(
+            retriever,
+            examples.rows,
+            examples.passages,
+            encode_questions=encoder.encode_questions,
+            encode_passages=encoder.encode_passages,
+            depth=50,
+        )
+    return mining.mine(examples.rows, examples.passages, rankings, settings, round_number=1)
+
+
+def _table(examples: Any) -> Any:
+    import dpr_lance
+
+    place = CACHE / f"{examples.name}.lance"
+    made = place.exists()
+    retriever = dpr_lance.connect(place)
+    if not made:
+        passages = examples.passages.values()
+        retriever.add(
+            ({"id": one.id, "title": one.title, "text": one.text} for one in passages), splitter=None, embed=False
+        )
+    return _Renamed(retriever)
+
+
+class _Renamed:
+    """The table under the ids of the set: a document is one passage there, and the id of the passage is the set's."""
+
+    def __init__(self, retriever: Any) -> None:
+        self._retriever = retriever
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._retriever.close()
+
+    def search(self, questions: Sequence[str], k: int, *, mode: str) -> list[list[Any]]:
+        found = self._retriever.search(questions, k, mode=mode)
+        return [[replace(hit, id=hit.document_id) for hit in hits] for hits in found]
+
+    def passages(self) -> Any:
+        return (replace(passage, id=passage.document_id) for passage in self._retriever.passages())
+
+    def get(self, ids: Sequence[str]) -> list[Any]:
+        return [replace(passage, id=passage.document_id) for passage in self._retriever.get(ids)]
+
+
+def _torch_encoder(model: Any) -> Any:
+    return room("validation").TorchEncoder(model, model.checkpoint.card("training"))
+
+
+def _dense_ranks(model: Any, found: QuestionSet) -> list[int]:
+    """The rank of each question's first labelled passage, by exact inner products."""
+    encoder = _torch_encoder(model)
+    questions = encoder.encode_questions([question.text for question in found.questions])
+    passages = encoder.encode_passages([(passage.title, passage.text) for passage in found.passages])
+    ranks = []
+    for row, gold in zip(questions @ passages.T, found.gold_rows, strict=True):
+        positives = np.array(sorted(gold))
+        ranks.append(1 + int(np.count_nonzero(np.delete(row, positives) > row[positives].max())))
+    return ranks
+
+
+COMPARED = (
+    ("in-batch-3", "random"),
+    ("in-batch-31", "random"),
+    ("in-batch-31", "in-batch-3"),
+    ("one-hard", "in-batch-31"),
+    ("two-hard", "one-hard"),
+    ("mined", "one-hard"),
+    ("mined", "again"),
+    ("thousand", "untrained"),
+)
+
+
+def table(record: dict[str, Any]) -> str:
+    arms = record["arms"]
+    rows = [[ARMS[name].label, *accuracies(arms[name]["ranks"])] for name in ARMS if name in arms]
+    lines = [
+        f"**Ablation on squad**: {record['train_questions']:,} train questions once ({record['steps']} steps of "
+        f"{record['batch']}), then {record['questions']:,} dev questions over {record['passages']:,} passages, exact "
+        f"dense search; the first {record['layers']} layers of MiniLM, the last of them initialised anew, "
+        f"{record['max_tokens']} tokens, one encoder for both sides. {place_of(record)}",
+        results.table(["", *(f"top-{k}" for k in KS)], rows),
+    ]
+    differences = []
+    for first, second in COMPARED:
+        if first in arms and second in arms:
+            for k in (5, 20):
+                test = paired_test(hits_within(arms[first]["ranks"], k), hits_within(arms[second]["ranks"], k))
+                mean, low, high = (100 * end for end in dataclasses.astuple(test.difference))
+                told = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+                if k == 5:
+                    row = [f"{ARMS[first].label} − {ARMS[second].label}", told]
+                else:
+                    differences.append([*row, told])
+    lines.append(results.table(["difference, paired", "top-5", "top-20"], differences))
+    return "\n\n".join(lines)

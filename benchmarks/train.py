@@ -1,0 +1,43 @@
+"""What the trainer's parts buy: the paper's ablation on squad, a fine-tuned encoder, speed and memory beside a peer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import ablation, fine_tune, train_speed
+
+PARTS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], Callable[[dict[str, Any]], str]]] = {
+    "ablation": (ablation.run, ablation.table),
+    "fine-tune": (fine_tune.run, fine_tune.table),
+    "speed": (train_speed.run_speed, train_speed.speed_table),
+    "memory": (train_speed.run_memory, train_speed.memory_table),
+}
+"""How each part is measured, and shown."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m benchmarks train`."""
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--arms", nargs="*", default=list(ablation.ARMS), help="of the ablation: only these")
+    parser.add_argument("--steps", type=int, default=80, help="of an arm of the ablation")
+    parser.add_argument("--set", default="reqa-bioasq", help="of the fine-tuning: medquad or reqa-bioasq")
+    parser.add_argument("--epochs", type=float, default=3.0, help="of the fine-tuning")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="of the fine-tuning")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure parts and store their raw results."""
+    summary: dict[str, Any] = {}
+    for part in options.parts or PARTS:
+        if part not in PARTS:
+            raise SystemExit(f"train: no part {part!r}; there are {', '.join(PARTS)}")
+        summary[part] = PARTS[part][0](options)
+    return summary
+
+
+def tables(records: list[dict[str, Any]]) -> str:
+    """The tables of all parts that have been measured."""
+    by_part = {record["part"]: record for record in records}
+    return "\n\n".join(show(by_part[part]) for part, (_, show) in PARTS.items() if part in by_part)
