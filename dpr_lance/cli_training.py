@@ -88,7 +88,7 @@ def train(  # noqa: PLR0913 - one argument an option
         display.print_json(report)
         return
     facts = {"bundle": report.bundle, "steps": report.steps, "best step": report.best_step}
-    facts |= {"stopped early": report.stopped_early, "seconds": report.seconds}
+    facts |= {"stopped early": report.stopped_early, "texts cut off": report.truncated, "seconds": report.seconds}
     facts |= {
         f"{row.name}, {row.mode}": [_shown(k, found) for k, found in row.top.items()] for row in report.accuracies
     }

@@ -1,6 +1,8 @@
 """The trainer: what a batch is, what a loss is, exact gradients in little memory, stopping and going on."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -483,3 +485,8 @@ def test_settings_from_a_file_are_checked_and_what_is_given_wins(tmp_path):
     path.write_text("questions = []")
     with pytest.raises(InvalidInputError, match="out must be named"):
         read_run(path)
+
+
+def test_training_loads_no_lancedb():
+    code = "import sys, dpr_lance.trainer.training; assert not any(n.startswith('lancedb.') for n in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -130,8 +130,8 @@ class Run:
     """Width of a new linear layer after pooling; 0 for none."""
     rounds: int = 0
     """Times that the encoder in training ranks the table anew for hard negatives (ANCE)."""
-    validation_questions: int = 500
-    validation_passages: int = 2000
+    validation_questions: int = 300
+    validation_passages: int = 1000
     """Passages that dev questions are ranked over: their own, then others of the data or table."""
     precision: Precision = "int8"
     """Of the bundle."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +28,9 @@ from .sources import PASSAGE_FOLDER, QUESTION_FOLDER, Located
 from .tokens import TokenisedTexts, chunks
 from .towers import TowerModel, load_tower, read_weights
 from .vocabulary import load_tokenizer
+
+Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
+"""Makes the context that towers run in: what precision they compute in."""
 
 ENCODE_TOKENS = 4096
 """Padded tokens of a chunk where no gradient is kept."""
@@ -91,12 +96,13 @@ class DualEncoder(nn.Module):
         return vectors
 
     @torch.no_grad()
-    def encode(self, side: Side, texts: TokenisedTexts) -> NDArray[np.float32]:
+    def encode(self, side: Side, texts: TokenisedTexts, autocast: Autocast = nullcontext) -> NDArray[np.float32]:
         """Return float32[n, d] in evaluation mode (no dropout), in length-sorted chunks."""
         training = self.training
         self.eval()
         try:
-            return self._encoded(side, texts)
+            with autocast():
+                return self._encoded(side, texts)
         finally:
             self.train(training)
 

@@ -342,6 +342,9 @@ def _resolved(
             else:
                 oddities["a negative passage that is not stored: left out"] += 1
     positives = tuple(dict.fromkeys(ids["positives"]))
+    holds = answer_matcher(draft.answers)
+    if draft.answers and positives and not any(holds(passages[identity].text) for identity in positives):
+        oddities["no positive passage holds an answer"] += 1
     same = {passages[identity].same for identity in positives}
     for name in ("hard_negatives", "negatives"):
         kept = [identity for identity in dict.fromkeys(ids[name]) if passages[identity].same not in same]

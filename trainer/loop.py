@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ from .batches import Batch, Corpus, Planner, seed_of
 from .config import Recipe, to_json
 from .distillation import Teacher, TeacherScores
 from .distributed import Group
-from .dual_encoder import DualEncoder
+from .dual_encoder import Autocast, DualEncoder
 from .journal import Journal
 from .loss import UNIT_TEMPERATURE, Columns, Objective, batch_loss
 from .snapshots import Position
@@ -69,11 +69,12 @@ class Loop:
         )
         self.identity = _identity(recipe, corpus, steps, self.group)
         self.position = Position(step=0)
+        self.truncated = 0
         self.journal = Journal(folder if self.group.first else None)
         self._encode: Callable[[Side, Inputs], Tensor] = model
         if recipe.compile:
             self._encode = torch.compile(model, dynamic=True)
-        self._autocast = autocast(recipe.compute, self.device)
+        self.autocast = precision(recipe.compute, self.device)
 
     def resume(self) -> bool:
         """Go on from the last checkpoint in the folder; False when there is none."""
@@ -93,6 +94,7 @@ class Loop:
         until = self.steps if until is None else min(until, self.steps)
         planner = plan_for(corpus, self.recipe, self.steps)
         texts = token_texts(self.model, corpus, self.recipe)
+        self.truncated = sum(side.truncated for side in texts.values())
         every = self.recipe.evaluate_every or max(20, -(-self.steps // 10))
         self.model.train()
         with self.journal.watching(self.steps, self.position.step):
@@ -130,7 +132,7 @@ class Loop:
         seed = seed_of(self.recipe.seed, "step", batch.step, self.group.rank)
         chunks = grad_cache.plan(texts, rows, tokens=tokens, seed=seed)
         padded = sum(chunk.tokens for chunk in chunks)
-        passes = grad_cache.Passes(self._encode, texts, self.device, self._autocast)
+        passes = grad_cache.Passes(self._encode, texts, self.device, self.autocast)
         self.optimizer.zero_grad(set_to_none=True)
         run = grad_cache.cached if padded > self.recipe.cache_above_tokens else grad_cache.direct
         value = float(run(passes, chunks, loss))
@@ -246,7 +248,7 @@ def token_texts(model: DualEncoder, corpus: Corpus, recipe: Recipe) -> dict[Side
     }
 
 
-def autocast(compute: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+def precision(compute: str, device: torch.device) -> Autocast:
     """Return the context that towers run in: bf16 where asked for, or where the processor has instructions for it."""
     if compute == "auto":
         if device.type == "cuda":

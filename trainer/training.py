@@ -56,6 +56,8 @@ class TrainingReport:
     train_questions: int
     dev_questions: int
     dev_passages: int
+    truncated: int
+    """Questions and passages that are longer than the encoder reads: their ends were not trained on."""
     dropped: Mapping[str, int]
     """Mined passages that each filter left out, over all rounds."""
     accuracies: tuple[Accuracy, ...]
@@ -115,7 +117,7 @@ class _Training:
         accuracies = self._untrained(model, dev_corpus)
         texts = token_texts(model, dev_corpus, replace(recipe, question_tokens=None, passage_tokens=None))
         loop = Loop(model, corpus, recipe, steps=steps, folder=self.work, teacher=self.teacher, group=self.group)
-        loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.objective)
+        loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.objective, loop.autocast)
         if loop.resume():
             self.say(f"going on from step {loop.position.step} in {self.work}")
         stopped = self._phases(loop, sets, steps)
@@ -131,6 +133,7 @@ class _Training:
             train_questions=len(corpus.questions),
             dev_questions=len(dev_corpus.questions),
             dev_passages=len(dev_corpus.passages),
+            truncated=loop.truncated,
             dropped=self.dropped,
             accuracies=tuple(accuracies),
             seconds=time.perf_counter() - started,
@@ -198,11 +201,11 @@ class _Training:
         *ours, dev = (with_negatives(examples, negatives) for examples in (*sets, dev))
         return ours, dev
 
-    def _anew(self, model: DualEncoder, sets: Sequence[Examples], number: int) -> list[Examples]:
+    def _anew(self, loop: Loop, sets: Sequence[Examples], number: int) -> list[Examples]:
         """Give each question the negatives that the encoder in training finds, ahead of the others."""
 
         def mined() -> Mined:
-            encoder = TorchEncoder(model, model.checkpoint.card("training"))
+            encoder = TorchEncoder(loop.model, loop.model.checkpoint.card("training"), loop.autocast)
             found = Mined(())
             for examples in sets:
                 assert self.retriever is not None  # noqa: S101 - config.Run asks for a table
@@ -247,17 +250,17 @@ class _Training:
         phases = self.run.rounds + 1
         given = sets
         if loop.position.phase:
-            given = self._anew(loop.model, sets, loop.position.phase)
+            given = self._anew(loop, sets, loop.position.phase)
         while True:
             phase = loop.position.phase
             ended = loop.run(make_corpus(given, rates=self.run.rates), until=steps * (phase + 1) // phases)
             if ended.stopped_early or phase + 1 == phases:
                 return ended.stopped_early
-            given = self._anew(loop.model, sets, phase + 1)
+            given = self._anew(loop, sets, phase + 1)
             loop.next_phase()
 
     def _untrained(self, model: DualEncoder, dev: Corpus) -> list[Accuracy]:
-        """Return BM25 and the encoder before step 0; kept beside the checkpoints, so that it is measured once."""
+        """Return the accuracy of BM25, and of the encoder before step 0."""
         if not self.group.first:
             return []
         card = replace(model.checkpoint.card("untrained"), dimension=model.dimension)

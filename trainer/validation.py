@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dpr_lance.metrics import Interval, bootstrap, hits_within
 
 from .batches import Corpus, Planner
 from .config import Recipe
-from .dual_encoder import DualEncoder
+from .dual_encoder import Autocast, DualEncoder
 from .loss import Columns, Objective, batch_loss, similarity
 from .tokens import TokenisedTexts, tokenise
 
@@ -32,13 +33,15 @@ def evaluate(
     texts: Mapping[Side, TokenisedTexts],
     recipe: Recipe,
     objective: Objective,
+    autocast: Autocast = nullcontext,
 ) -> dict[str, float]:
     """Return metrics of the dev questions of `corpus` over all its passages, ranked exactly.
 
     `nll` and `accuracy` are of batches as in training; `average-rank` is the mean number of passages above the gold one
     (paper's code, its measure for choosing checkpoints); `mrr` and `top-k` count the first positive.
     """
-    questions, passages = model.encode("question", texts["question"]), model.encode("passage", texts["passage"])
+    questions = model.encode("question", texts["question"], autocast)
+    passages = model.encode("passage", texts["passage"], autocast)
     with torch.no_grad():
         scores = similarity(torch.from_numpy(questions), torch.from_numpy(passages), recipe.similarity).numpy()
     ranks, above = _ranks(scores, corpus)
@@ -86,16 +89,19 @@ class TorchEncoder:
 
     model: DualEncoder
     card: EncoderCard
+    autocast: Autocast = nullcontext
 
     def encode_questions(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """Return float32[n, d], one row a question."""
-        return self.model.encode(
-            "question", tokenise(self.model.checkpoint, self.model.tokenizer, "question", questions)
-        )
+        return self._encoded("question", questions)
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return float32[n, d], one row a (title, text) pair."""
-        return self.model.encode("passage", tokenise(self.model.checkpoint, self.model.tokenizer, "passage", passages))
+        return self._encoded("passage", passages)
+
+    def _encoded(self, side: Side, texts: Sequence[str] | Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        model = self.model
+        return model.encode(side, tokenise(model.checkpoint, model.tokenizer, side, texts), self.autocast)
 
 
 @dataclass(frozen=True, slots=True)
