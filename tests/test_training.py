@@ -399,6 +399,38 @@ def test_eight_pairs_are_learnt_by_heart(tiny, tmp_path):
         assert draw_curves(tmp_path).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("loss", ["margin-mse", "kl"])
+def test_a_student_comes_to_order_passages_as_its_teacher_does(tiny, loss):
+    made = corpus(12, hard=2)
+    asked = []
+
+    def teacher(pairs):
+        """Against the labels: the longer text is the better one."""
+        asked.extend(pairs)
+        return [len(text) / 20 for _, (_, text) in pairs]
+
+    recipe = Recipe(batch_size=12, hard_negatives=2, loss=loss, learning_rate=2e-3, evaluate_every=60, compute="fp32")
+    with pytest.raises(InvalidInputError, match="learns from a teacher"):
+        Loop(model_of(tiny), made, recipe, steps=1)
+    loop = Loop(model_of(tiny, dropout=0.0), made, recipe, steps=60, teacher=teacher)
+
+    def agreement():
+        texts = token_texts(loop.model, made, recipe)
+        scores = loop.model.encode("question", texts["question"]) @ loop.model.encode("passage", texts["passage"]).T
+        better, texts_of = [], made.passages
+        for question in range(12):
+            first, *others = (made.gold[question][0], *made.hard[question])
+            better += [
+                (scores[question, first] > scores[question, at]) == (len(texts_of[first][1]) > len(texts_of[at][1]))
+                for at in others
+            ]
+        return np.mean(better)
+
+    loop.run(made)
+    assert agreement() > 0.9
+    assert len(asked) == len(set(asked)) == 36  # each pair once, however many epochs ask for it
+
+
 @pytest.mark.parametrize("kind", ["projection", "separate", "dpr"])
 def test_every_shape_of_encoder_is_saved_as_a_checkpoint(tiny, tmp_path, kind):
     if kind == "dpr":

@@ -84,6 +84,12 @@ def join() -> Group:
     return Group(distributed.get_rank(), size)
 
 
+def leave() -> None:
+    """End the group that `join` joined."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def device() -> torch.device:
     """Return where this process computes: its GPU, else the CPU."""
     if torch.cuda.is_available():

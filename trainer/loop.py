@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dpr_lance.bundle import Side
-from dpr_lance.errors import EncoderError
+from dpr_lance.errors import EncoderError, InvalidInputError
 
 from . import grad_cache, snapshots
 from .batches import Batch, Corpus, Planner, seed_of
@@ -63,7 +63,11 @@ class Loop:
         self.model, self.recipe, self.steps, self.folder = model, recipe, steps, folder
         self.group = group or Group()
         self.device = model.device
-        self.validate, self.teacher = validate, TeacherScores(teacher) if teacher else None
+        self.validate = validate
+        distils = recipe.loss in ("margin-mse", "kl")
+        if distils and teacher is None:
+            raise InvalidInputError(f"loss={recipe.loss!r} learns from a teacher's scores: give one (teacher=...)")
+        self.teacher = TeacherScores(teacher) if teacher and distils else None
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=recipe.weight_decay, fused=True
         )

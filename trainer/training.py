@@ -23,7 +23,7 @@ from . import snapshots
 from .batches import Corpus, make_corpus, seed_of
 from .config import Run
 from .distillation import Teacher
-from .distributed import Group, device, join
+from .distributed import Group, device, join, leave
 from .dual_encoder import DualEncoder
 from .examples import Examples, KnownPassage
 from .export import export
@@ -77,6 +77,7 @@ def train(run: Run, *, teacher: Teacher | None = None, say: Say = lambda _: None
     started = time.perf_counter()
     with ExitStack() as stack:
         group = join()
+        stack.callback(leave)
         if not group.first:
             say = _silent
         retriever = open_table(stack, run.table, run.table_name) if run.table is not None else None
