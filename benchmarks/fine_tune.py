@@ -40,8 +40,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         before = _kept(place / "before.json", lambda: _table_ranks(retriever, dev, ("bm25", "dense", "hybrid")))
     started = time.perf_counter()
     if not bundle.exists():
-        questions = (str(data.folder() / options.set),)
-        run = config.Run(out=str(bundle), questions=questions, table=str(table), recipe=recipe)
+        # Checkpoints are chosen by held-out train questions: the dev ones measure, and nothing else.
+        questions = place / "train.jsonl"
+        rows = examples_of(replace(dev, split="train")).rows
+        lines = [json.dumps({"question": row.question, "positives": row.positives}) for row in rows]
+        questions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        run = config.Run(out=str(bundle), questions=(str(questions),), table=str(table), recipe=recipe)
         report = room("training").train(run, say=lambda line: print(line, flush=True))
         (place / "seconds.json").write_text(json.dumps([report.steps, time.perf_counter() - started]))
     with dpr_lance.connect(table) as retriever:

@@ -352,13 +352,15 @@ def test_a_resumed_run_ends_with_the_same_bits_and_the_same_log(tiny, tmp_path):
 
 
 def test_only_the_last_and_the_best_checkpoint_are_kept_and_other_settings_are_refused(tiny, tmp_path):
-    scores = iter([0.1, 0.9, 0.5, 0.4])
+    scores = iter([0.0, 0.1, 0.9, 0.5, 0.4])  # the first one before any step
     made = corpus(12)
     recipe = Recipe(batch_size=4, evaluate_every=2, learning_rate=1e-3)
     loop = Loop(model_of(tiny), made, recipe, steps=8, folder=tmp_path, validate=lambda _: {"mrr": next(scores)})
     loop.run(made)
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000008"]
     assert snapshots.best(tmp_path).name == "step-00000004"
+    told = [record for record in read_log(tmp_path / "log.jsonl") if record["kind"] == "evaluation"]
+    assert [(record["step"], record["mrr"]) for record in told] == [(0, 0.0), (2, 0.1), (4, 0.9), (6, 0.5), (8, 0.4)]
     other = Loop(model_of(tiny), made, replace(recipe, learning_rate=1e-4), steps=8, folder=tmp_path)
     with pytest.raises(InvalidInputError, match="other settings or other data"):
         other.resume()

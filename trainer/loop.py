@@ -102,6 +102,8 @@ class Loop:
         every = self.recipe.evaluate_every or max(20, -(-self.steps // 10))
         self.model.train()
         with self.journal.watching(self.steps, self.position.step):
+            if self.position.step == 0 and self.validate is not None and self.group.first:
+                self.journal.evaluation(0, self.validate(self.model))
             while self.position.step < until:
                 step = self.position.step
                 self.journal.step(step, self._step(planner.batch(step), corpus, texts))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # LanceDB is needed where a table is
 
 Say: TypeAlias = Callable[[str], None]
 
+IDS_AT_ONCE = 2000
+"""Ids that one filter names."""
 SHOWN_ROWS = 10
 """Skipped rows that are told; all are counted."""
 
@@ -72,10 +74,11 @@ def finder(retriever: Retriever) -> Find:
     def find(names: Sequence[str]) -> dict[str, list[KnownPassage]]:
         found: dict[str, list[KnownPassage]] = {}
         wanted = set(names)
-        for passage in retriever.get(names):
-            known = KnownPassage(passage.id, passage.title, passage.text)
-            for name in {passage.id, passage.document_id} & wanted:
-                found.setdefault(name, []).append(known)
+        for start in range(0, len(names), IDS_AT_ONCE):
+            for passage in retriever.get(names[start : start + IDS_AT_ONCE]):
+                known = KnownPassage(passage.id, passage.title, passage.text)
+                for name in {passage.id, passage.document_id} & wanted:
+                    found.setdefault(name, []).append(known)
         return found
 
     return find
