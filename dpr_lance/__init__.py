@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from dpr_lance.heap import bound_heap
 from dpr_lance.lean_import import REST_CLIENT, defer
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from dpr_lance.retriever import Retriever, connect
     from dpr_lance.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
 
+# Both come before LanceDB is imported.
 defer(REST_CLIENT)
+bound_heap()
 
 _ROOMS = {
     "connect": "retriever",

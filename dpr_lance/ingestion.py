@@ -12,7 +12,8 @@ from dpr_lance.documents import DocumentStream
 from dpr_lance.embedding import PassageEncoder, ProgressCallback, fill_vectors
 from dpr_lance.encoder import Encoder
 from dpr_lance.errors import EncoderMismatchError, InvalidInputError
-from dpr_lance.indexes import create_text_index, fold
+from dpr_lance.heap import trim_heap
+from dpr_lance.indexes import create_text_index, ensure_text_index, fold
 from dpr_lance.records import AddReport, Document, Progress, Skipped
 from dpr_lance.schema import (
     DOCUMENT_ID,
@@ -71,13 +72,17 @@ class Ingestion:
     def add(self, stream: DocumentStream) -> AddReport:
         """Add all documents, one commit a batch; when one raises, the batches before it stay. Return the account."""
         self._total = stream.total
+        if self.store.find() is not None:
+            ensure_text_index(self.store)
         try:
             for documents in self._batches(stream.items):
                 self._write(documents, stream)
+                trim_heap()
                 fold(self.store, bulk=True)
         except InvalidInputError as error:
-            kept = self.report.documents_read - self.report.documents_skipped
-            raise InvalidInputError(f"{error} (the {kept} documents read before its batch are stored)") from error
+            report = self.report
+            kept = report.documents_added + report.documents_replaced + report.documents_unchanged
+            raise InvalidInputError(f"{error} (the {kept} documents of the batches before are stored)") from error
         return self._finished()
 
     def embed(self) -> AddReport:

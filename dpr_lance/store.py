@@ -204,13 +204,20 @@ class Store:
         A reader sees the old passages or the new ones, never a mix. Rows must be unique by id.
         """
 
-        def merge(table: Table) -> None:
-            upsert = table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
-            upsert = upsert.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
+        def put(table: Table) -> None:
+            # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
+            # upsert with the rows that no index covers, and a deletion with every column of the whole table.
+            stored = _stored_ids(table, document_ids) if self.folder is not None else None
             # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
+            if stored is not None and not len(stored):
+                table.add(rows, on_bad_vectors="null")
+                return
+            upsert = table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
+            if stored is None or not pc.all(pc.is_in(stored, value_set=rows[ID].combine_chunks())).as_py():
+                upsert = upsert.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
             upsert.execute(rows, on_bad_vectors="null")
 
-        self.commit(merge)
+        self.commit(put)
 
     def set_vectors(self, rows: pa.Table) -> None:
         """Store the vectors of `rows` (id, content hash, vector column) where id and hash still match."""
@@ -326,6 +333,11 @@ class Store:
             if "was not found" in str(error):
                 return None
             raise
+
+
+def _stored_ids(table: Table, document_ids: Sequence[str]) -> pa.ChunkedArray:
+    """Return the ids of all passages that the table holds of these documents."""
+    return table.search().where(among(DOCUMENT_ID, document_ids)).select([ID]).limit(None).to_arrow()[ID]
 
 
 def among(column: str, values: Iterable[str | int]) -> Expr:

@@ -78,6 +78,44 @@ def test_training_recall_and_retraining(clustered):
 
 
 @pytest.mark.usefixtures("small_policy")
+def test_recall_outlives_what_lancedb_does_to_partitions(clustered):
+    clustered.add(numbered(0, 6_000))
+    trained = clustered.optimize().recall
+    clustered.optimize()
+    clustered.add(numbered(6_000, 6_500))
+    clustered.optimize()
+    vectors = VectorsByNumber().encode_passages([("", f"text number {number}") for number in range(6_500)])
+    found = 0
+    for number in range(0, 6_500, 130):
+        exact = np.argsort(-(vectors @ vectors[number]))[:20]
+        hits = clustered.search(f"about {number}", 20, mode="dense")
+        found += len({hit.document_id for hit in hits} & {f"d{at:05}" for at in exact})
+    assert found / (50 * 20) >= trained - 0.02
+    assert trained >= 0.9
+
+
+@pytest.mark.usefixtures("small_policy")
+def test_recall_is_measured_again_when_the_table_has_grown_and_training_follows_its_fall(clustered):
+    clustered.add(numbered(0, 700))
+    clustered.optimize()
+    store = clustered._store
+    clustered.add(numbered(700, 800))
+    clustered.optimize()
+    assert indexes.training_of(store, store.card).measured_rows == 700
+    clustered.add(numbered(800, 900))
+    clustered.optimize()
+    training = indexes.training_of(store, store.card)
+    assert training.measured_rows == 900
+    assert training.trained_recall >= 0.95
+
+    fallen = dataclasses.replace(training, recall=training.trained_recall - 2 * SMALL.recall_drift)
+    store.remember(**{indexes.TRAINING: dataclasses.asdict(fallen)})
+    report = clustered.optimize()
+    assert "vector" in report.built
+    assert report.recall >= 0.95
+
+
+@pytest.mark.usefixtures("small_policy")
 def test_indexed_scores_are_exact_and_filters_find_enough(clustered):
     clustered.add(numbered(0, 700))
     clustered.optimize()
@@ -112,6 +150,14 @@ def test_a_missing_text_index_is_built(clustered):
     clustered._store.table.drop_index("content_idx")
     assert clustered.optimize().built == ("content",)
     assert len(clustered.search("number 3", mode="bm25")) == 5
+
+
+def test_adding_builds_a_text_index_that_a_killed_process_left_out(clustered):
+    clustered.add(numbered(0, 5))
+    clustered._store.table.drop_index("content_idx")
+    clustered.add([{"id": "new", "text": "numbers 7"}])
+    assert "content" in kinds(clustered)
+    assert len(clustered.search("number", mode="bm25")) == 6  # stemmed: "numbers" too
 
 
 def test_a_tagged_version_does_not_break_optimize(tmp_path, monkeypatch):

@@ -333,8 +333,9 @@ def test_an_unknown_on_error(retriever):
 
 def test_the_batches_before_a_bad_document_stay(retriever, monkeypatch):
     monkeypatch.setattr("dpr_lance.ingestion.BATCH_DOCUMENTS", 10)
-    documents = [{"id": f"d{number}", "text": f"text {number}"} for number in range(25)] + [{"id": "bad"}]
-    with pytest.raises(InvalidInputError, match=r"id 'bad'.*the 20 documents read before its batch are stored"):
+    documents = [{"id": f"d{number}", "text": f"text {number}"} for number in range(25)]
+    documents += [documents[-1], {"id": "bad"}]
+    with pytest.raises(InvalidInputError, match=r"id 'bad'.*the 20 documents of the batches before are stored"):
         retriever.add(documents)
     assert len(retriever) == 20
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     "lean_import",
+    "heap",
     "errors",
     "metrics",
     "lines",
@@ -30,7 +31,6 @@ ORDER = [
     "encoder",
     "schema",
     "contention",
-    "heap",
     "store",
     "indexes",
     "embedding",
