@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             results.put_in_readme(name, case.tables(records))
             if name == "quality":
                 paper.put_in_readme(records)
+            if name == "end-to-end":
+                results.put_in_readme(name, end_to_end.summary(records), readme=paper.README)
     print(json.dumps(summary, ensure_ascii=False))
     return 0
 

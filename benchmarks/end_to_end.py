@@ -33,7 +33,7 @@ CONTENDERS = {
     "bm25s": "bm25s (BM25 alone)",
 }
 SETS = (("nq-gold", "dev"), ("squad", "dev"), ("medquad", "dev"))
-KS = (5, 20)
+KS = (1, 5, 20)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -160,6 +160,25 @@ def tables(records: list[dict[str, Any]]) -> str:
             _behind(found, {name: packages["megabytes"] for name, packages in record["installed"].items()}),
         ]
     )
+
+
+def summary(records: list[dict[str, Any]]) -> str:
+    """The short table of the main README."""
+    (record,) = records
+    rows = [
+        [
+            label,
+            f"{record['installed'][name]['megabytes']:,.0f} MB",
+            f"{_median(record['measured'][name]['search'], 'first'):.1f} s",
+            f"{record['passages'] / _median(record['measured'][name]['ingest'], 'seconds'):,.0f}",
+            f"{np.median([np.median(each['milliseconds']) for each in record['measured'][name]['search']]):.1f} ms",
+            " / ".join(f"{hits_within(record['ranks'][name], k).mean():.1f}" for k in KS),
+        ]
+        for name, label in CONTENDERS.items()
+    ]
+    header = ["", "installed", "first answer, cold", "passages/s in", "search p50", "top-1 / 5 / 20, %"]
+    sizes = f"{record['passages']:,} passages, {record['questions']} questions"
+    return f"{sizes}, the same MiniLM weights, each with its defaults:\n\n{results.table(header, rows)}"
 
 
 def _behind(found: dict[str, dict[str, Spread]], installed: dict[str, float]) -> str:

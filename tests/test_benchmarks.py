@@ -153,8 +153,13 @@ class TestEndToEnd:
         assert (
             "| Chroma (dense) | 10 MB, 1 packages | 0.50 s | 25.0 | 2.0 ms / 3.0 ms | 1.0 MB | 100 / 50 MiB |" in text
         )
-        assert "| Chroma (dense) | 33.3 (0.0–100.0) | 66.7 (0.0–100.0) |" in text
+        assert "| Chroma (dense) | 33.3 (0.0–100.0) | 33.3 (0.0–100.0) | 66.7 (0.0–100.0) |" in text
         assert end_to_end.tables([self.record()]).endswith("nowhere in this table.")
+
+    def test_the_short_table(self):
+        text = end_to_end.summary([self.record(seconds=4.0)])
+        assert "| dpr_lance (hybrid) | 10 MB | 1.0 s | 50 | 2.0 ms | 33.3 / 33.3 / 66.7 |" in text
+        assert "| Chroma (dense) | 10 MB | 1.0 s | 25 | 2.0 ms | 33.3 / 33.3 / 66.7 |" in text
 
     def test_ratios_are_formed_within_a_round(self):
         found = end_to_end.ratios(self.record(milliseconds=[8.0], seconds=4.0))["Chroma (dense)"]
