@@ -21,13 +21,13 @@ from rich.text import Text
 
 from dpr_lance.records import AddReport, Hit, Hits, IndexInfo, IndexReport, ReembedReport, TableInfo
 from dpr_lance.records import Progress as Advance
+from dpr_lance.snippet import snippet
 
 if TYPE_CHECKING:
     from dpr_lance.doctor import Diagnosis
 
 PIPE_WIDTH = 120
 """Columns of a table that does not go to a terminal."""
-EXCERPT_CHARACTERS = 240
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 """Control characters, which a stored text must not send to a terminal, and line breaks."""
@@ -286,14 +286,10 @@ def _passage(hit: Hit) -> Text:
     heading = Text(title or identity, style="bold")
     if title and title != identity:
         heading.append(f"  {identity}", style="dim not bold")
-    return Text("\n").join([heading, Text(_excerpt(hit.text))])
-
-
-def _excerpt(text: str) -> str:
-    text = " ".join(_one_line(text).split())
-    if len(text) <= EXCERPT_CHARACTERS:
-        return text
-    return text[:EXCERPT_CHARACTERS].rsplit(" ", 1)[0] + " …"
+    found = Text()
+    for piece in snippet(_one_line(hit.text), hit.question):
+        found.append(piece.text, style="bold" if piece.matches else "")
+    return Text("\n").join([heading, found])
 
 
 def _one_line(text: str) -> str:
@@ -323,7 +319,8 @@ def _shown(value: object) -> list[str]:
 def _jsonable(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a case for each kind of value that Arrow can hold
     """Return the value in JSON's own types: dates as ISO 8601, bytes as base64, NaN and infinity as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        # A field that `repr` leaves out is told elsewhere, as a hit's question by its `Hits`.
+        return {field.name: _jsonable(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr}
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, bool | int | str) or value is None:

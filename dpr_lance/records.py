@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
@@ -117,6 +118,18 @@ class Hit:
     dense_score: float | None
     bm25_score: float | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    question: str = field(default="", repr=False)
+
+    def snippet(self, length: int = LENGTH, *, before: str = "**", after: str = "**") -> str:
+        """Return the part of the text that holds most of the question's words, each of them between two marks.
+
+        Up to `length` characters without the marks, on one line. Words match as they do for BM25: whatever their case,
+        accents and endings; stop words do not. Without a match it is the text's beginning.
+
+            retriever.search("rivers in the alps")[0].snippet()  # The Rhine is a **river** that rises in the **Alps**.
+        """
+        pieces = snippet(self.text, self.question, length)
+        return "".join(f"{before}{piece.text}{after}" if piece.matches else piece.text for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)

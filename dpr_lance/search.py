@@ -22,6 +22,7 @@ from dpr_lance.indexes import POLICY, Training, probes, training_of
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_reserved
 from dpr_lance.store import Store, among
+from dpr_lance.words import distinct_words
 
 Filter: TypeAlias = Expr | str | None
 
@@ -117,7 +118,7 @@ def answer(
     return [
         Hits(
             question=ask.question,
-            hits=_hits(candidates, top, fields),
+            hits=_hits(ask.question, candidates, top, fields),
             mode=mode,
             fallback=fallback,
             hybrid_weight=weight if mode == "hybrid" else None,
@@ -217,7 +218,7 @@ def _fetch(store: Store, row_ids: set[int]) -> dict[int, dict[str, Any]]:
 
 
 def _hits(
-    candidates: Candidates, best: Sequence[tuple[int, float]], fields: dict[int, dict[str, Any]]
+    question: str, candidates: Candidates, best: Sequence[tuple[int, float]], fields: dict[int, dict[str, Any]]
 ) -> tuple[Hit, ...]:
     stored = [(index, score, fields.get(int(candidates.row_ids[index]))) for index, score in best]
     present = [(index, score, row) for index, score, row in stored if row is not None]
@@ -232,6 +233,7 @@ def _hits(
             dense_score=_known(candidates.dense[index]),
             bm25_score=_known(candidates.bm25[index]),
             metadata={name: value for name, value in row.items() if not is_reserved(name)},
+            question=question,
         )
         for rank, (index, score, row) in enumerate(present, start=1)
     )
@@ -243,7 +245,7 @@ def _known(score: float) -> float | None:
 
 def _bm25(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> pa.Table:
     """Return row id, id, score, and vector where a column is named, of up to n passages with a word of the question."""
-    match = MatchQuery(_distinct_words(question), CONTENT)
+    match = MatchQuery(" ".join(word.text for word in distinct_words(question)), CONTENT)
     columns = [ID, "_score"] if column is None else [ID, column, "_score"]
 
     def read(table: Table) -> pa.Table:
@@ -251,11 +253,6 @@ def _bm25(store: Store, question: str, n: int, where: Filter, column: str | None
         return (search if where is None else search.where(where)).limit(n).to_arrow()
 
     return store.steadily(read)
-
-
-def _distinct_words(question: str) -> str:
-    """Return the question without repeated words, which would each add their score again."""
-    return " ".join({word.casefold(): word for word in reversed(question.split())}.values())
 
 
 def _inner_products(rows: pa.Table, column: str, vector: Vector) -> dict[int, float]:

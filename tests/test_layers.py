@@ -20,6 +20,8 @@ ORDER = [
     "metrics",
     "lines",
     "card",
+    "words",
+    "snippet",
     "records",
     "questions",
     "boundaries",
@@ -61,7 +63,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"contention", "store", "indexes", "search"},
+    "lancedb": {"words", "contention", "store", "indexes", "search"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),
