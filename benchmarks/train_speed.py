@@ -55,19 +55,21 @@ def run_speed(_: argparse.Namespace) -> dict[str, Any]:
     for contender in contenders.values():
         contender(1)
     times: dict[str, list[Times]] = {name: [] for name in contenders}
+    tokens = _mean_tokens(part)
+    record: dict[str, Any] = {}
     for _round in range(SPEED_ROUNDS):
         for name, contender in contenders.items():
             times[name].append(contender(SPEED_STEPS))
             print(name, times[name][-1], flush=True)
-    record: dict[str, Any] = {
-        "batch": SPEED_BATCH,
-        "steps": SPEED_STEPS,
-        "seconds": {name: [wall for wall, _ in found] for name, found in times.items()},
-        "cpu_seconds": {name: [cpu for _, cpu in found] for name, found in times.items()},
-        "load": os.getloadavg()[0],
-        "tokens": _mean_tokens(part),
-    }
-    results.write("train", "speed", record)
+        record = {
+            "batch": SPEED_BATCH,
+            "steps": SPEED_STEPS,
+            "seconds": {name: [wall for wall, _ in found] for name, found in times.items()},
+            "cpu_seconds": {name: [cpu for _, cpu in found] for name, found in times.items()},
+            "load": os.getloadavg()[0],
+            "tokens": tokens,
+        }
+        results.write("train", "speed", record)  # what is whole is kept, if a later round is cut off
     return {name: [round(ratio, 2) for ratio in ratios] for name, ratios in _speed_ratios(record["seconds"]).items()}
 
 
