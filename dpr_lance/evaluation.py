@@ -27,7 +27,8 @@ from dpr_lance.metrics import (
 )
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.records import MODES, Document, Hit, Hits, Mode, Progress
-from dpr_lance.retriever import QUESTIONS_AT_ONCE, EncoderSource, Retriever, connect
+from dpr_lance.retriever import QUESTIONS_AT_ONCE, Retriever, connect
+from dpr_lance.table_encoder import EncoderSource
 from dpr_lance.trec import RunFiles
 
 KS = (1, 5, 20, 100)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Final, overload
 
@@ -18,16 +16,16 @@ from dpr_lance import indexes, records, search
 from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding
-from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, available_threads, load_encoder
+from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.ingestion import Ingestion
+from dpr_lance.lookup import delete_named, named
 from dpr_lance.records import AddReport, Hit, Hits, IndexReport, Mode, Passage, ReembedReport, TableInfo, checked_text
-from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector, checked_vectors, metadata_fields, passages_of
+from dpr_lance.schema import DOCUMENT_ID, metadata_fields, passages_of
 from dpr_lance.search import Filter
-from dpr_lance.splitter import Splitter, WordSplitter, splitter_name, splitter_named
-from dpr_lance.store import STATE_SUFFIX, Store, among
-
-EncoderSource = str | Path | tuple[str, str] | Encoder
+from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
+from dpr_lance.store import STATE_SUFFIX, Store
+from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
@@ -74,9 +72,7 @@ class Retriever:
 
     def __init__(self, store: Store, encoder: EncoderSource | None) -> None:
         self._store = store
-        self._source = encoder
-        self._encoder: Encoder | None = None
-        self._loading = threading.Lock()
+        self._encoder = TableEncoder(store, encoder)
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
 
     def add(
@@ -109,14 +105,14 @@ class Retriever:
         encoder, missing = None, None
         if embed:
             try:
-                encoder = self._loaded_encoder()
+                encoder = self._encoder.loaded()
             except EncoderMismatchError:
                 raise
             except (EncoderError, MissingExtraError) as error:
                 if stored is None:
                     raise
                 missing = str(error)
-        card = stored or self._new_card(splitter)
+        card = stored or self._encoder.new_card(splitter)
         skip = on_error == "skip"
         ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=progress)
         return replace(ingestion.add(stream), not_embedded=missing)
@@ -129,7 +125,7 @@ class Retriever:
         card = self._store.find_card()
         if card is None:
             return AddReport()
-        return Ingestion(self._store, card, self._loaded_encoder(), progress=progress).embed()
+        return Ingestion(self._store, card, self._encoder.loaded(), progress=progress).embed()
 
     def reembed(self, encoder: EncoderSource, *, progress: ProgressCallback | None = None) -> ReembedReport:
         """Give every passage a vector of another encoder, and use it from then on.
@@ -141,11 +137,10 @@ class Retriever:
         Raises `EncoderError` when the encoder cannot be loaded, `TableError` when nothing has been added yet,
         `LockedError` when another process is re-embedding this table.
         """
-        loaded = _loaded(encoder)
+        new = loaded(encoder)
         with self._store.lock(timeout=0, purpose="reembed"):
-            report = Reembedding(self._store, loaded, _source_names(encoder), progress).run()
-        with self._loading:
-            self._source, self._encoder = encoder, loaded
+            report = Reembedding(self._store, new, source_names(encoder), progress).run()
+        self._encoder.replace(encoder, new)
         return report
 
     @overload
@@ -189,19 +184,12 @@ class Retriever:
         """
         if (ids is None) == (where is None):
             raise InvalidInputError("delete() takes either ids or where=..., exactly one of them")
+        if where is None:
+            return delete_named(self._store, ids)
         if self._store.find() is None:
             return 0
-        if where is not None:
-            self._store.check_filter(where)
-            return self._store.delete(where)
-        found = self._named(ids)
-        if not found:
-            return 0
-        asked = set(_checked_ids(ids))
-        documents = {passage.document_id for passage in found} & asked
-        # By document where one is meant: passages that it has got since it was looked up go too.
-        single = {passage.id for passage in found if passage.document_id not in documents}
-        return self._store.delete(among(DOCUMENT_ID, documents) | among(ID, single))
+        self._store.check_filter(where)
+        return self._store.delete(where)
 
     def get(self, ids: str | Sequence[str]) -> list[Passage]:
         """Return the passages of these ids, in the order of the ids; a document's passages in their order.
@@ -209,7 +197,7 @@ class Retriever:
         An id that names a document stands for all its passages, else for the passage of that id; ids that are not
         stored are passed over.
         """
-        return self._named(ids)
+        return named(self._store, ids)
 
     def context(self, hit: Hit | Passage | str, before: int = 1, after: int = 1) -> list[Passage]:
         """Return a hit (or passage, or passage id) with its neighbours in the same document, in the document's order.
@@ -297,7 +285,7 @@ class Retriever:
                     mode=mode,
                     where=where,
                     card=card,
-                    encode=self._encoded_questions,
+                    encode=self._encoder.encode_questions,
                     pool=self._pool,
                 )
             except (ValueError, RuntimeError, TypeError):
@@ -311,90 +299,9 @@ class Retriever:
                     break
         return hits
 
-    def _encoded_questions(self, questions: Sequence[str]) -> Vector:
-        encoder = self._loaded_encoder()
-        return checked_vectors(encoder.encode_questions(questions), len(questions), encoder.card)
-
-    def _loaded_encoder(self) -> Encoder:
-        """Return the encoder, loading it the first time; raise when it is not the one that made the table's vectors."""
-        stored = self._store.find_card()
-        with self._loading:
-            if self._encoder is None or (self._source is None and _differ(stored, self._encoder)):
-                self._encoder = _loaded(self._source_or_default())
-        if stored is not None and _differ(stored, self._encoder):
-            raise EncoderMismatchError(
-                f"{self._store.place} holds vectors of encoder {stored.encoder.name!r} "
-                f"(fingerprint {stored.encoder.fingerprint:.12}), not of {self._encoder.card.name!r} "
-                f"({self._encoder.card.fingerprint:.12}): connect with encoder=None for its own, or add to a new table"
-            )
-        return self._encoder
-
-    def _source_or_default(self) -> EncoderSource:
-        """Return what `connect` was given, else the source the table remembers, else the packaged default."""
-        if self._source is not None:
-            return self._source
-        stored = self._store.find_card()
-        if stored is None:
-            return DEFAULT_ENCODER
-        match stored.encoder_source:
-            case (name,):
-                return name
-            case (question, passage):
-                return question, passage
-            case _:
-                raise EncoderError(
-                    f"{self._store.place} was made with the encoder object {stored.encoder.name!r}, which is not known "
-                    f"here: pass it again, connect(..., encoder=...)"
-                )
-
-    def _new_card(self, splitter: Splitter | None) -> TableCard:
-        """Return the card of a table that is about to be created."""
-        source = self._source_or_default()
-        encoder = self._encoder or _loaded(source)
-        return TableCard(encoder.card, _source_names(source), splitter_name(splitter))
-
-    def _named(self, ids: str | Sequence[str] | None) -> list[Passage]:
-        """Return the stored passages that these document or passage ids stand for, in their order, in one read."""
-        names = _checked_ids(ids)
-        if self._store.find() is None or not names:
-            return []
-        stored = passages_of(self._store.passages(among(DOCUMENT_ID, names) | among(ID, names)))
-        by_id = {passage.id: passage for passage in stored}
-        by_document: dict[str, list[Passage]] = {}
-        for passage in sorted(stored, key=lambda passage: passage.position):
-            by_document.setdefault(passage.document_id, []).append(passage)
-        found: dict[str, Passage] = {}
-        for name in names:
-            meant = by_document.get(name) or ([by_id[name]] if name in by_id else [])
-            found.update((passage.id, passage) for passage in meant)
-        return list(found.values())
-
-
-def _loaded(source: EncoderSource) -> Encoder:
-    return load_encoder(source) if isinstance(source, (str, Path, tuple)) else source
-
-
-def _source_names(source: EncoderSource) -> tuple[str, ...]:
-    """Return what a table remembers so that the encoder is found again; nothing for an encoder object."""
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        return (str(path.absolute()) if path.exists() else str(source),)
-    return source if isinstance(source, tuple) else ()
-
-
-def _differ(stored: TableCard | None, encoder: Encoder) -> bool:
-    return stored is not None and stored.encoder.fingerprint != encoder.card.fingerprint
-
 
 def _checked_question(question: object, place: str) -> str:
     text = checked_text(question, name="question", place=place)
     if not text.strip():
         raise InvalidInputError(f"{place} is blank: ask something")
     return text
-
-
-def _checked_ids(ids: str | Sequence[str] | None) -> list[str]:
-    names = [ids] if isinstance(ids, str) else list(ids or ())
-    for number, name in enumerate(names):
-        checked_text(name, name="id", place=f"ids[{number}]")
-    return names

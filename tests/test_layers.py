@@ -41,6 +41,8 @@ ORDER = [
     "ingestion",
     "search",
     "context",
+    "lookup",
+    "table_encoder",
     "retriever",
     "dpr_files",
     "vector_import",

@@ -1,0 +1,93 @@
+"""The encoder of a table: loaded when it is first used, and checked to be the one that made the stored vectors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, load_encoder
+from dpr_lance.errors import EncoderError, EncoderMismatchError
+from dpr_lance.schema import TableCard, Vector, checked_vectors
+from dpr_lance.splitter import Splitter, splitter_name
+from dpr_lance.store import Store
+
+EncoderSource = str | Path | tuple[str, str] | Encoder
+
+
+class TableEncoder:
+    """What `connect` was given as the encoder of a table, shared by threads; None follows the table to its own."""
+
+    def __init__(self, store: Store, source: EncoderSource | None) -> None:
+        self._store = store
+        self._source = source
+        self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
+
+    def loaded(self) -> Encoder:
+        """Return the encoder, loading it the first time.
+
+        Raises `EncoderError` when it cannot be loaded, `EncoderMismatchError` when the table's vectors are another's.
+        """
+        stored = self._store.find_card()
+        with self._loading:
+            if self._encoder is None or (self._source is None and _differ(stored, self._encoder)):
+                self._encoder = loaded(self._source_or_default())
+        if stored is not None and _differ(stored, self._encoder):
+            raise EncoderMismatchError(
+                f"{self._store.place} holds vectors of encoder {stored.encoder.name!r} "
+                f"(fingerprint {stored.encoder.fingerprint:.12}), not of {self._encoder.card.name!r} "
+                f"({self._encoder.card.fingerprint:.12}): connect with encoder=None for its own, or add to a new table"
+            )
+        return self._encoder
+
+    def encode_questions(self, questions: Sequence[str]) -> Vector:
+        """Return the questions' vectors, float32[n, d]; raise as `loaded` does."""
+        encoder = self.loaded()
+        return checked_vectors(encoder.encode_questions(questions), len(questions), encoder.card)
+
+    def new_card(self, splitter: Splitter | None) -> TableCard:
+        """Return the card of a table that is about to be created."""
+        source = self._source_or_default()
+        encoder = self._encoder or loaded(source)
+        return TableCard(encoder.card, source_names(source), splitter_name(splitter))
+
+    def replace(self, source: EncoderSource, encoder: Encoder) -> None:
+        """Use another encoder from now on."""
+        with self._loading:
+            self._source, self._encoder = source, encoder
+
+    def _source_or_default(self) -> EncoderSource:
+        """Return what `connect` was given, else the source the table remembers, else the packaged default."""
+        if self._source is not None:
+            return self._source
+        stored = self._store.find_card()
+        if stored is None:
+            return DEFAULT_ENCODER
+        match stored.encoder_source:
+            case (name,):
+                return name
+            case (question, passage):
+                return question, passage
+            case _:
+                raise EncoderError(
+                    f"{self._store.place} was made with the encoder object {stored.encoder.name!r}, which is not known "
+                    f"here: pass it again, connect(..., encoder=...)"
+                )
+
+
+def loaded(source: EncoderSource) -> Encoder:
+    """Return the encoder that a source names, or is."""
+    return load_encoder(source) if isinstance(source, (str, Path, tuple)) else source
+
+
+def source_names(source: EncoderSource) -> tuple[str, ...]:
+    """Return what a table remembers so that the encoder is found again; nothing for an encoder object."""
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        return (str(path.absolute()) if path.exists() else str(source),)
+    return source if isinstance(source, tuple) else ()
+
+
+def _differ(stored: TableCard | None, encoder: Encoder) -> bool:
+    return stored is not None and stored.encoder.fingerprint != encoder.card.fingerprint
