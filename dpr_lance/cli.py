@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpr_lance import cli_evaluation, cli_training, cli_vectors, display
+from dpr_lance import cli_evaluation, cli_training, cli_vectors, display, hits_display
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
@@ -96,7 +96,7 @@ def demo(
         with watch.bar("embedding"):
             report = retriever.add(corpus.documents, progress=watch)
         found = retriever.search(questions or QUESTIONS, 3)
-    display.print_demo(report, found, shlex.quote(str(path)), as_json=as_json)
+    hits_display.print_demo(report, found, shlex.quote(str(path)), as_json=as_json)
 
 
 @app.command()
@@ -181,7 +181,7 @@ def reembed(
 
 
 @app.command()
-def search(
+def search(  # noqa: PLR0913 - one argument an option
     uri: Uri,
     questions: Annotated[
         list[str] | None,
@@ -191,6 +191,9 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Passages for each question.")] = 10,
     mode: Annotated[Mode, typer.Option(help="Both legs fused, or one of them.")] = "hybrid",
     where: Where = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show ranks, words' scores, effort and times too.")
+    ] = False,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
     as_json: AsJson = False,
@@ -204,7 +207,8 @@ def search(
     remaining = iter(questions or piped_questions(sys.stdin.buffer))
     with opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
         while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):
-            display.print_found(retriever.search(batch, k, mode=mode, where=where), as_json=as_json)
+            found = retriever.search(batch, k, mode=mode, where=where, explain=explain)
+            hits_display.print_found(found, as_json=as_json)
 
 
 @app.command()

@@ -16,12 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from dpr_lance.records import AddReport, Hit, Hits, IndexInfo, IndexReport, ReembedReport, TableInfo
+from dpr_lance.records import AddReport, IndexInfo, IndexReport, ReembedReport, TableInfo
 from dpr_lance.records import Progress as Advance
-from dpr_lance.snippet import snippet
 
 if TYPE_CHECKING:
     from dpr_lance.doctor import Diagnosis
@@ -48,7 +45,7 @@ def print_text(text: str) -> None:
 
 def say(message: str) -> None:
     """Write a message for people to standard error."""
-    print("\n".join(map(_one_line, message.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+    print("\n".join(map(one_line, message.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:  # noqa: ANN401 - dataclasses and JSON values
@@ -90,39 +87,6 @@ def print_add_report(report: AddReport, *, as_json: bool) -> None:
     counts = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
     shown = {name.replace("_", " "): count for name, count in counts.items() if count and isinstance(count, int)}
     print_facts({"documents read": report.documents_read} | shown | {"seconds": report.seconds})
-
-
-def print_found(found: Sequence[Hits], *, as_json: bool) -> None:
-    """Write the hits of each question to standard output, as a table or as a line of JSON."""
-    for hits in found:
-        if as_json:
-            print_json(hits)
-            continue
-        _print_hits(hits)
-        print_text("")
-        if hits.fallback:
-            say(f"BM25 alone answered: {hits.fallback}")
-
-
-def print_demo(report: AddReport, found: Sequence[Hits], path: str, *, as_json: bool) -> None:
-    """Write what the demo did and found, and what to type next."""
-    if as_json:
-        print_json(report)
-        print_found(found, as_json=True)
-        return
-    changed = report.documents_added + report.documents_replaced
-    if changed:
-        say(f"{changed:,} documents were added to {path} in {report.seconds:.0f} s\n")
-    else:
-        say(f"nothing to add: all {report.documents_unchanged:,} documents are in {path} already\n")
-    print_found(found, as_json=False)
-    say(
-        f"""Now try
-  dpr-lance search {path} "your own question"          --mode bm25, --mode dense, -k 20, --json
-  dpr-lance search {path} "sort a list" --where "kind = 'method'"
-  dpr-lance info {path}
-  dpr-lance add my-library FILE...                     JSONL, CSV, Parquet, text, Markdown, folders"""
-    )
 
 
 def print_info(info: TableInfo) -> None:
@@ -244,7 +208,7 @@ class Watch:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=_console(sys.stderr), transient=True) as self._bar:
+        with Progress(*columns, console=console_on(sys.stderr), transient=True) as self._bar:
             self._bar.add_task(what, total=None, count=0)
             yield
         self._bar = None
@@ -255,22 +219,7 @@ class Watch:
         return f"{documents:,} documents were finished and are kept; the same command does the rest"
 
 
-def _print_hits(hits: Hits) -> None:
-    out = _console(sys.stdout)
-    formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
-    out.print(Text(_one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("#", "score", "dense", "bm25"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("passage", overflow="fold")
-    for hit in hits:
-        table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
-    with out.capture() as captured:
-        out.print(table if hits else "no passage found")
-    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-def _console(stream: TextIO) -> Console:
+def console_on(stream: TextIO) -> Console:
     """Return a console that writes plain text as it is: no markup, no emoji codes, no guessed colours."""
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
@@ -281,23 +230,9 @@ def _index_line(index: IndexInfo) -> str:
     return f"{index.kind} on {index.column}: {index.indexed_rows:,} rows{rest}"
 
 
-def _passage(hit: Hit) -> Text:
-    title, identity = _one_line(hit.title), _one_line(hit.id)
-    heading = Text(title or identity, style="bold")
-    if title and title != identity:
-        heading.append(f"  {identity}", style="dim not bold")
-    found = Text()
-    for piece in snippet(_one_line(hit.text), hit.question):
-        found.append(piece.text, style="bold" if piece.matches else "")
-    return Text("\n").join([heading, found])
-
-
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text without line breaks, and without characters that would drive a terminal."""
     return _UNPRINTABLE.sub(" ", text)
-
-
-def _score(score: float | None) -> str:
-    return "–" if score is None else f"{score:.2f}" if abs(score) >= 1 else f"{score:.3f}"
 
 
 def _shown(value: object) -> list[str]:
@@ -313,7 +248,7 @@ def _shown(value: object) -> list[str]:
     if isinstance(value, Mapping):
         value = [f"{name} ({kind})" for name, kind in value.items()]
     lines = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value) or ["none"]
-    return [_one_line(str(line)) for line in lines]
+    return [one_line(str(line)) for line in lines]
 
 
 def _jsonable(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a case for each kind of value that Arrow can hold

@@ -42,3 +42,8 @@ def fused_scores(dense: Scores, bm25: Scores, weight: float) -> Scores:
 def ranking(scores: Scores, ids: Sequence[str], k: int) -> list[int]:
     """Return the indexes of the k best: scores descending, ties by id ascending."""
     return sorted(range(len(ids)), key=lambda index: (-scores[index], ids[index]))[:k]
+
+
+def known(score: float) -> float | None:
+    """Return a score of `Candidates`, None where it does not exist."""
+    return None if np.isnan(score) else float(score)

@@ -102,11 +102,61 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class WordScore:
+    """What one word of the question adds to a passage's BM25 score; `term` is the word as the index has it."""
+
+    word: str
+    term: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class HitExplanation:
+    """How a hit was found: its rank within each leg's candidates (None when it was not among them), and its words.
+
+    `words` has only those that match, most telling first; their scores sum up to the hit's `bm25_score` (within 0.001
+    while `Explanation.unfolded_rows` is 0).
+    """
+
+    dense_rank: int | None
+    bm25_rank: int | None
+    words: tuple[WordScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How thoroughly vectors are searched: of `partitions`, `probes` at the least; all None while search is exact.
+
+    The candidates of an index are scored again on the stored vectors, `refine_factor` times as many as are asked for.
+    """
+
+    partitions: int | None = None
+    probes: int | None = None
+    refine_factor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a search went: what each leg was asked for and found (None where the mode did not use it), and their union.
+
+    `unfolded_rows` are passages that the BM25 index does not cover yet: while there are any, LanceDB's statistics of
+    words depend on what is searched, and the words' scores need not sum up to a hit's `bm25_score`.
+    """
+
+    candidates: int
+    dense_candidates: int | None
+    bm25_candidates: int | None
+    candidates_asked: int
+    effort: Effort | None
+    unfolded_rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One passage in a result. Scores: higher is better; None where the mode did not use that leg.
 
     `dense_score` is the inner product of question and passage vectors, `bm25_score` Lucene's BM25 (0 when no term
-    matches), `score` what the hits are ordered by.
+    matches), `score` what the hits are ordered by. `explanation` is there when `search(explain=True)` asked for it.
     """
 
     rank: int
@@ -119,6 +169,7 @@ class Hit:
     bm25_score: float | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     question: str = field(default="", repr=False)
+    explanation: HitExplanation | None = None
 
     def snippet(self, length: int = LENGTH, *, before: str = "**", after: str = "**") -> str:
         """Return the part of the text that holds most of the question's words, each of them between two marks.
@@ -137,7 +188,8 @@ class Hits(Sequence[Hit]):
     """The ranked hits of one question.
 
     `mode` is what was really used, `fallback` says why BM25 alone answered a hybrid search (None when it did not),
-    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage.
+    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage,
+    `explanation` how the search went (when `explain=True` asked for it).
     """
 
     question: str
@@ -146,6 +198,7 @@ class Hits(Sequence[Hit]):
     fallback: str | None = None
     hybrid_weight: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    explanation: Explanation | None = None
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

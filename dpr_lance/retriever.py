@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +20,17 @@ from dpr_lance.embedding import ProgressCallback, Reembedding
 from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.ingestion import Ingestion
+from dpr_lance.legs import Filter
 from dpr_lance.lookup import delete_named, named
 from dpr_lance.records import AddReport, Hit, Hits, IndexReport, Mode, Passage, ReembedReport, TableInfo, checked_text
 from dpr_lance.schema import DOCUMENT_ID, metadata_fields, passages_of
-from dpr_lance.search import Filter
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
-from dpr_lance.store import STATE_SUFFIX, Store
+from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
 from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
+_WARMING = "what is asked first?"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -45,11 +47,13 @@ def connect(
     encoder: EncoderSource | None = None,
     table: str = "passages",
     storage_options: Mapping[str, str] | None = None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Retriever:
     """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
 
     `encoder`: None (an existing table's own, else the packaged default), a packaged name, a bundle folder, a Hub name
-    or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding.
+    or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding. `cache_bytes` bounds the memory in
+    which LanceDB keeps indexes and what it knows of the files.
 
         retriever = dpr_lance.connect("wiki.lance")
         retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
@@ -62,7 +66,9 @@ def connect(
         raise InvalidInputError(
             f"table={table!r}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
         )
-    store = Store(uri, table, storage_options)
+    if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < 0:
+        raise InvalidInputError(f"cache_bytes={cache_bytes!r}: give a number of bytes, 0 or more")
+    store = Store(uri, table, storage_options, cache_bytes)
     store.find()
     return Retriever(store, encoder)
 
@@ -145,21 +151,34 @@ class Retriever:
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
-        self, question: str, k: int = 10, *, mode: Mode = "hybrid", where: Filter = None
+        self, question: str, k: int = 10, *, mode: Mode = "hybrid", where: Filter = None, explain: bool = False
     ) -> Hits: ...
     @overload
     def search(
-        self, question: Sequence[str], k: int = 10, *, mode: Mode = "hybrid", where: Filter = None
+        self,
+        question: Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode = "hybrid",
+        where: Filter = None,
+        explain: bool = False,
     ) -> list[Hits]: ...
     def search(
-        self, question: str | Sequence[str], k: int = 10, *, mode: Mode = "hybrid", where: Filter = None
+        self,
+        question: str | Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode = "hybrid",
+        where: Filter = None,
+        explain: bool = False,
     ) -> Hits | list[Hits]:
         """Return the k best passages for a question, or a list of such results for a list of questions.
 
         `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, every candidate with both exact scores), "dense"
         or "bm25". Hybrid answers with BM25 alone, and says why in `Hits.fallback`, when no passage has a vector or the
         table's encoder is not available. `where` keeps passages that match before ranking: a `lancedb.expr` expression
-        (`col("year") > 2000`) or a SQL string. Ties are ordered by id.
+        (`col("year") > 2000`) or a SQL string. Ties are ordered by id. `explain` tells in `Hits.explanation` and in
+        each `Hit.explanation` how it came to that, for a further search a word.
 
         Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or a filter that cannot be used,
         and in dense mode `EncoderError` when no encoder or no vector is there.
@@ -169,12 +188,37 @@ class Retriever:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
         if isinstance(question, str):
-            return self._search([_checked_question(question, "the question")], k, mode, where)[0]
+            return self._search([_checked_question(question, "the question")], k, mode, where, explain)[0]
         if not isinstance(question, Sequence):
             raise InvalidInputError(f"a question is a string or a list of strings, not {type(question).__name__}")
         questions = [_checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
         parts = [questions[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(questions), QUESTIONS_AT_ONCE)]
-        return [hits for part in parts for hits in self._search(part, k, mode, where)]
+        return [hits for part in parts for hits in self._search(part, k, mode, where, explain)]
+
+    async def search_async(
+        self,
+        question: str,
+        k: int = 10,
+        *,
+        mode: Mode = "hybrid",
+        where: Filter = None,
+        explain: bool = False,
+    ) -> Hits:
+        """Return what `search` does for one question, without keeping the event loop from other work meanwhile.
+
+        Several at once share the processor: `asyncio.gather` over a few questions is answered side by side. Cancelled,
+        the search goes on to its end unseen.
+        """
+        # Not in the pool of the legs: searches that fill it would wait for their own legs for ever.
+        return await asyncio.to_thread(self.search, question, k, mode=mode, where=where, explain=explain)
+
+    def warm(self) -> None:
+        """Load the encoder and open table and indexes, so that the first search is as fast as the next ones.
+
+        Raises `EncoderError` when the encoder is not available.
+        """
+        self._encoder.encode_questions([_WARMING])
+        self.search(_WARMING, 1)
 
     def delete(self, ids: str | Sequence[str] | None = None, *, where: Filter = None) -> int:
         """Delete documents or passages by id, or all passages that match `where`; return how many passages went.
@@ -266,7 +310,7 @@ class Retriever:
     def __repr__(self) -> str:
         return f"<dpr_lance.Retriever {self._store.place}>"
 
-    def _search(self, questions: list[str], k: int, mode: Mode, where: Filter) -> list[Hits]:
+    def _search(self, questions: list[str], k: int, mode: Mode, where: Filter, explain: bool) -> list[Hits]:
         """Search again when another writer has committed meanwhile, so that scores and texts are of one version.
 
         Beside a writer that never rests the last try stands: every hit then is whole, but scores may be of the version
@@ -287,6 +331,7 @@ class Retriever:
                     card=card,
                     encode=self._encoder.encode_questions,
                     pool=self._pool,
+                    explain=explain,
                 )
             except (ValueError, RuntimeError, TypeError):
                 # A re-embedding may just have put other vectors in force and freed those that were asked for.

@@ -1,60 +1,21 @@
-"""The two legs of a search and their exact union: inner products and BM25 from LanceDB, fused in numpy."""
+"""A search: what the legs found, ranked by the mode's score, with the stored fields of the best."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from lancedb.expr import Expr
-from lancedb.query import MatchQuery
-from lancedb.table import Table
-
-from dpr_lance.errors import EncoderError, MissingExtraError
-from dpr_lance.fusion import Candidates, fused_scores, ranking
-from dpr_lance.indexes import POLICY, Training, probes, training_of
+from dpr_lance.explanation import explained
+from dpr_lance.fusion import Candidates, fused_scores, known, ranking
+from dpr_lance.legs import Encode, Filter, Stopwatch, gather
 from dpr_lance.records import Hit, Hits, Mode
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_reserved
-from dpr_lance.store import Store, among
-from dpr_lance.words import distinct_words
-
-Filter: TypeAlias = Expr | str | None
+from dpr_lance.schema import DOCUMENT_ID, TableCard, is_reserved
+from dpr_lance.store import Store
 
 MIN_CANDIDATES = 100
 CANDIDATES_PER_HIT = 4
 """Each leg hands `max(100, 4·k)` candidates to the fusion."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One question with what its legs found; a leg that is not searched is None, and so is the vector without it."""
-
-    question: str
-    vector: Vector | None
-    dense: pa.Table | None
-    """Row id, id and `_distance`, which is 1 - inner product."""
-    bm25: pa.Table | None
-    """Row id, id, vector and `_score`."""
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Wall seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the enclosed block to `name`."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 def candidates_wanted(k: int) -> int:
@@ -62,7 +23,7 @@ def candidates_wanted(k: int) -> int:
     return max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k)
 
 
-def answer(
+def answer(  # noqa: PLR0913 - keywords
     store: Store,
     questions: Sequence[str],
     k: int,
@@ -70,8 +31,9 @@ def answer(
     mode: Mode,
     where: Filter,
     card: TableCard,
-    encode: Callable[[Sequence[str]], Vector],
+    encode: Encode,
     pool: Executor,
+    explain: bool = False,
 ) -> list[Hits]:
     """Return the k best passages for each question; `encode` gives float32[n, d] or raises what a fallback tells.
 
@@ -80,123 +42,27 @@ def answer(
     watch = Stopwatch()
     weight = card.encoder.hybrid_weight
     n = candidates_wanted(k)
-    # BM25 runs in its threads while the questions are encoded in this one.
-    pending = (
-        []
-        if mode == "dense"
-        else [pool.submit(_bm25, store, question, n, where, card.column) for question in questions]
-    )
-    vectors, fallback = _encoded(questions, mode, encode, watch)
-    dense: list[pa.Table] | None = None
-    if vectors is not None:
-        with watch.stage("dense"):
-            dense = _dense(store, card, vectors, n, where)
-        if not any(leg.num_rows for leg in dense) and not store.count(card.embedded):
-            fallback = "no passage has a vector yet: call embed()"
-            if mode == "dense" and store.count():
-                raise EncoderError(f"{store.place}: {fallback}")
-            dense = None
-    if mode == "hybrid" and dense is None:
-        mode = "bm25"
-    with watch.stage("bm25"):
-        bm25 = [leg.result() for leg in pending]
+    found = gather(store, card, questions, n, mode=mode, where=where, encode=encode, pool=pool, watch=watch)
     with watch.stage("fuse"):
-        asks = [
-            Ask(
-                question,
-                vector=None if vectors is None or dense is None else vectors[number],
-                dense=None if dense is None else dense[number],
-                bm25=bm25[number] if bm25 else None,
-            )
-            for number, question in enumerate(questions)
-        ]
-        united = list(pool.map(partial(unite, store, card), asks))
-        best = [_ranked(candidates, k, mode, weight) for candidates in united]
+        best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):
-        rows = {int(found.row_ids[index]) for found, top in zip(united, best, strict=True) for index, _ in top}
+        rows = {int(united.row_ids[index]) for united, top in zip(found.united, best, strict=True) for index, _ in top}
         fields = _fetch(store, rows)
-    return [
+    answers = [
         Hits(
             question=ask.question,
             hits=_hits(ask.question, candidates, top, fields),
-            mode=mode,
-            fallback=fallback,
-            hybrid_weight=weight if mode == "hybrid" else None,
+            mode=found.mode,
+            fallback=found.fallback,
+            hybrid_weight=weight if found.mode == "hybrid" else None,
             seconds=watch.seconds,
         )
-        for ask, candidates, top in zip(asks, united, best, strict=True)
+        for ask, candidates, top in zip(found.asks, found.united, best, strict=True)
     ]
-
-
-def _encoded(
-    questions: Sequence[str], mode: Mode, encode: Callable[[Sequence[str]], Vector], watch: Stopwatch
-) -> tuple[Vector | None, str | None]:
-    """Return the questions' vectors, or None and why there are none; raise in dense mode instead."""
-    if mode == "bm25":
-        return None, None
-    with watch.stage("encode"):
-        try:
-            return encode(questions), None
-        except (EncoderError, MissingExtraError) as error:
-            if mode == "dense":
-                raise
-            return None, str(error)
-
-
-def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter) -> list[pa.Table]:
-    """Return, for each question vector, row id, id and `_distance` of the n passages with the largest inner product.
-
-    One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
-    vectors, and probing goes on until n passages that match the filter are found.
-    """
-    training = training_of(store, card)
-    found = store.steadily(lambda table: _nearest(table, card.column, vectors, n, where, training))
-    if "query_index" not in found.schema.names:
-        return [found]
-    index = found["query_index"].to_numpy()
-    return [found.take(np.flatnonzero(index == number)) for number in range(len(vectors))]
-
-
-def _nearest(table: Table, column: str, vectors: Vector, n: int, where: Filter, training: Training | None) -> pa.Table:
-    search = table.search(vectors, vector_column_name=column).distance_type("dot")
-    # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
-    search = search.refine_factor(POLICY.refine_factor).maximum_nprobes(0)
-    if training is not None:
-        search = search.minimum_nprobes(probes(training.partitions))
-    if where is not None:
-        search = search.where(where)
-    return search.with_row_id(True).select([ID, "_distance"]).limit(n).to_arrow()
-
-
-def unite(store: Store, card: TableCard, ask: Ask) -> Candidates:
-    """Return the union of the legs that were searched, every candidate with each leg's exact score."""
-    dense, bm25 = ask.dense, ask.bm25
-    found: dict[int, str] = {}
-    dense_of: dict[int, float] = {}
-    bm25_of: dict[int, float] = {}
-    if dense is not None:
-        rows = dense["_rowid"].to_pylist()
-        found.update(zip(rows, dense[ID].to_pylist(), strict=True))
-        # LanceDB's dot distance is 1 - inner product, in float32.
-        dense_of.update(zip(rows, (1.0 - dense["_distance"].to_numpy().astype(np.float64)).tolist(), strict=True))
-    if bm25 is not None:
-        rows = bm25["_rowid"].to_pylist()
-        found.update(zip(rows, bm25[ID].to_pylist(), strict=True))
-        bm25_of.update(zip(rows, bm25["_score"].to_pylist(), strict=True))
-    if dense is not None and bm25 is not None and ask.vector is not None:
-        dense_of = _inner_products(bm25, card.column, ask.vector) | dense_of
-        missing = [row for row in found if row not in bm25_of]
-        if missing and bm25.num_rows:
-            scored = _bm25(store, ask.question, len(missing), among("_rowid", missing))
-            bm25_of.update(zip(scored["_rowid"].to_pylist(), scored["_score"].to_pylist(), strict=True))
-    row_ids = list(found)
-    absent = 0.0 if bm25 is not None else np.nan
-    return Candidates(
-        row_ids=np.array(row_ids, dtype=np.int64),
-        ids=list(found.values()),
-        dense=np.array([dense_of.get(row, np.nan) for row in row_ids], dtype=np.float64),
-        bm25=np.array([bm25_of.get(row, absent) for row in row_ids], dtype=np.float64),
-    )
+    if not explain:
+        return answers
+    with watch.stage("explain"):
+        return [explained(store, found, number, n, hits, pool) for number, hits in enumerate(answers)]
 
 
 def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[tuple[int, float]]:
@@ -230,34 +96,10 @@ def _hits(
             title=row["title"],
             text=row["text"],
             score=score,
-            dense_score=_known(candidates.dense[index]),
-            bm25_score=_known(candidates.bm25[index]),
+            dense_score=known(candidates.dense[index]),
+            bm25_score=known(candidates.bm25[index]),
             metadata={name: value for name, value in row.items() if not is_reserved(name)},
             question=question,
         )
         for rank, (index, score, row) in enumerate(present, start=1)
     )
-
-
-def _known(score: float) -> float | None:
-    return None if np.isnan(score) else float(score)
-
-
-def _bm25(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> pa.Table:
-    """Return row id, id, score, and vector where a column is named, of up to n passages with a word of the question."""
-    match = MatchQuery(" ".join(word.text for word in distinct_words(question)), CONTENT)
-    columns = [ID, "_score"] if column is None else [ID, column, "_score"]
-
-    def read(table: Table) -> pa.Table:
-        search = table.search(match, query_type="fts").with_row_id(True).select(columns)
-        return (search if where is None else search.where(where)).limit(n).to_arrow()
-
-    return store.steadily(read)
-
-
-def _inner_products(rows: pa.Table, column: str, vector: Vector) -> dict[int, float]:
-    embedded = rows.filter(rows[column].is_valid())
-    if not embedded.num_rows:
-        return {}
-    vectors = embedded[column].combine_chunks().flatten().to_numpy().reshape(embedded.num_rows, -1)  # [n, d]
-    return dict(zip(embedded["_rowid"].to_pylist(), (vectors @ vector).astype(np.float64).tolist(), strict=True))

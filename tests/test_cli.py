@@ -137,6 +137,20 @@ class TestSearch:
         assert lines[2].endswith("Snow ❄  snow#0")
         assert lines[3].strip() == "Snow falls in winter, 雪 in Japanese."
 
+    def test_explained(self, run, library):
+        code, out, err = run("search", library, "snow in winter", "-k", "1", "--explain")
+        assert (code, err) == (0, "")
+        assert "dense #1 · bm25 #1 = " in out
+        assert "winter " in out
+        assert (
+            "3 candidates of 3 dense + 1 bm25, 100 asked of each; vectors searched exactly; 3 passages outside" in out
+        )
+        assert "; encode " in out
+        _, out, _ = run("search", library, "snow in winter", "-k", "1", "--explain", "--json")
+        found = json.loads(out)
+        assert {word["word"] for word in found["hits"][0]["explanation"]["words"]} == {"snow", "winter"}
+        assert found["explanation"]["candidates"] == 3
+
     def test_stored_texts_cannot_style_or_drive_the_terminal(self, run, library):
         _, out, _ = run("search", library, "hot deserts", "-k", "1")
         assert "[bold]far[/bold] [31maway." in out

@@ -39,6 +39,8 @@ ORDER = [
     "fusion",
     "documents",
     "ingestion",
+    "legs",
+    "explanation",
     "search",
     "context",
     "lookup",
@@ -54,6 +56,7 @@ ORDER = [
     "demo",
     "doctor",
     "display",
+    "hits_display",
     "evaluation_display",
     "invocation",
     "options",
@@ -65,7 +68,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "contention", "store", "indexes", "search"},
+    "lancedb": {"words", "contention", "store", "indexes", "legs"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),

@@ -1,6 +1,8 @@
 """Searching a real table: both legs against brute force, their exact union, filters, order, batches, the fallback."""
 
+import asyncio
 import math
+import threading
 
 import lancedb
 import numpy as np
@@ -284,3 +286,65 @@ def test_passages_without_vectors(retriever, documents):
     assert retriever.embed().passages_embedded == 4
     assert all(hit.dense_score is not None for hit in retriever.search("river in the Alps"))
     assert retriever.embed().passages_embedded == 0
+
+
+def test_an_async_search_lets_the_loop_go_on(tmp_path):
+    """While a search waits in the encoder, the event loop runs the very thing it waits for."""
+    asked, told = threading.Event(), threading.Event()
+
+    class WaitingEncoder(HashEncoder):
+        def encode_questions(self, questions):
+            asked.set()
+            assert told.wait(20)
+            return super().encode_questions(questions)
+
+    async def together(retriever):
+        search = asyncio.create_task(retriever.search_async("river", 1, explain=True))
+        while not asked.is_set():
+            await asyncio.sleep(0.001)
+        told.set()
+        first = await search
+        # More at once than there are threads for legs.
+        return first, await asyncio.gather(*(retriever.search_async(word, 2, mode="hybrid") for word in WORDS * 4))
+
+    with dpr_lance.connect(tmp_path / "t", encoder=WaitingEncoder(dimension=32)) as retriever:
+        retriever.add(random_documents(0, 50), splitter=None)
+        first, found = asyncio.run(together(retriever))
+        assert first.hits == retriever.search("river", 1, explain=True).hits
+        assert [hits.hits for hits in found] == [retriever.search(word, 2).hits for word in WORDS * 4]
+
+
+def test_an_async_search_raises_what_search_does(filled):
+    with pytest.raises(InvalidInputError, match="blank"):
+        asyncio.run(filled.search_async(" "))
+
+
+def test_warming_loads_the_encoder(tmp_path):
+    loads = []
+
+    class CountingEncoder(HashEncoder):
+        def encode_questions(self, questions):
+            loads.append(len(questions))
+            return super().encode_questions(questions)
+
+    with dpr_lance.connect(tmp_path / "t", encoder=CountingEncoder(dimension=32)) as retriever:
+        retriever.warm()  # before there is a table, too
+        assert loads == [1]
+        assert len(retriever) == 0
+    with (
+        dpr_lance.connect(tmp_path / "t", encoder=BrokenEncoder(dimension=32)) as broken,
+        pytest.raises(EncoderError, match="weights are not here"),
+    ):
+        broken.warm()
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_a_small_cache_changes_no_hit(filled, folder, cache_bytes):
+    with dpr_lance.connect(folder, encoder=HashEncoder(dimension=64), cache_bytes=cache_bytes) as small:
+        assert small.search("river in the Alps").hits == filled.search("river in the Alps").hits
+
+
+@pytest.mark.parametrize("cache_bytes", [-1, 0.5, True, "1 GB"])
+def test_a_cache_size_that_is_none(folder, cache_bytes):
+    with pytest.raises(InvalidInputError, match=f"cache_bytes={cache_bytes!r}: give a number of bytes"):
+        dpr_lance.connect(folder, cache_bytes=cache_bytes)
