@@ -95,9 +95,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 rows = room("mining").with_negatives(rows, found.negatives, ahead=True)
                 print(name, "dropped", found.dropped, "without", found.without, flush=True)
             settings = {"seed": SEED, "batch_size": batch, "learning_rate": 2e-4, "warmup": 0.1} | arm.settings
-            recipe = config.Recipe(steps=steps, evaluate_every=steps, **settings)
+            recipe = config.Recipe(steps=steps, evaluate_every=20, **settings)
             corpus = batches.make_corpus([rows])
             loop = room("loop").Loop(model, corpus, recipe, steps=steps, folder=folder)
+            loop.resume()  # an arm that was cut off goes on
             loop.run(corpus)
         seconds = time.perf_counter() - started
         ranks = _dense_ranks(model, dev)
