@@ -18,7 +18,7 @@ from lancedb.table import Table
 
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.fusion import Candidates
-from dpr_lance.indexes import POLICY, probes, training_of
+from dpr_lance.indexes import POLICY, training_of
 from dpr_lance.records import Effort, Mode
 from dpr_lance.schema import CONTENT, ID, TableCard, Vector
 from dpr_lance.store import Store, among
@@ -122,7 +122,7 @@ def effort_of(store: Store, card: TableCard) -> Effort:
     training = training_of(store, card)
     if training is None:
         return Effort()
-    return Effort(training.partitions, probes(training.partitions), POLICY.refine_factor)
+    return Effort(training.partitions, training.probes or training.partitions, POLICY.refine_factor)
 
 
 def _encoded(
