@@ -69,6 +69,8 @@ def test_dense_hits_of_a_question_whose_positive_was_not_found_are_no_negatives_
     mined = [mine([ROW], {"d#1": GOLD}, [one], Mining()) for one in found]
     assert [len(one.negatives) for one in mined] == [0, 1]
     assert [one.without for one in mined] == [1, 0]
+    both = mined[0] + mined[1]
+    assert (both.without, both.dropped["margin"]) == (0, 1)
 
 
 def test_a_teacher_has_the_last_word_and_its_scores_are_kept():

@@ -72,18 +72,23 @@ class Negative:
 class Mined:
     """The negatives, what each filter dropped, and who has too few."""
 
-    negatives: tuple[Negative, ...]
+    negatives: tuple[Negative, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
-    without: int = 0
-    """Questions that got no negative."""
+    asked: frozenset[str] = frozenset()
+    """All questions that a ranking was there for."""
     answered: tuple[tuple[str, str], ...] = ()
     """(question, passage id) where a passage that is not labelled holds an answer: candidates for positives."""
 
+    @property
+    def without(self) -> int:
+        """Questions that got no negative."""
+        return len(self.asked - {negative.question for negative in self.negatives})
+
     def __add__(self, other: Mined) -> Mined:
-        """Join the negatives of two rankings of the same questions."""
-        dropped = Counter(self.dropped) + Counter(other.dropped)
-        both = self.negatives + other.negatives
-        return Mined(both, dropped, min(self.without, other.without), self.answered + other.answered)
+        """Join what two rankings, or two sets of questions, gave."""
+        dropped = {what: self.dropped.get(what, 0) + other.dropped.get(what, 0) for what in FILTERS}
+        negatives, asked = self.negatives + other.negatives, self.asked | other.asked
+        return Mined(negatives, dropped, asked, self.answered + other.answered)
 
 
 def mine(
@@ -99,7 +104,6 @@ def mine(
     dropped: Counter[str] = Counter(dict.fromkeys(FILTERS, 0))
     negatives: list[Negative] = []
     answered: list[tuple[str, str]] = []
-    without = 0
     for row, ranking in zip(rows, rankings, strict=True):
         left = _unlike_positives(row, ranking, passages, dropped)
         holds = answer_matcher(row.answers)
@@ -119,7 +123,6 @@ def mine(
         scores: list[float | None] = [None] * len(left)
         if teacher is not None and left:
             left, scores = _taught(row, left, passages, teacher, settings.margin, dropped)
-        without += not left
         negatives.extend(
             Negative(
                 row.question,
@@ -133,7 +136,8 @@ def mine(
             )
             for found, score in zip(left, scores, strict=True)
         )
-    return Mined(tuple(negatives), dropped, without, tuple(answered))
+    asked = frozenset(row.question for row in rows)
+    return Mined(tuple(negatives), dropped, asked, tuple(answered))
 
 
 def _limit(ranking: Ranking, margin: float) -> float:

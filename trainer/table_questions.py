@@ -34,7 +34,7 @@ class MineReport:
     questions: int
     negatives: int
     without: int
-    """Questions that got no negative from some source."""
+    """Questions that got no negative."""
     dropped: dict[str, int]
     answered: int
     """Passages that hold an answer and are not labelled: candidates for positives."""
@@ -108,7 +108,7 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
         examples = read_questions(
             questions, split=split, retriever=retriever, depth=settings.depth, on_bad=on_bad, say=say
         )
-        found = Mined(())
+        found = Mined()
         for source in sources:
             rankings = rank_through(retriever, examples.rows, source, settings.depth)
             found += mine(examples.rows, examples.passages, rankings, settings)

@@ -190,7 +190,7 @@ class _Training:
         """Give each question that has too few hard negatives those that BM25 finds."""
 
         def mined() -> Mined:
-            found = Mined(())
+            found = Mined()
             for examples in (*sets, dev):
                 rows = [row for row in examples.rows if len(row.hard_negatives) < self.run.recipe.hard_negatives]
                 assert self.retriever is not None  # noqa: S101 - there is a table
@@ -207,7 +207,7 @@ class _Training:
 
         def mined() -> Mined:
             encoder = TorchEncoder(loop.model, loop.model.checkpoint.card("training"), loop.autocast)
-            found = Mined(())
+            found = Mined()
             for examples in sets:
                 assert self.retriever is not None  # noqa: S101 - config.Run asks for a table
                 rankings = rank_anew(
