@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     place = CACHE / f"fine-tune-{options.set}-{len(whole.passages)}"
     place.mkdir(parents=True, exist_ok=True)
     table, bundle, work = place / "table.lance", place / "tuned", place / "tuned-training"
-    recipe = config.Recipe(learning_rate=options.learning_rate, epochs=options.epochs, hard_negatives=1)
+    recipe = config.Recipe(learning_rate=options.learning_rate, epochs=options.epochs, evaluate_every=40)
     if not (place / "before.json").is_file():
         with dpr_lance.connect(table) as retriever:
             documents = ({"id": one.id, "title": one.title, "text": one.text} for one in whole.passages)
@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         questions = place / "train.jsonl"
         lines = [json.dumps({"question": one.text, "positives": sorted(one.gold)}) for one in train.questions]
         questions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        run = config.Run(out=str(bundle), questions=(str(questions),), table=str(table), recipe=recipe)
+        run = config.Run(
+            out=str(bundle), questions=(str(questions),), table=str(table), recipe=recipe, validation_passages=500
+        )
         room("training").train(run, say=lambda line: print(line, flush=True))
     if not (place / "after.json").is_file():
         with dpr_lance.connect(table) as retriever:

@@ -105,7 +105,7 @@ def mine(  # noqa: PLR0913 - one argument an option
     source: Annotated[
         list[str] | None, typer.Option(metavar="bm25|dense", help="What ranks; repeat it.  [default: bm25]")
     ] = None,
-    depth: Annotated[int | None, typer.Option(help="Passages of a ranking to look at.  [default: 100]")] = None,
+    depth: Annotated[int | None, typer.Option(help="Passages of a ranking to look at.  [default: 50]")] = None,
     keep: Annotated[int | None, typer.Option(help="Negatives of a question to keep.  [default: 30]")] = None,
     first_rank: Annotated[int | None, typer.Option(help="Leave out what ranks before.  [default: 1]")] = None,
     margin: Annotated[

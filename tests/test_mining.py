@@ -114,7 +114,7 @@ def test_the_whole_table_is_ranked_anew_as_exact_search_would(table, monkeypatch
 
 def test_questions_with_answers_alone_get_the_best_passage_that_holds_one(table):
     rows = (Example("f:1", "where does it flow?", answers=("danube",)), Example("f:2", "what?", answers=("Nile",)))
-    found = distant_positives(table, Examples("x", rows, {}), 10)
+    found = distant_positives(table, Examples("x", rows, {}))
     assert [row.positives for row in found.rows] in ([("r1#0",)], [("r3#0",)])
     assert found.oddities == {"positive found by its answer": 1, "no passage with an answer: left out": 1}
 

@@ -91,8 +91,8 @@ class Recipe:
 class Mining:
     """Which passages become hard negatives; see `mining` for the filters and their order."""
 
-    depth: int = 100
-    """Passages of a ranking that are looked at."""
+    depth: int = 50
+    """Passages of a ranking that are looked at; the paper's authors took negatives from the first 30 to 50."""
     keep: int = 30
     """Negatives that are kept for a question."""
     first_rank: int = 1

@@ -30,6 +30,8 @@ Encode: TypeAlias = Callable[[Sequence[tuple[str, str]]], NDArray[np.float32]]
 
 QUESTIONS_AT_ONCE = 256
 PASSAGES_AT_ONCE = 4096
+ANSWER_DEPTH = 100
+"""BM25 passages among which one with the answer is looked for (paper, section 4.2)."""
 FILTERS = ("positive", "near-duplicate", "answer", "rank", "margin", "teacher")
 _OVERLAP_WORDS = 8
 """That many words at the end of one passage and in the next make them overlap."""
@@ -286,17 +288,19 @@ def with_negatives(examples: Examples, negatives: Sequence[Negative], *, ahead: 
     return replace(examples, rows=tuple(rows), passages=passages)
 
 
-def distant_positives(retriever: Retriever, examples: Examples, depth: int) -> Examples:
+def distant_positives(retriever: Retriever, examples: Examples) -> Examples:
     """Give questions that have answers alone the best BM25 passage that contains one (paper, section 4.2).
 
-    BM25 is asked for the question and its answers, as in the paper; where none of the first `depth` passages contains
+    BM25 is asked for the question and its answers, as in the paper; where none of the first 100 passages contains
     an answer the question is dropped, and counted.
     """
     wanting = [row for row in examples.rows if not row.positives]
     if not wanting:
         return examples
     passages, found = dict(examples.passages), {}
-    for row, ranking in zip(wanting, rank_through(retriever, wanting, "bm25", depth, with_answers=True), strict=True):
+    for row, ranking in zip(
+        wanting, rank_through(retriever, wanting, "bm25", ANSWER_DEPTH, with_answers=True), strict=True
+    ):
         holds = answer_matcher(row.answers)
         best = next((one.passage for one in ranking.candidates if holds(one.passage.text)), None)
         if best is not None:

@@ -52,13 +52,11 @@ def open_table(stack: ExitStack, uri: str, name: str) -> Retriever:
     return retriever
 
 
-def read_questions(
-    path: str, *, split: str, retriever: Retriever | None, depth: int, on_bad: OnBad, say: Say
-) -> Examples:
+def read_questions(path: str, *, split: str, retriever: Retriever | None, on_bad: OnBad, say: Say) -> Examples:
     """Read questions; those with answers alone get the best BM25 passage that holds one (paper, section 4.2)."""
     examples = read_examples(path, split=split, find=finder(retriever) if retriever else None, on_bad=on_bad)
     if retriever is not None:
-        examples = distant_positives(retriever, examples, depth)
+        examples = distant_positives(retriever, examples)
     for problem in examples.skipped[:SHOWN_ROWS]:
         say(f"skipped: {problem.place}: {problem.reason}")
     if len(examples.skipped) > SHOWN_ROWS:
@@ -105,9 +103,7 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     settings = settings or Mining()
     with ExitStack() as stack:
         retriever = open_table(stack, uri, table)
-        examples = read_questions(
-            questions, split=split, retriever=retriever, depth=settings.depth, on_bad=on_bad, say=say
-        )
+        examples = read_questions(questions, split=split, retriever=retriever, on_bad=on_bad, say=say)
         found = Mined()
         for source in sources:
             rankings = rank_through(retriever, examples.rows, source, settings.depth)

@@ -165,10 +165,7 @@ class _Training:
         return [replace(one, rows=tuple(row for row in one.rows if row.question not in asked)) for one in sets], dev
 
     def _read(self, path: str, split: str) -> Examples:
-        run = self.run
-        return read_questions(
-            path, split=split, retriever=self.retriever, depth=run.mining.depth, on_bad=run.on_bad, say=self.say
-        )
+        return read_questions(path, split=split, retriever=self.retriever, on_bad=self.run.on_bad, say=self.say)
 
     def _pool(self, dev: Examples, sets: Sequence[Examples]) -> Corpus:
         """Return the dev questions over their own passages and as many others as make `validation_passages`."""
@@ -198,12 +195,15 @@ class _Training:
                 found += mine(rows, examples.passages, rankings, self.run.mining, teacher=self.teacher)
             return found
 
-        negatives = self._kept(0, mined)
+        negatives = self._kept(0, mined, reuse=snapshots.last(self.work) is not None)
         *ours, dev = (with_negatives(examples, negatives) for examples in (*sets, dev))
         return ours, dev
 
-    def _anew(self, loop: Loop, sets: Sequence[Examples], number: int) -> list[Examples]:
-        """Give each question the negatives that the encoder in training finds, ahead of the others."""
+    def _anew(self, loop: Loop, sets: Sequence[Examples], number: int, *, reuse: bool) -> list[Examples]:
+        """Give each question the negatives that the encoder in training finds, ahead of the others.
+
+        A run that goes on within a round reuses what was mined when the round began.
+        """
 
         def mined() -> Mined:
             encoder = TorchEncoder(loop.model, loop.model.checkpoint.card("training"), loop.autocast)
@@ -224,16 +224,16 @@ class _Training:
                 )
             return found
 
-        negatives = self._kept(number, mined)
+        negatives = self._kept(number, mined, reuse=reuse)
         return [with_negatives(examples, negatives, ahead=True) for examples in sets]
 
-    def _kept(self, number: int, mined: Callable[[], Mined]) -> list[Negative]:
-        """Return the negatives of a round as the table beside keeps them; mine them when there are none."""
+    def _kept(self, number: int, mined: Callable[[], Mined], *, reuse: bool) -> list[Negative]:
+        """Return the negatives of a round as the table beside keeps them, mined unless they are to be reused."""
         from .negatives import store_negatives, stored_negatives  # noqa: PLC0415
 
         place, name = str(self.run.table), self.run.table_name
         key = str(self.work.resolve())
-        if self.group.first and (number == 0 or not stored_negatives(place, name, key, number)):
+        if self.group.first and not (reuse and stored_negatives(place, name, key, number)):
             found = mined()
             for what, count in found.dropped.items():
                 self.dropped[what] = self.dropped.get(what, 0) + count
@@ -251,13 +251,13 @@ class _Training:
         phases = self.run.rounds + 1
         given = sets
         if loop.position.phase:
-            given = self._anew(loop, sets, loop.position.phase)
+            given = self._anew(loop, sets, loop.position.phase, reuse=True)
         while True:
             phase = loop.position.phase
             ended = loop.run(make_corpus(given, rates=self.run.rates), until=steps * (phase + 1) // phases)
             if ended.stopped_early or phase + 1 == phases:
                 return ended.stopped_early
-            given = self._anew(loop, sets, phase + 1)
+            given = self._anew(loop, sets, phase + 1, reuse=False)
             loop.next_phase()
 
     def _untrained(self, model: DualEncoder, dev: Corpus) -> list[Accuracy]:
