@@ -20,7 +20,7 @@ check: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# Measured numbers: see benchmarks/README.md. The quick form takes about 12 minutes on idle cores, the long one most of a day.
+# Measured numbers: see benchmarks/README.md. The quick form: by estimate 12 minutes; the long one: most of a day.
 bench: $(VENV)/dev.installed
 	$(PIP) "sentence-transformers[train]"
 	$(BIN)/python -m benchmarks

@@ -29,7 +29,7 @@ QUICK: dict[str, list[str]] = {
     "scale": ["10000"],
     "train": ["memory"],
 }
-"""What each case is given when none is named: about 12 minutes on 2 idle cores, added up. Other parts keep theirs."""
+"""What each case is given when none is named: by estimate 12 minutes on 2 idle cores. Other parts keep theirs."""
 LONG: dict[str, list[str]] = {
     "quality": ["--all"],
     "encode": ["hardware", "speed", "one-thread", "parity", "memory", "dpr-pair"],
