@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.errors import LockedError
 from dpr_lance.heap import trim_heap
-from dpr_lance.records import IndexInfo, IndexReport
+from dpr_lance.records import EffortPoint, IndexInfo, IndexReport
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_vector_column
 from dpr_lance.store import Store
 
@@ -291,19 +292,29 @@ def _recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | No
 def _effort(table: Table, column: str, partitions: int, policy: IndexPolicy) -> tuple[int, float]:
     """Return how many partitions to probe for the policy's recall, and the recall@20 that this gives.
 
-    It is measured against exact search; the questions are vectors spread over the table.
+    The questions are vectors spread over the table.
     """
     total = table.count_rows()
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
     questions, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
+    for point in efforts(table, column, questions, partitions, policy):
+        if point.recall >= policy.target_recall:
+            break
+    return point.probes, point.recall
+
+
+def efforts(
+    table: Table, column: str, questions: Vector, partitions: int, policy: IndexPolicy = POLICY
+) -> Iterator[EffortPoint]:
+    """Yield recall@20 against exact search, and the time it takes, for growing shares of the partitions probed."""
     exact = _exact_nearest(table, column, questions, policy.recall_at)
     for share in policy.probed_shares:
         probes = max(1, round(share * partitions))
+        started = time.perf_counter()
         found = _nearest(table, column, questions, probes, policy)
+        milliseconds = 1000 * (time.perf_counter() - started) / len(questions)
         recall = float(np.mean([len(near & best) / len(best) for near, best in zip(found, exact, strict=True)]))
-        if recall >= policy.target_recall:
-            break
-    return probes, recall
+        yield EffortPoint(probes, recall, milliseconds)
 
 
 def _nearest(table: Table, column: str, questions: Vector, probes: int, policy: IndexPolicy) -> list[set[str]]:

@@ -19,13 +19,16 @@ from lancedb.table import Table
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.fusion import Candidates
 from dpr_lance.indexes import POLICY, training_of
-from dpr_lance.records import Effort, Mode
+from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.schema import CONTENT, ID, TableCard, Vector
 from dpr_lance.store import Store, among
 from dpr_lance.words import distinct_words
 
 Filter: TypeAlias = Expr | str | None
 Encode: TypeAlias = Callable[[Sequence[str]], Vector]
+
+CALIBRATION = "calibration"
+"""Key of the `Calibration` beside the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,18 @@ def effort_of(store: Store, card: TableCard) -> Effort:
     training = training_of(store, card)
     if training is None:
         return Effort()
-    return Effort(training.partitions, training.probes or training.partitions, POLICY.refine_factor)
+    calibration = calibration_of(store, card)
+    if calibration is None or calibration.probed_share is None:
+        probes = training.probes or training.partitions
+    else:
+        probes = max(1, round(calibration.probed_share * training.partitions))
+    return Effort(training.partitions, probes, POLICY.refine_factor)
+
+
+def calibration_of(store: Store, card: TableCard) -> Calibration | None:
+    """Return what `calibrate` has chosen for the card's vectors; None when it has not, or for other vectors."""
+    fields = store.state().get(CALIBRATION)
+    return Calibration.from_fields(fields) if fields is not None and fields["column"] == card.column else None
 
 
 def _encoded(

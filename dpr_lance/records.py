@@ -309,6 +309,58 @@ class IndexReport:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightPoint:
+    """A hybrid weight that was tried, and the mean reciprocal rank of the first answer with it."""
+
+    weight: float
+    mrr: float
+
+
+@dataclass(frozen=True, slots=True)
+class EffortPoint:
+    """A number of partitions that was tried: recall@20 against exact search, and the time of a question in a batch."""
+
+    probes: int
+    recall: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a table's questions are answered unless they say otherwise; kept beside the table by `calibrate`.
+
+    `hybrid_weight` is the λ of `bm25 + λ·dense`, `mode` what a search without a mode uses, `probed_share` the part of
+    the vector index's partitions that is probed (None: as many as the index has found to need).
+    `questions` were asked, `labelled` of them had answers or labels. `before` and `after` are the mean reciprocal ranks
+    of the first answer with what was in force and with what was chosen, on questions that it was not chosen on (None
+    where nothing was chosen by labels). `weights` and `efforts` are all that was tried; `recall` is that of
+    `probed_share`. `column` is that of the vectors it holds for: new vectors of another encoder drop it.
+    """
+
+    hybrid_weight: float
+    mode: Mode
+    column: str
+    probed_share: float | None = None
+    questions: int = 0
+    labelled: int = 0
+    before: float | None = None
+    after: float | None = None
+    recall: float | None = None
+    weights: tuple[WeightPoint, ...] = ()
+    efforts: tuple[EffortPoint, ...] = ()
+    seconds: float = 0.0
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Calibration:
+        """Return the calibration whose fields were written as JSON."""
+        points = {
+            "weights": tuple(WeightPoint(**point) for point in fields["weights"]),
+            "efforts": tuple(EffortPoint(**point) for point in fields["efforts"]),
+        }
+        return cls(**{**fields, **points})
+
+
+@dataclass(frozen=True, slots=True)
 class TableInfo:
     """What the table holds; all counts are 0 and `encoder` is None while nothing has been added.
 
@@ -327,5 +379,6 @@ class TableInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     indexes: tuple[IndexInfo, ...] = ()
     recall: float | None = None
+    calibration: Calibration | None = None
     bytes_on_disk: int | None = None
     versions: int = 0

@@ -11,9 +11,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, overload
 
-import pyarrow.compute as pc
-
 from dpr_lance import indexes, records, search
+from dpr_lance.calibration import Asked, Calibrating, sorted_questions
 from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding
@@ -22,11 +21,23 @@ from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputErr
 from dpr_lance.ingestion import Ingestion
 from dpr_lance.legs import Filter
 from dpr_lance.lookup import delete_named, named
-from dpr_lance.records import AddReport, Hit, Hits, IndexReport, Mode, Passage, ReembedReport, TableInfo, checked_text
-from dpr_lance.schema import DOCUMENT_ID, metadata_fields, passages_of
+from dpr_lance.records import (
+    AddReport,
+    Calibration,
+    Hit,
+    Hits,
+    IndexReport,
+    Mode,
+    Passage,
+    ReembedReport,
+    TableInfo,
+    checked_text,
+)
+from dpr_lance.schema import passages_of
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
 from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
 from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
+from dpr_lance.table_info import table_info
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
@@ -151,7 +162,7 @@ class Retriever:
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
-        self, question: str, k: int = 10, *, mode: Mode = "hybrid", where: Filter = None, explain: bool = False
+        self, question: str, k: int = 10, *, mode: Mode | None = None, where: Filter = None, explain: bool = False
     ) -> Hits: ...
     @overload
     def search(
@@ -159,7 +170,7 @@ class Retriever:
         question: Sequence[str],
         k: int = 10,
         *,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         where: Filter = None,
         explain: bool = False,
     ) -> list[Hits]: ...
@@ -168,22 +179,23 @@ class Retriever:
         question: str | Sequence[str],
         k: int = 10,
         *,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         where: Filter = None,
         explain: bool = False,
     ) -> Hits | list[Hits]:
         """Return the k best passages for a question, or a list of such results for a list of questions.
 
         `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, every candidate with both exact scores), "dense"
-        or "bm25". Hybrid answers with BM25 alone, and says why in `Hits.fallback`, when no passage has a vector or the
-        table's encoder is not available. `where` keeps passages that match before ranking: a `lancedb.expr` expression
-        (`col("year") > 2000`) or a SQL string. Ties are ordered by id. `explain` tells in `Hits.explanation` and in
-        each `Hit.explanation` how it came to that, for a further search a word.
+        or "bm25"; None is what `calibrate` has found best, hybrid before. Hybrid answers with BM25 alone, and says why
+        in `Hits.fallback`, when no passage has a vector or the table's encoder is not available. `where` keeps passages
+        that match before ranking: a `lancedb.expr` expression (`col("year") > 2000`) or a SQL string. Ties are ordered
+        by id. `explain` tells in `Hits.explanation` and in each `Hit.explanation` how it came to that, for a further
+        search a word.
 
         Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or a filter that cannot be used,
         and in dense mode `EncoderError` when no encoder or no vector is there.
         """
-        if mode not in records.MODES:
+        if mode is not None and mode not in records.MODES:
             raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(records.MODES)}")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
@@ -200,7 +212,7 @@ class Retriever:
         question: str,
         k: int = 10,
         *,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         where: Filter = None,
         explain: bool = False,
     ) -> Hits:
@@ -261,6 +273,28 @@ class Retriever:
             for batch in self._store.scan():
                 yield from passages_of(batch)
 
+    def calibrate(
+        self, questions: Asked | None = None, *, split: str | None = None, regex: bool = False
+    ) -> Calibration:
+        """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them beside it.
+
+        `questions`: labelled ones as `evaluate` takes them (a file, a BEIR folder with its `split`, an iterable), from
+        10 on; or a list of strings; or None. With labels, λ is chosen by the mean reciprocal rank of the first answer,
+        and a single leg becomes the default mode where it is clearly better than hybrid. What is in force is kept
+        unless another choice beats it on questions that it was not made on, so more calibration does no harm. Without
+        labels λ stays unless it is out of scale: then both legs' scores are given the same spread. With 20 questions or
+        more, labelled or not, as many partitions of the vector index are probed as they need for the recall target.
+        New vectors of another encoder drop all of it.
+
+            retriever.calibrate("questions.jsonl").hybrid_weight
+
+        Raises `InvalidInputError` for questions that cannot be used, `EncoderError` without encoder or vectors,
+        `TableError` when nothing has been added yet.
+        """
+        labelled, unlabelled = sorted_questions(questions, split=split)
+        work = Calibrating(self._store, self._store.card, self._encoder.encode_questions, self._pool, regex)
+        return work.run(labelled, unlabelled)
+
     def optimize(self) -> IndexReport:
         """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
 
@@ -275,25 +309,7 @@ class Retriever:
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
-        card = self._store.find_card()
-        if card is None:
-            return TableInfo(uri=self._store.uri, table=self._store.name)
-        training = indexes.training_of(self._store, card)
-        documents = pc.count_distinct(self._store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
-        return TableInfo(
-            uri=self._store.uri,
-            table=self._store.name,
-            documents=documents,
-            passages=self._store.count(),
-            embedded=self._store.count(card.embedded),
-            encoder=card.encoder,
-            splitter=card.splitter,
-            metadata={field.name: str(field.type) for field in metadata_fields(self._store.table.schema)},
-            indexes=self._store.steadily(indexes.index_infos),
-            recall=None if training is None else training.recall,
-            bytes_on_disk=self._store.bytes_on_disk(),
-            versions=self._store.steadily(lambda table: len(table.list_versions())),
-        )
+        return table_info(self._store)
 
     def close(self) -> None:
         """End the search threads; the retriever cannot search afterwards."""
@@ -310,7 +326,7 @@ class Retriever:
     def __repr__(self) -> str:
         return f"<dpr_lance.Retriever {self._store.place}>"
 
-    def _search(self, questions: list[str], k: int, mode: Mode, where: Filter, explain: bool) -> list[Hits]:
+    def _search(self, questions: list[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
         """Search again when another writer has committed meanwhile, so that scores and texts are of one version.
 
         Beside a writer that never rests the last try stands: every hit then is whole, but scores may be of the version
@@ -319,7 +335,7 @@ class Retriever:
         for last in (False, False, True):
             card = self._store.find_card()
             if card is None:
-                return [Hits(question, (), mode) for question in questions]
+                return [Hits(question, (), mode or "hybrid") for question in questions]
             version = self._store.table.version
             try:
                 hits = search.answer(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.fusion import Candidates, fused_scores, known, ranking
-from dpr_lance.legs import Encode, Filter, Stopwatch, gather
+from dpr_lance.legs import Encode, Filter, Stopwatch, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.schema import DOCUMENT_ID, TableCard, is_reserved
 from dpr_lance.store import Store
@@ -28,7 +31,7 @@ def answer(  # noqa: PLR0913 - keywords
     questions: Sequence[str],
     k: int,
     *,
-    mode: Mode,
+    mode: Mode | None,
     where: Filter,
     card: TableCard,
     encode: Encode,
@@ -37,12 +40,21 @@ def answer(  # noqa: PLR0913 - keywords
 ) -> list[Hits]:
     """Return the k best passages for each question; `encode` gives float32[n, d] or raises what a fallback tells.
 
-    The times in `Hits.seconds` are those of all the questions together.
+    Without a mode it is the calibrated one, which falls back to BM25 as hybrid does; else hybrid. The times in
+    `Hits.seconds` are those of all the questions together.
     """
     watch = Stopwatch()
-    weight = card.encoder.hybrid_weight
+    calibration = calibration_of(store, card)
+    weight = card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
+    usual: Mode = "hybrid" if calibration is None else calibration.mode
     n = candidates_wanted(k)
-    found = gather(store, card, questions, n, mode=mode, where=where, encode=encode, pool=pool, watch=watch)
+    searched = partial(gather, store, card, questions, n, where=where, encode=encode, pool=pool, watch=watch)
+    try:
+        found = searched(mode=mode or usual)
+    except (EncoderError, MissingExtraError) as error:
+        if mode is not None:
+            raise
+        found = replace(searched(mode="bm25"), fallback=str(error))
     with watch.stage("fuse"):
         best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):

@@ -1,0 +1,179 @@
+"""Calibration: the hybrid weight, the default mode and the search effort of a table, chosen from questions."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from dpr_lance import indexes
+from dpr_lance.errors import EncoderError, InvalidInputError
+from dpr_lance.fusion import Candidates
+from dpr_lance.legs import CALIBRATION, Encode, Stopwatch, calibration_of, gather
+from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
+from dpr_lance.records import Calibration, Mode, WeightPoint, checked_text
+from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
+from dpr_lance.store import Store
+from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose, unlabelled_weight
+
+Asked = QuestionSource | Sequence[str]
+T = TypeVar("T")
+
+QUESTIONS_AT_ONCE = 64
+MOST_QUESTIONS = 5_000
+"""Questions beyond are not read: the choice would not change."""
+DEPTH = 100
+"""Candidates of each leg that are ranked."""
+QUESTIONS_FOR_EFFORT = range(20, 101)
+"""With fewer the index's own measurement stands; more do not change the choice."""
+MADE_QUESTIONS = 100
+MADE_QUESTION_WORDS = 8
+"""Without any question, the first words of so many passages are asked: on four sets their scores spread as those of
+real questions do (balanced weights of 30-31 beside 26-40)."""
+
+
+@dataclass(slots=True)
+class Calibrating:
+    """One calibration of a table; see `Retriever.calibrate`."""
+
+    store: Store
+    card: TableCard
+    encode: Encode
+    pool: Executor
+    regex: bool = False
+    _vectors: list[Vector] = field(default_factory=list)
+
+    def run(self, labelled: Sequence[LabelledQuestion], unlabelled: Sequence[str]) -> Calibration:
+        """Choose on these questions, store the choice beside the table, and return it."""
+        started = time.perf_counter()
+        judged = [each for part in _parts(labelled) for each in self._judged(part)]
+        spreads = [(each.dense, each.bm25) for each in judged]
+        spreads += [(each.dense, each.bm25) for part in _parts(unlabelled) for each in self._candidates(part)]
+        asked = self._asked()
+        if not spreads:
+            made = self._made_questions()
+            spreads = [(each.dense, each.bm25) for part in _parts(made) for each in self._candidates(part)]
+        now = calibration_of(self.store, self.card)
+        weight = self.card.encoder.hybrid_weight if now is None else now.hybrid_weight
+        mode: Mode = "hybrid" if now is None else now.mode
+        found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
+        if len(judged) >= FEWEST_QUESTIONS:
+            chosen = choose(judged, weight, mode)
+            points = tuple(WeightPoint(tried, mean) for tried, mean in chosen.curve)
+            found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=points)
+            found = replace(found, before=chosen.before, after=chosen.after)
+        else:
+            found = replace(found, hybrid_weight=unlabelled_weight(weight, balanced_weight(spreads)))
+        found = self._with_effort(found, asked, now)
+        found = replace(found, questions=len(labelled) + len(unlabelled), seconds=time.perf_counter() - started)
+        self.store.remember(**{CALIBRATION: dataclasses.asdict(found)})
+        return found
+
+    def _asked(self) -> Vector | None:
+        """Return the vectors of all questions so far, float32[n, d]; None without any."""
+        return np.concatenate(self._vectors) if self._vectors else None
+
+    def _candidates(self, questions: Sequence[str]) -> list[Candidates]:
+        """Return the union of both legs for each question; raise what `encode` raises."""
+        vectors = self.encode(questions)
+        self._vectors.append(vectors)
+        found = gather(
+            self.store,
+            self.card,
+            questions,
+            DEPTH,
+            mode="hybrid",
+            where=None,
+            encode=lambda _: vectors,
+            pool=self.pool,
+            watch=Stopwatch(),
+        )
+        if found.fallback is not None:
+            raise EncoderError(f"{self.store.place} cannot be calibrated: {found.fallback}")
+        return found.united
+
+    def _judged(self, questions: Sequence[LabelledQuestion]) -> Iterator[Judged]:
+        """Yield each question's candidates with which of them answer it: by its answers, else by its labels."""
+        columns = [ID, DOCUMENT_ID, "text"]
+        for question, united in zip(questions, self._candidates([each.text for each in questions]), strict=True):
+            holds_answer = question.matcher(regex=self.regex)
+            answering = {
+                row["_rowid"]
+                for row in self.store.take(united.row_ids.tolist(), columns).to_pylist()
+                if (
+                    holds_answer(row["text"])
+                    if question.answers
+                    else row[ID] in question.labels or row[DOCUMENT_ID] in question.labels
+                )
+            }
+            relevant = np.array([row in answering for row in united.row_ids.tolist()], dtype=np.bool_)
+            yield Judged(united.dense, united.bm25, relevant)
+
+    def _made_questions(self) -> list[str]:
+        """Return the first words of passages spread over the table."""
+        total = self.store.count()
+        offsets = np.linspace(0, total - 1, min(total, MADE_QUESTIONS), dtype=np.int64).tolist()
+        found = self.store.steadily(lambda table: table.take_offsets(offsets).select(["text"]).to_arrow())
+        return [" ".join(text.split()[:MADE_QUESTION_WORDS]) for text in found["text"].to_pylist()]
+
+    def _with_effort(self, found: Calibration, asked: Vector | None, now: Calibration | None) -> Calibration:
+        """Return the calibration with the least share of partitions that reaches the recall target for the questions.
+
+        With too few of them, an earlier calibration's share stands.
+        """
+        training = indexes.training_of(self.store, self.card)
+        if training is None or asked is None or len(asked) < QUESTIONS_FOR_EFFORT.start:
+            if now is None:
+                return found
+            return replace(found, probed_share=now.probed_share, recall=now.recall, efforts=now.efforts)
+        most = min(len(asked), QUESTIONS_FOR_EFFORT.stop - 1)
+        chosen = asked[np.linspace(0, len(asked) - 1, most, dtype=np.int64)]
+        points = self.store.steadily(
+            lambda table: tuple(indexes.efforts(table, self.card.column, chosen, training.partitions))
+        )
+        enough = [point for point in points if point.recall >= indexes.POLICY.target_recall]
+        point = enough[0] if enough else max(points, key=lambda point: point.recall)
+        return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)
+
+
+def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[list[LabelledQuestion], list[str]]:
+    """Return the labelled questions, or the unlabelled ones, which come as a list of strings.
+
+    Raises `InvalidInputError` for what cannot be used, and where there is no question in what was given.
+    """
+    if questions is None:
+        return [], []
+    if isinstance(questions, (str, Path)):
+        reader = read_questions(questions, split=split)
+    else:
+        given = list(questions)
+        texts = [item for item in given if isinstance(item, str)]
+        if texts and len(texts) == len(given):
+            return [], [_checked(text, number) for number, text in enumerate(texts[:MOST_QUESTIONS])]
+        if texts:
+            raise InvalidInputError(f"labelled questions and plain ones cannot be mixed ({texts[0]!r:.60} is plain)")
+        reader = read_questions([item for item in given if not isinstance(item, str)])
+    with closing(reader):
+        labelled = list(itertools.islice(reader, MOST_QUESTIONS))
+    if not labelled:
+        raise InvalidInputError("there is no question to calibrate with; leave them out to do without")
+    return labelled, []
+
+
+def _checked(text: str, number: int) -> str:
+    if not checked_text(text, name="question", place=f"questions[{number}]").strip():
+        raise InvalidInputError(f"questions[{number}] is blank: ask something")
+    return text
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in the parts that are searched together."""
+    return (items[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(items), QUESTIONS_AT_ONCE))

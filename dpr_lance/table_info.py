@@ -1,0 +1,35 @@
+"""What a table holds, in one record."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+
+from dpr_lance import indexes
+from dpr_lance.legs import calibration_of
+from dpr_lance.records import TableInfo
+from dpr_lance.schema import DOCUMENT_ID, metadata_fields
+from dpr_lance.store import Store
+
+
+def table_info(store: Store) -> TableInfo:
+    """Return counts, encoder, indexes, calibration and size; see `Retriever.info`."""
+    card = store.find_card()
+    if card is None:
+        return TableInfo(uri=store.uri, table=store.name)
+    training = indexes.training_of(store, card)
+    documents = pc.count_distinct(store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
+    return TableInfo(
+        uri=store.uri,
+        table=store.name,
+        documents=documents,
+        passages=store.count(),
+        embedded=store.count(card.embedded),
+        encoder=card.encoder,
+        splitter=card.splitter,
+        metadata={field.name: str(field.type) for field in metadata_fields(store.table.schema)},
+        indexes=store.steadily(indexes.index_infos),
+        recall=None if training is None else training.recall,
+        calibration=calibration_of(store, card),
+        bytes_on_disk=store.bytes_on_disk(),
+        versions=store.steadily(lambda table: len(table.list_versions())),
+    )

@@ -1,0 +1,180 @@
+"""Calibrating real tables: what is chosen, stored, used and dropped again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import dpr_lance
+from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError, indexes
+from tests.test_search import WORDS, random_documents
+
+COUNT = 300
+
+
+class ScaledEncoder(HashEncoder):
+    """HashEncoder with a λ of one's choice on its card."""
+
+    def __init__(self, weight, dimension=32):
+        super().__init__(dimension=dimension)
+        self._weighted = dataclasses.replace(super().card, hybrid_weight=weight)
+
+    @property
+    def card(self):
+        return self._weighted
+
+
+class NoisyEncoder(ScaledEncoder):
+    """Questions get vectors that have nothing to do with them."""
+
+    def encode_questions(self, questions):
+        noise = np.random.default_rng(len(questions)).normal(size=(len(questions), self.card.dimension))
+        return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
+
+
+def questions_of(documents, count):
+    """Questions of five words of a document, in another order, that this document answers."""
+    choose = np.random.default_rng(0)
+    return [
+        {"question": " ".join(choose.permutation(document["text"].split())[:5]), "labels": [document["id"]]}
+        for document in documents[:count]
+    ]
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return random_documents(11, COUNT)
+
+
+def opened(folder, encoder, documents):
+    retriever = dpr_lance.connect(folder, encoder=encoder)
+    retriever.add(documents, splitter=None)
+    retriever.optimize()
+    return retriever
+
+
+def test_labelled_questions_choose_a_weight_that_is_stored_and_used(tmp_path, documents):
+    asked = questions_of(documents, 120)
+    with opened(tmp_path / "t", NoisyEncoder(10_000.0), documents) as retriever:
+        before = retriever.search("river bridge castle")
+        assert before.hybrid_weight == 10_000.0
+        found = retriever.calibrate(asked)
+        assert (found.questions, found.labelled) == (120, 120)
+        assert found.after > found.before
+        assert found.mode == "bm25" or found.hybrid_weight < 1_000
+        assert retriever.info().calibration == found
+        assert retriever.search("river", mode="hybrid").hybrid_weight == found.hybrid_weight
+        assert retriever.search("river").mode == found.mode
+        assert json.loads(json.dumps(dataclasses.asdict(found)))["weights"]
+    with dpr_lance.connect(tmp_path / "t", encoder=NoisyEncoder(10_000.0)) as again:
+        assert again.info().calibration == found
+        assert again.calibrate(asked).after >= found.after - 1e-9
+
+
+def test_a_list_of_texts_puts_right_a_weight_out_of_scale(tmp_path, documents):
+    texts = [question["question"] for question in questions_of(documents, 30)]
+    with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
+        found = retriever.calibrate(texts)
+        assert (found.questions, found.labelled, found.before, found.after) == (30, 0, None, None)
+        assert found.hybrid_weight > 1
+        assert (found.mode, found.weights) == ("hybrid", ())
+        assert retriever.calibrate(texts).hybrid_weight == found.hybrid_weight  # within scale now
+
+
+def test_without_questions_passages_stand_in(tmp_path, documents):
+    with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
+        found = retriever.calibrate()
+        assert found.questions == 0
+        assert found.hybrid_weight > 1
+    with opened(tmp_path / "u", ScaledEncoder(found.hybrid_weight * 2), documents) as retriever:
+        assert retriever.calibrate().hybrid_weight == found.hybrid_weight * 2
+
+
+def test_few_labels_are_taken_as_unlabelled(tmp_path, documents):
+    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+        found = retriever.calibrate(questions_of(documents, 9))
+        assert (found.questions, found.labelled, found.after, found.weights) == (9, 9, None, ())
+
+
+def test_answers_are_judged_by_text(tmp_path, documents):
+    asked = [
+        {"question": question["question"], "answers": [document["text"]]}
+        for question, document in zip(questions_of(documents, 60), documents, strict=False)
+    ]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(question) + "\n" for question in asked))
+    with opened(tmp_path / "t", NoisyEncoder(10_000.0), documents) as retriever:
+        by_answer = retriever.calibrate(path)
+        assert by_answer.after > by_answer.before + 0.1
+
+
+def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
+    """A table whose best mode is dense is still answered where the encoder is missing."""
+    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+        found = retriever.calibrate()
+        retriever._store.remember(calibration=dataclasses.asdict(dataclasses.replace(found, mode="dense")))
+        assert retriever.search("river").mode == "dense"
+        assert retriever.search("river", mode="hybrid").mode == "hybrid"
+    with dpr_lance.connect(tmp_path / "t") as blind:
+        hits = blind.search("river")
+        assert (hits.mode, len(hits)) == ("bm25", 10)
+        assert "pass it again" in hits.fallback
+        with pytest.raises(EncoderError, match="pass it again"):
+            blind.search("river", mode="dense")
+
+
+def test_new_vectors_drop_it(tmp_path, documents):
+    with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
+        retriever.calibrate()
+        retriever.reembed(ScaledEncoder(7.0, dimension=16))
+        assert retriever.info().calibration is None
+        assert retriever.search("river").hybrid_weight == 7.0
+
+
+def test_questions_choose_the_effort_of_an_index(tmp_path, documents):
+    small = indexes.IndexPolicy(vector_index_rows=200, rows_per_partition=32)
+    texts = [" ".join(words) for words in zip(WORDS * 3, WORDS[3:] * 5, strict=False)]
+    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+        indexes.optimize(retriever._store, small)
+        index = retriever.search("river", explain=True).explanation.effort
+        few = retriever.calibrate(texts[:5])
+        assert (few.probed_share, few.recall, few.efforts) == (None, None, ())
+        assert retriever.search("river", explain=True).explanation.effort == index
+        found = retriever.calibrate(texts)
+        used = retriever.search("river", explain=True).explanation.effort
+        assert used.probes == round(found.probed_share * used.partitions)
+        assert found.recall >= 0.98 or found.recall == max(point.recall for point in found.efforts)
+        assert [point.probes for point in found.efforts] == sorted(point.probes for point in found.efforts)
+        assert found.efforts[-1].probes == used.partitions
+        assert retriever.calibrate(texts[:5]).probed_share == found.probed_share
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ([], "there is no question to calibrate with"),
+        (["river", " "], r"questions\[1\] is blank"),
+        (["river", {"question": "a", "labels": ["b"]}], "cannot be mixed"),
+        ([{"question": "river"}], "neither answers nor labels"),
+        ("nowhere.jsonl", "no such file"),
+    ],
+)
+def test_questions_that_cannot_be_used(filled, questions, message):
+    with pytest.raises(InvalidInputError, match=message):
+        filled.calibrate(questions)
+    assert filled.info().calibration is None
+
+
+@pytest.fixture
+def filled(retriever, documents):
+    retriever.add(documents[:20])
+    return retriever
+
+
+def test_a_table_that_cannot_be_calibrated(retriever, documents):
+    with pytest.raises(TableError, match="does not exist yet"):
+        retriever.calibrate()
+    retriever.add(documents[:5], embed=False)
+    with pytest.raises(EncoderError, match="no passage has a vector yet"):
+        retriever.calibrate()
