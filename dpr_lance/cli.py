@@ -189,7 +189,10 @@ def search(  # noqa: PLR0913 - one argument an option
     ] = None,
     *,
     k: Annotated[int, typer.Option("-k", min=1, help="Passages for each question.")] = 10,
-    mode: Annotated[Mode, typer.Option(help="Both legs fused, or one of them.")] = "hybrid",
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="Both legs fused, or one of them.  [default: what `calibrate` found, else hybrid]"),
+    ] = None,
     where: Where = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show ranks, words' scores, effort and times too.")

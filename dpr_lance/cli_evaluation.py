@@ -1,4 +1,4 @@
-"""The command `eval`: how well a table answers labelled questions."""
+"""The commands `eval` and `calibrate`: how well a table answers questions, and how it answers them best."""
 
 from __future__ import annotations
 
@@ -95,6 +95,49 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     print_evaluation(found, results, as_json=as_json)
     if not all(result.met for result in results):
         raise typer.Exit(1)
+
+
+@commands.command()
+def calibrate(
+    uri: Uri,
+    questions: Annotated[
+        Path | None,
+        typer.Argument(metavar="[QUESTIONS]", help="As for eval; or a .txt file with a question a line; or none."),
+    ] = None,
+    *,
+    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,
+    split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="What was tried as a picture: accuracy, recall and time.")
+    ] = None,
+    table: TableName = DEFAULT_TABLE,
+    encoder: EncoderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the hybrid weight λ, the default mode and the index effort for a table, and keep them with it.
+
+    Labelled questions, 10 or more, decide all of it; what is in force stays unless it is clearly beaten on questions
+    that were not chosen on. --plot needs the eval extra: pip install 'dpr-lance[eval]'.
+    """
+    from dpr_lance.evaluation_display import print_calibration
+    from dpr_lance.plot import check_plot, plot_calibration
+
+    if plot is not None:
+        check_plot(plot)
+    asked = _lines(questions) if questions is not None and questions.suffix.lower() == ".txt" else questions
+    with opened(uri, table, kept=lambda: "what was in force still is", encoder=encoder) as retriever:
+        found = retriever.calibrate(asked, split=split, regex=regex)
+    print_calibration(found, as_json=as_json)
+    if plot is not None:
+        plot_calibration(found, plot)
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the questions of a plain text file, one a line."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def _modes(names: Sequence[str]) -> tuple[Mode, ...]:

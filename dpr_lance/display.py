@@ -91,7 +91,7 @@ def print_add_report(report: AddReport, *, as_json: bool) -> None:
 
 def print_info(info: TableInfo) -> None:
     """Write what a table holds to standard output."""
-    card = info.encoder
+    card, calibration = info.encoder, info.calibration
     print_facts(
         {
             "table": f"{info.table} in {info.uri}",
@@ -103,6 +103,7 @@ def print_info(info: TableInfo) -> None:
             "metadata": info.metadata,
             "indexes": [_index_line(index) for index in info.indexes],
             "vector search": "exact" if info.recall is None else f"approximate, recall {info.recall:.3f}",
+            "calibration": calibration and f"λ {calibration.hybrid_weight:.4g}, {calibration.mode} by default",
             "on disk": size(info.bytes_on_disk),
             "versions": info.versions,
         }

@@ -1,4 +1,4 @@
-"""How the command line shows an evaluation: tables for people, one JSON object for pipes."""
+"""How the command line shows an evaluation or a calibration: for people, or as one JSON object for pipes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dpr_lance.display import PIPE_WIDTH, print_json, print_text, say
+from dpr_lance.display import PIPE_WIDTH, print_facts, print_json, print_text, say
 from dpr_lance.evaluation import Evaluation, EvaluationProgress, Judgement, Outcome, Pair
 from dpr_lance.gates import GateResult
 from dpr_lance.metrics import Interval
+from dpr_lance.records import Calibration
+from dpr_lance.weighing import FEWEST_QUESTIONS
 
 
 def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_json: bool) -> None:
@@ -40,6 +42,25 @@ def disagreement(outcome: Outcome, by: Judgement, k: int) -> dict[str, object]:
         "missed_by": [row for row, rank in ranks.items() if not 0 < rank <= k],
         "ranks": {row: rank or None for row, rank in ranks.items()},
     }
+
+
+def print_calibration(found: Calibration, *, as_json: bool) -> None:
+    """Write what was chosen, and what it was chosen from, to standard output."""
+    if as_json:
+        print_json(found)
+        return
+    facts: dict[str, object] = {
+        "hybrid weight": f"{found.hybrid_weight:.4g}",
+        "default mode": found.mode,
+        "questions": f"{found.questions:,}, {found.labelled:,} of them labelled",
+    }
+    if found.before is not None and found.after is not None:
+        facts["mean reciprocal rank"] = f"{found.after:.4f}, it was {found.before:.4f} (on questions not chosen on)"
+    if found.probed_share is not None and found.recall is not None:
+        facts["index effort"] = f"{100 * found.probed_share:.0f} % of the partitions, recall {found.recall:.3f}"
+    print_facts(facts | {"seconds": found.seconds})
+    if found.questions and found.after is None:
+        say(f"the weight was not chosen by labels: that takes {FEWEST_QUESTIONS} labelled questions")
 
 
 @contextmanager

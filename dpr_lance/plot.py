@@ -1,11 +1,16 @@
-"""Accuracy over k as a picture; needs the `eval` extra (matplotlib)."""
+"""Accuracy over k, and what a calibration has tried, as pictures; needs the `eval` extra (matplotlib)."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpr_lance.errors import InvalidInputError, MissingExtraError
 from dpr_lance.evaluation import Evaluation
+from dpr_lance.records import Calibration
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def check_plot(path: Path) -> None:
@@ -41,6 +46,42 @@ def plot_accuracy(evaluation: Evaluation, path: Path) -> None:
     axes.set_ylabel(f"% of questions {judged} in the first k")
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(figure, path)
+
+
+def plot_calibration(calibration: Calibration, path: Path) -> None:
+    """Draw mean reciprocal rank over the weights that were tried, and time over recall for the index's efforts."""
+    check_plot(path)
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    if not calibration.weights and not calibration.efforts:
+        raise InvalidInputError(
+            f"{path}: nothing was tried that could be drawn: it takes labelled questions, or a vector index"
+        )
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    panels = iter(figure.subplots(1, bool(calibration.weights) + bool(calibration.efforts), squeeze=False)[0])
+    if calibration.weights:
+        axes = next(panels)
+        axes.plot([point.weight for point in calibration.weights], [100 * point.mrr for point in calibration.weights])
+        axes.axvline(calibration.hybrid_weight, linestyle="--", label=f"λ = {calibration.hybrid_weight:.4g}")
+        axes.set_xscale("log")
+        axes.set_xlabel("λ of bm25 + λ·dense")
+        axes.set_ylabel(f"mean reciprocal rank, % ({calibration.labelled:,} questions)")
+        axes.legend()
+        axes.grid(alpha=0.3)
+    if calibration.efforts:
+        axes = next(panels)
+        recalls, times = zip(*((point.recall, point.milliseconds) for point in calibration.efforts), strict=True)
+        axes.plot(recalls, times, marker="o")
+        for point in calibration.efforts:
+            axes.annotate(f"{point.probes}", (point.recall, point.milliseconds))
+        axes.set_xlabel("recall@20 (at each point: partitions probed)")
+        axes.set_ylabel("ms a question, in a batch")
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError, indexes
+from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError, cli, indexes
+from dpr_lance.plot import plot_calibration
+from dpr_lance.records import Calibration, EffortPoint, WeightPoint
 from tests.test_search import WORDS, random_documents
 
 COUNT = 300
@@ -178,3 +180,72 @@ def test_a_table_that_cannot_be_calibrated(retriever, documents):
     retriever.add(documents[:5], embed=False)
     with pytest.raises(EncoderError, match="no passage has a vector yet"):
         retriever.calibrate()
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process; gives exit code, standard output and standard error."""
+
+    def run_command(*arguments):
+        code = cli.run([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A folder with documents that the packaged encoder has read, and questions about them."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    documents = random_documents(2, 40)
+    with dpr_lance.connect(folder / "lib") as retriever:
+        retriever.add(documents, splitter=None)
+    questions = questions_of(documents, 12)
+    (folder / "labelled.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
+    (folder / "plain.txt").write_text("\n".join(question["question"] for question in questions))
+    return folder
+
+
+def test_the_command_tells_what_it_chose_and_draws_it(run, library, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, out, err = run("calibrate", library / "lib", library / "labelled.jsonl", "--plot", tmp_path / "a.png")
+    assert (code, err) == (0, "")
+    assert "12, 12 of them labelled" in out
+    assert "mean reciprocal rank" in out
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "hybrid by default" in run("info", library / "lib")[1]
+    code, out, _ = run("calibrate", library / "lib", library / "labelled.jsonl", "--json")
+    assert (code, json.loads(out)["labelled"]) == (0, 12)
+
+
+def test_the_command_takes_plain_questions_or_none(run, library, tmp_path):
+    code, out, err = run("calibrate", library / "lib", library / "plain.txt")
+    assert code == 0
+    assert "12, 0 of them labelled" in out
+    assert "not chosen by labels" in err
+    code, out, err = run("calibrate", library / "lib")
+    assert (code, err) == (0, "")
+    assert "0, 0 of them labelled" in out
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    code, _, err = run("calibrate", library / "lib", tmp_path / "bad.txt")
+    assert code == 1
+    assert "is not UTF-8" in err
+    code, _, err = run("calibrate", library / "lib", tmp_path / "none.txt")
+    assert code == 1
+    assert "none.txt" in err
+
+
+def test_a_plot_of_nothing_is_refused(run, library, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, _, err = run("calibrate", library / "lib", "--plot", tmp_path / "a.png")
+    assert code == 1
+    assert "nothing was tried that could be drawn" in err
+
+
+def test_efforts_are_drawn_too(tmp_path):
+    pytest.importorskip("matplotlib")
+    points = (EffortPoint(1, 0.8, 0.5), EffortPoint(4, 0.99, 1.5))
+    found = Calibration(20.0, "hybrid", "vector", weights=(WeightPoint(10.0, 0.5), WeightPoint(20.0, 0.6)))
+    for name, drawn in (("a.svg", dataclasses.replace(found, efforts=points)), ("b.svg", found)):
+        plot_calibration(drawn, tmp_path / name)
+        assert ("recall@20" in (tmp_path / name).read_text()) == (name == "a.svg")
