@@ -280,7 +280,7 @@ def _recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | No
     rows = store.count()
     if training.recall is not None and rows < policy.recall_growth * training.measured_rows:
         return training.recall
-    probes, recall = store.steadily(lambda table: _effort(table, card.column, training.partitions, policy))
+    probes, recall = store.steadily(lambda table: _effort(table, training, policy))
     first = training.trained_probes or probes
     _remember(
         store,
@@ -289,27 +289,37 @@ def _recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | No
     return recall
 
 
-def _effort(table: Table, column: str, partitions: int, policy: IndexPolicy) -> tuple[int, float]:
+def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int, float]:
     """Return how many partitions to probe for the policy's recall, and the recall@20 that this gives.
 
-    The questions are vectors spread over the table.
+    Never less than the present effort. The questions are vectors spread over the table.
     """
+    column, partitions = training.column, training.partitions
     total = table.count_rows()
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
     questions, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
-    for point in efforts(table, column, questions, partitions, policy):
+    for point in efforts(table, column, questions, partitions, policy, at_least=training.probes):
         if point.recall >= policy.target_recall:
             break
     return point.probes, point.recall
 
 
 def efforts(
-    table: Table, column: str, questions: Vector, partitions: int, policy: IndexPolicy = POLICY
+    table: Table,
+    column: str,
+    questions: Vector,
+    partitions: int,
+    policy: IndexPolicy = POLICY,
+    *,
+    at_least: int = 0,
 ) -> Iterator[EffortPoint]:
-    """Yield recall@20 against exact search, and the time it takes, for growing shares of the partitions probed."""
+    """Yield recall@20 against exact search, and the time it takes, for growing shares of the partitions probed.
+
+    `at_least` is the first number of probes, if it is not 0.
+    """
     exact = _exact_nearest(table, column, questions, policy.recall_at)
-    for share in policy.probed_shares:
-        probes = max(1, round(share * partitions))
+    shares = {max(1, round(share * partitions)) for share in policy.probed_shares}
+    for probes in sorted(count for count in shares | {at_least} if count >= max(1, at_least)):
         started = time.perf_counter()
         found = _nearest(table, column, questions, probes, policy)
         milliseconds = 1000 * (time.perf_counter() - started) / len(questions)

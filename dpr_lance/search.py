@@ -19,11 +19,13 @@ from dpr_lance.store import Store
 MIN_CANDIDATES = 100
 CANDIDATES_PER_HIT = 4
 """Each leg hands `max(100, 4·k)` candidates to the fusion."""
+SPARE_HITS = 10
+"""A leg that answers alone is asked for so many more than k, so that ties at the end are ordered too."""
 
 
-def candidates_wanted(k: int) -> int:
+def candidates_wanted(k: int, mode: Mode) -> int:
     """Return how many candidates each leg is asked for."""
-    return max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k)
+    return max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k) if mode == "hybrid" else k + SPARE_HITS
 
 
 def answer(  # noqa: PLR0913 - keywords
@@ -47,7 +49,7 @@ def answer(  # noqa: PLR0913 - keywords
     calibration = calibration_of(store, card)
     weight = card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
     usual: Mode = "hybrid" if calibration is None else calibration.mode
-    n = candidates_wanted(k)
+    n = candidates_wanted(k, mode or usual)
     searched = partial(gather, store, card, questions, n, where=where, encode=encode, pool=pool, watch=watch)
     try:
         found = searched(mode=mode or usual)
