@@ -246,10 +246,19 @@ def delete(
 
 
 @app.command()
-def optimize(uri: Uri, *, table: TableName = DEFAULT_TABLE, as_json: AsJson = False) -> None:
+def optimize(
+    uri: Uri,
+    *,
+    filter_column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD", help="A metadata field that filters get an index for; repeat it."),
+    ] = None,
+    table: TableName = DEFAULT_TABLE,
+    as_json: AsJson = False,
+) -> None:
     """Bring the indexes up to date, compact the files and free old versions."""
     with opened(uri, table, kept=lambda: "what was finished is kept; the same command does the rest") as retriever:
-        report = retriever.optimize()
+        report = retriever.optimize(filter_columns=filter_column or ())
     if as_json:
         display.print_json(report)
     else:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IvfPq
+from lancedb.index import FTS, BTree, IvfPq, LabelList
 from lancedb.table import Table
 from numpy.typing import NDArray
 
-from dpr_lance.errors import LockedError
+from dpr_lance.errors import InvalidInputError, LockedError
 from dpr_lance.heap import trim_heap
 from dpr_lance.records import EffortPoint, IndexInfo, IndexReport
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_vector_column
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, is_vector_column, metadata_fields
 from dpr_lance.store import Store
 
 _FOREVER = timedelta(days=36_500)
@@ -158,15 +158,17 @@ def fold(store: Store, *, bulk: bool) -> None:
             return  # what was added is committed; the next `add` finds the longer tail and folds it
 
 
-def optimize(store: Store, policy: IndexPolicy = POLICY) -> IndexReport:
+def optimize(store: Store, policy: IndexPolicy = POLICY, *, filter_columns: Sequence[str] = ()) -> IndexReport:
     """Bring all indexes up to date, compact, train the vector index when it is due, and free old versions.
 
-    The caller holds the store's lock. Safe while others read and write.
+    Metadata columns that are named get an index for filters, unless they have one. The caller holds the store's lock.
+    Safe while others read and write.
     """
     started = time.perf_counter()
     before = store.bytes_on_disk()
     _drop_stale_vectors(store)
     built = store.steadily(lambda table: _build_missing(table, policy))
+    built += store.steadily(lambda table: _build_filters(table, filter_columns))
     card = store.card
     if train_if_due(store, card, policy):
         built.append(card.column)
@@ -220,6 +222,31 @@ def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
                 table.create_index(column, config=BTree())
                 built.append(column)
     return built
+
+
+def check_filter_columns(store: Store, columns: Sequence[str]) -> None:
+    """Raise `InvalidInputError` that names the first of these which is no metadata column that can have an index."""
+    fields = {field.name: field.type for field in metadata_fields(store.table.schema)}
+    for column in columns:
+        if column not in fields:
+            known = ", ".join(fields) or "none"
+            raise InvalidInputError(
+                f"filter_columns: {column!r} is no metadata column of {store.place}; it has {known}"
+            )
+        if pa.types.is_struct(_element(fields[column])) or pa.types.is_list(_element(fields[column])):
+            raise InvalidInputError(f"filter_columns: {column!r} is {fields[column]}, which cannot have an index")
+
+
+def _build_filters(table: Table, columns: Sequence[str]) -> list[str]:
+    new = [column for column in dict.fromkeys(columns) if column not in _indexed_columns(table)]
+    for column in new:
+        kind = table.schema.field(column).type
+        table.create_index(column, config=LabelList() if pa.types.is_list(kind) else BTree())
+    return new
+
+
+def _element(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_list(kind) else kind
 
 
 def _compact(table: Table) -> None:

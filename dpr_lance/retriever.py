@@ -295,17 +295,22 @@ class Retriever:
         work = Calibrating(self._store, self._store.card, self._encoder.encode_questions, self._pool, regex)
         return work.run(labelled, unlabelled)
 
-    def optimize(self) -> IndexReport:
+    def optimize(self, *, filter_columns: Sequence[str] = ()) -> IndexReport:
         """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
 
-        `add` does this by itself when it pays. Safe while others read and write; one process at a time does it.
-        Raises `TableError` when nothing has been added yet, `LockedError` when another process is at it for too long,
-        or when writers leave no moment to compact in.
+        `add` does this by itself when it pays. `filter_columns` names metadata columns that get an index for filters,
+        and keep it: worth it where a filter on them leaves few passages of a large table. Safe while others read and
+        write; one process at a time does it.
+
+        Raises `TableError` when nothing has been added yet, `InvalidInputError` for a column that cannot have an index,
+        `LockedError` when another process is at it for too long, or when writers leave no moment to compact in.
         """
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")
+        columns = [filter_columns] if isinstance(filter_columns, str) else list(filter_columns)
+        indexes.check_filter_columns(self._store, columns)
         with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
-            return indexes.optimize(self._store)
+            return indexes.optimize(self._store, filter_columns=columns)
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
