@@ -25,12 +25,13 @@ def brute_force_bm25(question, contents):
         return [token.text for token in lancedb.tokenize(text)]
 
     documents = [tokens(content) for content in contents]
-    average = sum(map(len, documents)) / len(documents)
+    counted = [document for document in documents if document]  # as Lucene does: those that have a word
+    average = sum(map(len, counted)) / max(1, len(counted))
     scores = np.zeros(len(contents))
     for term in set(tokens(question)):
         matching = sum(term in document for document in documents)
         if matching:
-            weight = math.log(1 + (len(documents) - matching + 0.5) / (matching + 0.5))
+            weight = math.log(1 + (len(counted) - matching + 0.5) / (matching + 0.5))
             for index, document in enumerate(documents):
                 count = document.count(term)
                 scores[index] += weight * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(document) / average))

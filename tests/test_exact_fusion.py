@@ -1,0 +1,98 @@
+"""Exact fusion on hundreds of random tables: every hit has the scores that brute force over the whole table gives."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dpr_lance
+from dpr_lance import HashEncoder
+from dpr_lance.fusion import fused_scores
+from dpr_lance.words import terms
+from tests.test_search import brute_force_bm25
+
+WORDS = [
+    "river",
+    "rivers",
+    "Alps",
+    "alp",
+    "the",
+    "of",
+    "Zürich",
+    "zurich",
+    "running",
+    "run",
+    "e-mail",
+    "2024",
+    "of-run",
+]
+WEIGHTS = (0.0, 1.1, 10.0, 300.0)
+texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=14).map(" ".join)
+
+
+class RandomEncoder(HashEncoder):
+    """Vectors of uneven length, of which a quarter is the same: ties are common."""
+
+    def __init__(self, weight):
+        super().__init__(dimension=8)
+        self._weighted = dataclasses.replace(super().card, hybrid_weight=weight)
+
+    @property
+    def card(self):
+        return self._weighted
+
+    def _encode(self, entries):
+        vectors = super()._encode(entries)
+        length = np.array([1 + len(text) % 4 for _, _, text in entries], dtype=np.float32)
+        vectors = vectors * length[:, None]
+        vectors[length == 2] = 0.5
+        return vectors
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    table=st.lists(st.tuples(texts, texts, st.booleans()), min_size=1, max_size=25),
+    questions=st.lists(texts, min_size=1, max_size=3),
+    weight=st.sampled_from(WEIGHTS),
+    depth=st.sampled_from([1, 3, 100]),
+)
+def test_every_hit_has_its_exact_scores(table, questions, weight, depth):
+    """Legs of `depth` candidates: a passage that one leg lists has the other's exact score, too."""
+    encoder = RandomEncoder(weight)
+    documents = [{"id": f"d{number:02}", "title": title, "text": text} for number, (title, text, _) in enumerate(table)]
+    embedded = np.array([embed for _, _, embed in table])
+    contents = [f"{document['title']}\n{document['text']}" for document in documents]
+    vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dpr_lance.connect("memory://", encoder=encoder) as retriever,
+    ):
+        patch.setattr("dpr_lance.search.MIN_CANDIDATES", depth)
+        patch.setattr("dpr_lance.search.CANDIDATES_PER_HIT", 1)
+        for embed in (True, False):
+            chosen = [document for document, has in zip(documents, embedded, strict=True) if has == embed]
+            if chosen:
+                retriever.add(chosen, splitter=None, embed=embed)
+        retriever.optimize()
+        for question, hits in zip(questions, retriever.search(questions, depth), strict=True):
+            bm25 = brute_force_bm25(question, contents)
+            dense = np.where(embedded, vectors @ encoder.encode_questions([question])[0], np.nan).astype(np.float64)
+            assert hits.mode == ("hybrid" if embedded.any() else "bm25")
+            found = {int(hit.document_id[1:]): hit for hit in hits}
+            for number, hit in found.items():
+                assert hit.bm25_score == pytest.approx(bm25[number], abs=1e-4)
+                if hits.mode == "hybrid":
+                    known = None if np.isnan(dense[number]) else pytest.approx(dense[number], abs=1e-4)
+                    assert hit.dense_score == known
+            if hits.mode == "hybrid":
+                # All of the table was a candidate where the legs are deep enough for it.
+                if depth == 100 and terms(question):
+                    candidates = np.flatnonzero(embedded | (bm25 > 0))
+                    assert len(hits) == len(candidates)
+                scores = fused_scores(dense, bm25, weight)
+                if embedded[list(found)].any() and depth == 100:
+                    for number, hit in found.items():
+                        assert hit.score == pytest.approx(scores[number], abs=1e-4 * (1 + weight))
+            assert [(-hit.score, hit.id) for hit in hits] == sorted((-hit.score, hit.id) for hit in hits)
