@@ -334,6 +334,8 @@ def state(model):
 
 
 def test_a_resumed_run_ends_with_the_same_bits_and_the_same_log(tiny, tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "log.jsonl").write_text('{"kind": "step", "step": 0, "loss": 99.0}\n')  # cut off before any
     whole, _, _ = trained(tmp_path / "whole", tiny)
     _, _, resumed = trained(tmp_path / "parts", tiny, until=5)
     assert not resumed

@@ -81,9 +81,10 @@ class Loop:
         self.autocast = precision(recipe.compute, self.device)
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint in the folder; False when there is none."""
+        """Go on from the last checkpoint in the folder; False, and a log that begins anew, when there is none."""
         place = snapshots.last(self.folder) if self.folder is not None else None
         if place is None:
+            self.journal.resume_at(0)
             return False
         self.position = snapshots.resume(place, self.model, self.optimizer, identity=self.identity)
         if self.group.first:
