@@ -7,10 +7,24 @@ import json
 import sys
 from types import ModuleType
 
-from benchmarks import cold_start, crash, data, encode, end_to_end, ingest, paper, quality, results, scale, train
+from benchmarks import (
+    calibration,
+    cold_start,
+    crash,
+    data,
+    encode,
+    end_to_end,
+    ingest,
+    paper,
+    quality,
+    results,
+    scale,
+    train,
+)
 
 CASES: dict[str, ModuleType] = {
     "quality": quality,
+    "calibration": calibration,
     "encode": encode,
     "cold-start": cold_start,
     "ingest": ingest,
@@ -21,6 +35,7 @@ CASES: dict[str, ModuleType] = {
 }
 QUICK: dict[str, list[str]] = {
     "quality": ["xquad-en"],
+    "calibration": ["nq-gold"],
     "encode": ["speed", "parity", "--rounds", "3", "--questions", "50"],
     "cold-start": ["--rounds", "2", "--no-install"],
     "ingest": ["disk", "encoder"],
@@ -32,6 +47,7 @@ QUICK: dict[str, list[str]] = {
 """What each case is given when none is named: by estimate 12 minutes on 2 idle cores. Other parts keep theirs."""
 LONG: dict[str, list[str]] = {
     "quality": ["--all"],
+    "calibration": ["nq-gold", "squad", "reqa-bioasq", "medquad"],
     "encode": ["hardware", "speed", "one-thread", "parity", "memory", "dpr-pair"],
     "end-to-end": ["--passages", "20000", "--questions", "300"],
     "scale": ["10000", "100000", "1000000"],
