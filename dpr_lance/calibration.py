@@ -136,9 +136,7 @@ class Calibrating:
             return replace(found, probed_share=now.probed_share, recall=now.recall, efforts=now.efforts)
         most = min(len(asked), QUESTIONS_FOR_EFFORT.stop - 1)
         chosen = asked[np.linspace(0, len(asked) - 1, most, dtype=np.int64)]
-        points = self.store.steadily(
-            lambda table: tuple(indexes.efforts(table, self.card.column, chosen, training.partitions))
-        )
+        points = self.store.steadily(lambda table: tuple(indexes.efforts(table, training, chosen)))
         enough = [point for point in points if point.recall >= indexes.POLICY.target_recall]
         point = enough[0] if enough else max(points, key=lambda point: point.recall)
         return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)

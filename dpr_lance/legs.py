@@ -130,7 +130,7 @@ def effort_of(store: Store, card: TableCard) -> Effort:
         probes = training.probes or training.partitions
     else:
         probes = max(1, round(calibration.probed_share * training.partitions))
-    return Effort(training.partitions, probes, POLICY.refine_factor)
+    return Effort(training.partitions, probes, POLICY.refine_factor, training.metric)
 
 
 def calibration_of(store: Store, card: TableCard) -> Calibration | None:
@@ -168,7 +168,7 @@ def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter
 
 
 def _nearest(table: Table, column: str, vectors: Vector, n: int, where: Filter, effort: Effort) -> pa.Table:
-    search = table.search(vectors, vector_column_name=column).distance_type("dot")
+    search = table.search(vectors, vector_column_name=column).distance_type(effort.metric)
     # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
     search = search.refine_factor(effort.refine_factor or POLICY.refine_factor).maximum_nprobes(0)
     if effort.probes is not None:
@@ -187,7 +187,7 @@ def unite(store: Store, card: TableCard, ask: Ask) -> Candidates:
     if dense is not None:
         rows = dense["_rowid"].to_pylist()
         found.update(zip(rows, dense[ID].to_pylist(), strict=True))
-        # LanceDB's dot distance is 1 - inner product, in float32.
+        # LanceDB's dot distance is 1 - inner product, in float32, and so is its cosine distance of unit vectors.
         dense_of.update(zip(rows, (1.0 - dense["_distance"].to_numpy().astype(np.float64)).tolist(), strict=True))
     if bm25 is not None:
         rows = bm25["_rowid"].to_pylist()

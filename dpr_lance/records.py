@@ -12,6 +12,7 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
+Metric = Literal["dot", "cosine"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -128,11 +129,13 @@ class Effort:
     """How thoroughly vectors are searched: of `partitions`, `probes` at the least; all None while search is exact.
 
     The candidates of an index are scored again on the stored vectors, `refine_factor` times as many as are asked for.
+    `metric` is what they are ordered by, which for unit vectors is the same order in either case.
     """
 
     partitions: int | None = None
     probes: int | None = None
     refine_factor: int | None = None
+    metric: Metric = "dot"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,10 @@ SMALL = dataclasses.replace(indexes.POLICY, vector_index_rows=600, rows_per_part
 class VectorsByNumber:
     """An encoder whose vectors come in clusters, seeded by the number at the end of the text."""
 
-    def __init__(self):
-        self.card = EncoderCard(name="clusters", dimension=16, fingerprint="clusters", hybrid_weight=1.0)
+    def __init__(self, *, unit=True):
+        self.card = EncoderCard(
+            name="clusters", dimension=16, fingerprint="clusters", hybrid_weight=1.0, normalise=unit
+        )
 
     def encode_passages(self, passages):
         return np.stack([self._vector(int(text.split()[-1])) for _, text in passages])
@@ -26,10 +28,10 @@ class VectorsByNumber:
     def encode_questions(self, questions):
         return np.stack([self._vector(int(question.split()[-1])) for question in questions])
 
-    @staticmethod
-    def _vector(number):
+    def _vector(self, number):
         centre = np.random.default_rng(number % 20).standard_normal(16)
-        return (centre + 0.3 * np.random.default_rng(1000 + number).standard_normal(16)).astype(np.float32)
+        vector = centre + 0.3 * np.random.default_rng(1000 + number).standard_normal(16)
+        return (vector / np.linalg.norm(vector) if self.card.normalise else vector).astype(np.float32)
 
 
 def numbered(start, stop):
@@ -39,6 +41,13 @@ def numbered(start, stop):
 @pytest.fixture
 def clustered(tmp_path):
     with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber()) as retriever:
+        yield retriever
+
+
+@pytest.fixture(params=[True, False], ids=["unit", "any norm"])
+def either(tmp_path, request):
+    """Vectors that are indexed by cosine and product quantisation, and by inner product and scalar quantisation."""
+    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=request.param)) as retriever:
         yield retriever
 
 
@@ -79,17 +88,18 @@ def test_training_recall_and_retraining(clustered, monkeypatch):
 
 
 @pytest.mark.usefixtures("small_policy")
-def test_recall_outlives_what_lancedb_does_to_partitions(clustered):
-    clustered.add(numbered(0, 6_000))
-    trained = clustered.optimize().recall
-    clustered.optimize()
-    clustered.add(numbered(6_000, 6_500))
-    clustered.optimize()
-    vectors = VectorsByNumber().encode_passages([("", f"text number {number}") for number in range(6_500)])
+def test_recall_outlives_what_lancedb_does_to_partitions(either):
+    either.add(numbered(0, 6_000))
+    trained = either.optimize().recall
+    either.optimize()
+    either.add(numbered(6_000, 6_500))
+    either.optimize()
+    encoder = VectorsByNumber(unit=either._store.card.encoder.normalise)
+    vectors = encoder.encode_passages([("", f"text number {number}") for number in range(6_500)])
     found = 0
     for number in range(0, 6_500, 130):
         exact = np.argsort(-(vectors @ vectors[number]))[:20]
-        hits = clustered.search(f"about {number}", 20, mode="dense")
+        hits = either.search(f"about {number}", 20, mode="dense")
         found += len({hit.document_id for hit in hits} & {f"d{at:05}" for at in exact})
     assert found / (50 * 20) >= trained - 0.02
     assert trained >= 0.9
@@ -117,13 +127,14 @@ def test_recall_is_measured_again_when_the_table_has_grown_and_training_follows_
 
 
 @pytest.mark.usefixtures("small_policy")
-def test_indexed_scores_are_exact_and_filters_find_enough(clustered):
-    clustered.add(numbered(0, 700))
-    clustered.optimize()
-    clustered.add(numbered(700, 720))  # the unindexed tail is searched too
-    encoder = VectorsByNumber()
+def test_indexed_scores_are_exact_and_filters_find_enough(either):
+    either.add(numbered(0, 700))
+    either.optimize()
+    either.add(numbered(700, 720))  # the unindexed tail is searched too
+    encoder = VectorsByNumber(unit=either._store.card.encoder.normalise)
+    assert kinds(either)["vector"] == ("IvfPq" if encoder.card.normalise else "IvfSq")
     question = encoder.encode_questions(["about 7"])[0]
-    hits = clustered.search("about 7", 50, mode="dense")
+    hits = either.search("about 7", 50, mode="dense")
     assert len(hits) == 50
     for hit in hits:
         expected = float(encoder.encode_passages([("", hit.text)])[0] @ question)
@@ -131,7 +142,7 @@ def test_indexed_scores_are_exact_and_filters_find_enough(clustered):
     # Passages far from the question, in partitions that are not probed at first.
     wanted = [f"d{number:05}" for number in range(0, 720, 9)]
     where = "document_id IN (" + ", ".join(f"'{name}'" for name in wanted) + ")"
-    found = clustered.search("about 7", 200, mode="dense", where=where)
+    found = either.search("about 7", 200, mode="dense", where=where)
     assert sorted(hit.document_id for hit in found) == wanted
 
 
