@@ -116,7 +116,7 @@ def calibrate(
 ) -> None:
     """Choose the hybrid weight λ, the default mode and the index effort for a table, and keep them with it.
 
-    Labelled questions, 10 or more, decide all of it; what is in force stays unless it is clearly beaten on questions
+    Labelled questions, 50 or more, decide all of it; what is in force stays unless it is clearly beaten on questions
     that were not chosen on. --plot needs the eval extra: pip install 'dpr-lance[eval]'.
     """
     from dpr_lance.evaluation_display import print_calibration

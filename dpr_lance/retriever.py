@@ -279,7 +279,7 @@ class Retriever:
         """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them beside it.
 
         `questions`: labelled ones as `evaluate` takes them (a file, a BEIR folder with its `split`, an iterable), from
-        10 on; or a list of strings; or None. With labels, λ is chosen by the mean reciprocal rank of the first answer,
+        50 on; or a list of strings; or None. With labels, λ is chosen by the mean reciprocal rank of the first answer,
         and a single leg becomes the default mode where it is clearly better than hybrid. What is in force is kept
         unless another choice beats it on questions that it was not made on, so more calibration does no harm. Without
         labels λ stays unless it is out of scale: then both legs' scores are given the same spread. With 20 questions or

@@ -95,8 +95,8 @@ def test_without_questions_passages_stand_in(tmp_path, documents):
 
 def test_few_labels_are_taken_as_unlabelled(tmp_path, documents):
     with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
-        found = retriever.calibrate(questions_of(documents, 9))
-        assert (found.questions, found.labelled, found.after, found.weights) == (9, 9, None, ())
+        found = retriever.calibrate(questions_of(documents, 49))
+        assert (found.questions, found.labelled, found.after, found.weights) == (49, 49, None, ())
 
 
 def test_answers_are_judged_by_text(tmp_path, documents):
@@ -197,10 +197,10 @@ def run(capsys):
 def library(tmp_path_factory):
     """A folder with documents that the packaged encoder has read, and questions about them."""
     folder = tmp_path_factory.mktemp("calibrate")
-    documents = random_documents(2, 40)
+    documents = random_documents(2, 60)
     with dpr_lance.connect(folder / "lib") as retriever:
         retriever.add(documents, splitter=None)
-    questions = questions_of(documents, 12)
+    questions = questions_of(documents, 50)
     (folder / "labelled.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
     (folder / "plain.txt").write_text("\n".join(question["question"] for question in questions))
     return folder
@@ -210,18 +210,18 @@ def test_the_command_tells_what_it_chose_and_draws_it(run, library, tmp_path):
     pytest.importorskip("matplotlib")
     code, out, err = run("calibrate", library / "lib", library / "labelled.jsonl", "--plot", tmp_path / "a.png")
     assert (code, err) == (0, "")
-    assert "12, 12 of them labelled" in out
+    assert "50, 50 of them labelled" in out
     assert "mean reciprocal rank" in out
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert "hybrid by default" in run("info", library / "lib")[1]
     code, out, _ = run("calibrate", library / "lib", library / "labelled.jsonl", "--json")
-    assert (code, json.loads(out)["labelled"]) == (0, 12)
+    assert (code, json.loads(out)["labelled"]) == (0, 50)
 
 
 def test_the_command_takes_plain_questions_or_none(run, library, tmp_path):
     code, out, err = run("calibrate", library / "lib", library / "plain.txt")
     assert code == 0
-    assert "12, 0 of them labelled" in out
+    assert "50, 0 of them labelled" in out
     assert "not chosen by labels" in err
     code, out, err = run("calibrate", library / "lib")
     assert (code, err) == (0, "")
