@@ -221,12 +221,25 @@ def _described(path: Path) -> BundleFile:
 
 
 def _check_place(folder: Path, *, replace: bool) -> None:
-    if not folder.exists():
-        return
-    if not (folder / MANIFEST).is_file():
-        raise InvalidInputError(f"{folder} exists and is not an encoder bundle: choose another place")
-    if not replace:
-        raise InvalidInputError(f"{folder} exists: {_TAKEN}")
+    # A folder without a manifest is a stranger's, unless another writer has moved a bundle away or here meanwhile.
+    before = None
+    while (now := _identity(folder)) is not None:
+        if (folder / MANIFEST).is_file():
+            if not replace:
+                raise InvalidInputError(f"{folder} exists: {_TAKEN}")
+            return
+        if now == before:
+            raise InvalidInputError(f"{folder} exists and is not an encoder bundle: choose another place")
+        before = now
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells this folder from one renamed to its place; None where there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _move_into_place(beside: Path, folder: Path, *, replace: bool) -> None:
