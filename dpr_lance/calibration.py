@@ -17,7 +17,7 @@ import numpy as np
 from dpr_lance import indexes
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.fusion import Candidates
-from dpr_lance.legs import CALIBRATION, Encode, Stopwatch, calibration_of, gather
+from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.records import Calibration, Mode, WeightPoint, checked_text
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
@@ -27,7 +27,6 @@ from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose
 Asked = QuestionSource | Sequence[str]
 T = TypeVar("T")
 
-QUESTIONS_AT_ONCE = 64
 MOST_QUESTIONS = 5_000
 """Questions beyond are not read: the choice would not change."""
 DEPTH = 100

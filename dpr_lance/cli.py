@@ -25,9 +25,6 @@ from dpr_lance.invocation import InterruptionError, UsageError, interruptible, i
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
 from dpr_lance.records import Mode
 
-QUESTIONS_AT_ONCE = 64
-"""Questions from standard input that are searched together before their hits are written."""
-
 app = typer.Typer(
     help="Dense Passage Retrieval as an extension of LanceDB: add documents, ask questions.",
     no_args_is_help=True,
@@ -207,6 +204,8 @@ def search(  # noqa: PLR0913 - one argument an option
     """
     if not questions and sys.stdin.isatty():
         raise UsageError("no question: give it as an argument (in quotation marks) or on standard input")
+    from dpr_lance.legs import QUESTIONS_AT_ONCE
+
     remaining = iter(questions or piped_questions(sys.stdin.buffer))
     with opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
         while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):

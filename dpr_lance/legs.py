@@ -24,6 +24,9 @@ from dpr_lance.schema import CONTENT, ID, TableCard, Vector
 from dpr_lance.store import Store, among
 from dpr_lance.words import distinct_words
 
+QUESTIONS_AT_ONCE = 64
+"""Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
+
 Filter: TypeAlias = Expr | str | None
 Encode: TypeAlias = Callable[[Sequence[str]], Vector]
 

@@ -19,7 +19,7 @@ from dpr_lance.embedding import ProgressCallback, Reembedding
 from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.ingestion import Ingestion
-from dpr_lance.legs import Filter
+from dpr_lance.legs import QUESTIONS_AT_ONCE, Filter
 from dpr_lance.lookup import delete_named, named
 from dpr_lance.records import (
     AddReport,
@@ -39,8 +39,6 @@ from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
 from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
 from dpr_lance.table_info import table_info
 
-QUESTIONS_AT_ONCE = 64
-"""Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
 _WARMING = "what is asked first?"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 

@@ -14,6 +14,7 @@ import pytest
 
 from dpr_lance import cli, connect, display
 from dpr_lance.hash_encoder import HashEncoder
+from dpr_lance.legs import QUESTIONS_AT_ONCE
 
 RECORDS = [
     {"id": "snow", "title": "Snow ❄", "text": "Snow falls in winter, 雪 in Japanese.", "year": 1999},
@@ -177,7 +178,7 @@ class TestSearch:
         assert [hits["hits"][0]["document_id"] for hits in found] == ["snow", "sea", "snow"]
 
     def test_more_questions_than_are_searched_at_once(self, run, library):
-        count = 2 * cli.QUESTIONS_AT_ONCE + 1
+        count = 2 * QUESTIONS_AT_ONCE + 1
         code, out, _ = run("search", library, "--json", "--mode", "bm25", stdin=b"snow\n" * count)
         assert code == 0
         assert len(out.splitlines()) == count
