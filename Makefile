@@ -20,14 +20,14 @@ check: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# Measured numbers: see benchmarks/README.md. The quick form: by estimate 12 minutes; the long one: most of a day.
+# Measured numbers: see benchmarks/README.md. The quick form: under 15 minutes; the long one: most of a day.
 bench: $(VENV)/dev.installed
 	$(PIP) "sentence-transformers[train]"
 	$(BIN)/python -m benchmarks
 
 bench-long: $(VENV)/dev.installed
 	$(PIP) "sentence-transformers[train]"
-	$(BIN)/python -m benchmarks --long
+	$(BIN)/python -m benchmarks long
 
 # Make the packaged default encoder again from its published weights.
 encoder: $(VENV)/dev.installed

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from types import ModuleType
+from typing import Any
 
 from benchmarks import (
     calibration,
@@ -15,10 +17,10 @@ from benchmarks import (
     encode,
     end_to_end,
     ingest,
-    paper,
     quality,
     results,
     scale,
+    shown,
     train,
 )
 
@@ -44,7 +46,7 @@ QUICK: dict[str, list[str]] = {
     "scale": ["10000"],
     "train": ["memory"],
 }
-"""What each case is given when none is named: by estimate 12 minutes on 2 idle cores. Other parts keep theirs."""
+"""What each case is given in the quick form, which keeps its results in benchmarks/quick/."""
 LONG: dict[str, list[str]] = {
     "quality": ["--all"],
     "calibration": ["nq-gold", "squad", "reqa-bioasq", "medquad"],
@@ -52,41 +54,46 @@ LONG: dict[str, list[str]] = {
     "end-to-end": ["--passages", "20000", "--questions", "300"],
     "scale": ["10000", "100000", "1000000"],
 }
-"""The same with --long; a case that is not here runs in its default form."""
+"""The same in the long form; a case that is not here runs with its defaults."""
+FORMS = {"quick": QUICK, "long": LONG}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one case, or each in its quick or long form when none is named; `tables` only regenerates what is shown."""
+    """Run one case, or several in their quick or long form; `tables` only regenerates what is shown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="with no CASE: every case in its long form")
     commands = parser.add_subparsers(dest="case", metavar="CASE")
     for name, case in CASES.items():
         case.add_options(commands.add_parser(name, help=(case.__doc__ or "").split("\n")[0], description=case.__doc__))
+    for name in FORMS:
+        form = commands.add_parser(name, help=f"these cases, else all, in their {name} form (default: all, quick)")
+        form.add_argument("cases", nargs="*", metavar="CASE")
     commands.add_parser("tables", help="only regenerate tables and plots from the raw results")
-    options = parser.parse_args(arguments)
-    summary = {}
+    options = parser.parse_args(arguments or ["quick"])
+    summary: dict[str, Any] = {}
     try:
-        for name, case in CASES.items():
-            if options.case == name:
-                summary[name] = case.run(options)
-            elif options.case is None:
-                chosen = LONG if options.long else QUICK
-                summary[name] = case.run(parser.parse_args([name, *chosen.get(name, [])]))
+        if options.case in FORMS:
+            if unknown := set(options.cases) - set(CASES):
+                parser.error(f"unknown case {min(unknown)!r}; known: {', '.join(CASES)}")
+            chosen = {name: FORMS[options.case].get(name, []) for name in options.cases or CASES}
+            with results.within(results.QUICK if options.case == "quick" else results.MAIN):
+                for name, given in chosen.items():
+                    started = time.monotonic()
+                    if options.case == "quick":
+                        results.discard(name)  # of parts that the form had before
+                    summary[name] = CASES[name].run(parser.parse_args([name, *given]))
+                    seconds = round(time.monotonic() - started, 1)
+                    results.write(shown.DURATION, name, {"form": options.case, "options": given, "seconds": seconds})
+        elif options.case in CASES:
+            summary[options.case] = CASES[options.case].run(options)
     except data.MissingDataError as missing:
         print(f"benchmarks: {missing}", file=sys.stderr)
         return 1
-    for name, case in CASES.items():
-        if (name in summary or options.case == "tables") and (records := results.read(name)):
-            if hasattr(case, "plot"):
-                case.plot(records)
-            results.put_in_readme(name, case.tables(records))
-            if name == "quality":
-                paper.put_in_readme(records)
-            if name == "end-to-end":
-                results.put_in_readme(name, end_to_end.summary(records), readme=paper.README)
+    if options.case == "quick":
+        shown.quick_page(CASES)
+    shown.regenerate(CASES, [options.case] if options.case in CASES else CASES)
     print(json.dumps(summary, ensure_ascii=False))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

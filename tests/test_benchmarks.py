@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as runner
 from benchmarks import data, end_to_end, machine, made_vectors, paper, results, scale
 from benchmarks.__main__ import CASES, LONG, QUICK
 from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within
@@ -96,10 +97,71 @@ def test_the_quick_and_the_long_form_name_options_that_there_are(forms):
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_has_its_place_in_the_readme(case):
-    text = results.README.read_text(encoding="utf-8")
+    text = results.MAIN.readme.read_text(encoding="utf-8")
     assert f"<!-- {case} -->" in text
     assert f"<!-- end of {case} -->" in text
     assert f"<!-- {paper.MARK} -->" in paper.README.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Both places of results in an empty folder, and one case that keeps the size that it is given."""
+
+    class Case:
+        """A case."""
+
+        @staticmethod
+        def add_options(parser):
+            parser.add_argument("size", type=int)
+
+        @staticmethod
+        def run(options):
+            results.write("sizes", "", {"size": options.size})
+            return {"size": options.size}
+
+        @staticmethod
+        def tables(records):
+            return f"size {records[0]['size']}"
+
+    for name in ("MAIN", "QUICK"):
+        monkeypatch.setattr(results, name, results.Place(tmp_path / name))
+        (tmp_path / name).mkdir()
+    results.MAIN.readme.write_text("<!-- sizes --><!-- end of sizes -->", encoding="utf-8")
+    monkeypatch.setattr(runner, "CASES", {"sizes": Case})
+    monkeypatch.setattr(runner, "FORMS", {"quick": {"sizes": ["3"]}, "long": {"sizes": ["9000"]}})
+    return tmp_path
+
+
+class TestForms:
+    def test_the_quick_form_does_not_replace_a_larger_result(self, places, capsys):
+        assert runner.main(["sizes", "500"]) == 0
+        assert "size 500" in results.MAIN.readme.read_text(encoding="utf-8")
+        assert runner.main([]) == 0
+        assert [record["size"] for record in results.read("sizes")] == [500]
+        assert "size 500" in results.MAIN.readme.read_text(encoding="utf-8")
+        page = results.QUICK.readme.read_text(encoding="utf-8")
+        assert "size 3" in page
+        assert "| sizes | `3` | 0 |" in page
+        assert capsys.readouterr().out.splitlines()[-1] == '{"sizes": {"size": 3}}'
+
+    def test_the_quick_form_is_shown_where_there_is_nothing_larger_until_there_is(self, places):
+        runner.main(["quick", "sizes"])
+        assert "size 3" in results.MAIN.readme.read_text(encoding="utf-8")
+        runner.main(["long"])
+        assert "size 9000" in results.MAIN.readme.read_text(encoding="utf-8")
+        assert "size 3" in results.QUICK.readme.read_text(encoding="utf-8")
+
+    def test_the_quick_form_drops_what_an_earlier_one_left(self, places):
+        with results.within(results.QUICK):
+            results.write("sizes", "other-part", {"size": 1})
+        runner.main(["quick"])
+        with results.within(results.QUICK):
+            assert [record["part"] for record in results.read("sizes")] == [""]
+
+    def test_a_form_of_an_unknown_case_is_refused(self, places, capsys):
+        with pytest.raises(SystemExit):
+            runner.main(["quick", "speed"])
+        assert "unknown case 'speed'; known: sizes" in capsys.readouterr().err
 
 
 def test_the_papers_form_has_our_rows_and_theirs():
