@@ -24,12 +24,12 @@ Measured = tuple[data.QuestionSet, quality.Ranks]
 
 
 @pytest.fixture(scope="module", params=SETS, ids=lambda pair: pair[0])
-def measured(request: pytest.FixtureRequest) -> Measured:
+def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     try:
         questions = data.read(*request.param)
     except data.MissingDataError as missing:
         pytest.skip(str(missing))
-    ranks, _ = quality.our_ranks(questions, k=max(K), hybrid_step=HYBRID_STEP)
+    ranks, _ = quality.our_ranks(questions, tmp_path_factory.mktemp("quality"), k=max(K), hybrid_step=HYBRID_STEP)
     return questions, ranks
 
 
