@@ -85,10 +85,22 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path):
 def test_a_file_without_a_usable_row_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="no question that can be used"):
         read_examples(written(tmp_path, "{}"), on_bad="skip")
-    cut = tmp_path / "cut.json"
-    cut.write_text(json.dumps([ROW])[:-1])
-    with pytest.raises(InvalidInputError, match="the file is cut off"):
-        read_examples(cut)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (json.dumps([ROW], indent=1)[:-1], r":\d+: not JSON: a comma or the end of the list is missing"),
+        (json.dumps([ROW, ROW], indent=1)[:-9], r":\d+: not JSON"),
+        (f"{json.dumps(ROW)}\n{json.dumps(ROW)}\n", r":2: not JSON: more text after its end.*named \.jsonl"),
+    ],
+)
+def test_a_list_that_is_cut_off_or_none_is_refused_whole(tmp_path, text, reason):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    for on_bad in ("strict", "skip"):  # what is missing cannot be counted
+        with pytest.raises(InvalidInputError, match=reason):
+            read_examples(path, on_bad=on_bad)
 
 
 def test_a_negative_that_is_also_a_positive_is_left_out_and_counted(tmp_path):

@@ -8,7 +8,6 @@ with file, line and reason. Needs no torch.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.lines import BYTE_ORDER_MARK, BadRecordError, attempt, decoded, json_value, lines_of, readable, unpacked
+from dpr_lance.lines import BadRecordError, attempt, json_items, json_value, lines_of, readable, unpacked
 from dpr_lance.metrics import answer_matcher
 from dpr_lance.records import Skipped
 from dpr_lance.schema import hash_of
@@ -166,32 +165,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _json_list(path: Path) -> Iterator[tuple[Place, Any]]:
     """Yield the members of a JSON list, each with the line that it begins at."""
     with _opened(path) as stream:
-        text = decoded(stream.read().removeprefix(BYTE_ORDER_MARK), 0)
-    decoder = json.JSONDecoder()
-    at = len(text) - len(text.lstrip())
-    if not text.startswith("[", at):
-        raise InvalidInputError(f"{path} is not a JSON list of rows; JSON lines belong in a file named .jsonl")
-    line, counted = 1, 0
-    while True:
-        at = _after_blanks(text, at + 1)
-        if text.startswith("]", at):
-            return
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise InvalidInputError(f"{path}:{line}: the row that begins here is not JSON ({error})") from error
-        yield f"{path}:{line}", value
-        at = _after_blanks(text, at)
-        if text[at : at + 1] not in (",", "]"):
-            raise InvalidInputError(f"{path}:{line}: after this row there is neither ',' nor ']': the file is cut off")
-        at -= text[at] == "]"
-
-
-def _after_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
+        for line, value in json_items(stream):
+            if isinstance(value, BadRecordError):
+                raise InvalidInputError(f"{path}:{line}: {value} (JSON lines belong in a file named .jsonl)")
+            yield f"{path}:{line}", value
 
 
 def _checked_rows(rows: Iterable[tuple[Place, Any]], skipped: list[Skipped], oddities: Counter[str]) -> list[_Draft]:
