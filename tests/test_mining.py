@@ -16,7 +16,7 @@ from dpr_lance.trainer.mining import (
     rank_through,
     with_negatives,
 )
-from dpr_lance.trainer.negatives import SCHEMA, store_negatives, stored_negatives
+from dpr_lance.trainer.negatives import SCHEMA, NegativesTable
 from dpr_lance.trainer.table_questions import mine_table
 
 import dpr_lance
@@ -122,14 +122,25 @@ def test_questions_with_answers_alone_get_the_best_passage_that_holds_one(table)
 def test_negatives_are_kept_in_a_plain_table_by_run_and_round(table, tmp_path):
     uri = str(tmp_path / "t.lance")
     mined = mine([ROW], {"d#1": GOLD}, [ranking(passage("a"), passage("b"))], Mining())
-    store_negatives(uri, "passages", "it's mine", 0, mined.negatives)
-    store_negatives(uri, "passages", "it's mine", 1, mined.negatives[:1])
-    store_negatives(uri, "passages", "it's mine", 1, mined.negatives[1:])
-    assert stored_negatives(uri, "passages", "it's mine", 0) == list(mined.negatives)
-    assert [one.passage.id for one in stored_negatives(uri, "passages", "it's mine", 1)] == ["b"]
-    assert stored_negatives(uri, "passages", "another", 0) == []
+    kept = NegativesTable(uri, "passages")
+    assert kept.get("it's mine", 0) == []
+    kept.put("it's mine", 0, mined.negatives)
+    kept.put("it's mine", 1, mined.negatives[:1])
+    kept.put("it's mine", 1, mined.negatives[1:])
+    assert kept.get("it's mine", 0) == list(mined.negatives)
+    assert [one.passage.id for one in kept.get("it's mine", 1)] == ["b"]
+    assert kept.get("another", 0) == []
     assert lancedb.connect(uri).open_table("passages_negatives").schema == SCHEMA
     assert len(table) == 5
+
+
+def test_negatives_are_stored_with_the_options_of_their_table(table, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"question": "rhine flows where", "positives": ["r0"]}) + "\n")
+    uri = tmp_path / "t.lance"
+    # An option that shows on disk: versions are numbered upwards in place of downwards.
+    mine_table(str(uri), str(questions), storage_options={"new_table_enable_v2_manifest_paths": "false"})
+    assert (uri / "passages_negatives.lance" / "_versions" / "1.manifest").exists()
 
 
 def test_mined_questions_are_written_for_training(table, tmp_path):

@@ -368,6 +368,36 @@ def test_only_the_last_and_the_best_checkpoint_are_kept_and_other_settings_are_r
         other.resume()
 
 
+def test_titles_are_left_out_of_the_share_of_passages_that_is_asked_for(tiny):
+    made = corpus(12)
+    titled = replace(made, passages=tuple((TOKENS[number], text) for number, (_, text) in enumerate(made.passages)))
+    seen = {}
+
+    def weights_after(corpus, share):
+        """The trained weights; `seen` keeps the lengths of the passages that were encoded."""
+        recipe = Recipe(batch_size=12, hard_negatives=0, title_dropout=share, compute="fp32", learning_rate=1e-3)
+        loop = Loop(model_of(tiny, dropout=0.0), corpus, recipe, steps=4)
+        encode, lengths = loop._encode, seen.setdefault(share, [])
+
+        def noted(side, inputs):
+            if side == "passage":
+                lengths.extend(inputs["attention_mask"].sum(dim=1).tolist())
+            return encode(side, inputs)
+
+        loop._encode = noted
+        loop.run(corpus)
+        assert loop.truncated == 0
+        return state(loop.model)
+
+    untitled = weights_after(made, 0.0)
+    assert not torch.equal(weights_after(titled, 0.0), untitled)
+    assert torch.equal(weights_after(titled, 1.0), untitled)
+    some = weights_after(titled, 0.5)
+    assert not torch.equal(some, untitled)
+    assert torch.equal(weights_after(titled, 0.5), some)
+    assert sum(seen[1.0]) < sum(seen[0.5][:48]) < sum(seen[1.0]) + 48
+
+
 def test_it_stops_when_nothing_gets_better(tiny, tmp_path):
     made = corpus(12)
     recipe = Recipe(batch_size=4, evaluate_every=1, patience=2)
@@ -514,6 +544,7 @@ def test_settings_from_a_file_are_checked_and_what_is_given_wins(tmp_path):
         ("batch_size = 0", "batch_size=0: at least 1"),
         ("learning_rate = -1.0", "learning_rate=-1.0"),
         ("warmup = 1.5", "warmup=1.5"),
+        ("title_dropout = 2.0", "title_dropout=2.0 is a share"),
     ]:
         path.write_text(f'out = "mine"\nquestions = ["nq.jsonl"]\n[recipe]\n{line}\n')
         with pytest.raises(InvalidInputError, match="^.*" + reason.replace("=", ".")):

@@ -55,6 +55,8 @@ class Recipe:
     question_tokens: int | None = None
     """A shorter limit than the checkpoint's, for training alone."""
     passage_tokens: int | None = None
+    title_dropout: float = 0.0
+    """Share of the passages whose title a step leaves out, so that the encoder does not come to need titles."""
     compute: Compute = "auto"
     """bf16 where the processor multiplies it in hardware; weights, loss and optimizer are fp32 always."""
     compile: bool = False
@@ -83,8 +85,9 @@ class Recipe:
             raise InvalidInputError(f"temperature={self.temperature!r}: a number above 0 is needed")
         if not 0 <= self.warmup < 1:
             raise InvalidInputError(f"warmup={self.warmup!r} is a share of the steps: from 0 to below 1")
-        if not 0 <= self.teacher_weight <= 1:
-            raise InvalidInputError(f"teacher_weight={self.teacher_weight!r} is a share: from 0 to 1")
+        for name in ("teacher_weight", "title_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is a share: from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,8 @@ class Run:
     table: str | None = None
     """URI of the table that passages are looked up in and negatives are mined from."""
     table_name: str = "passages"
+    storage_options: Mapping[str, str] | None = None
+    """What LanceDB needs to reach the table: keys and endpoint of an object store."""
     encoder: str | tuple[str, str] | None = None
     """The checkpoint to start from; None: the one that the table's encoder was made of, or the default encoder's."""
     separate: bool = False

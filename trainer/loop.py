@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -99,7 +100,9 @@ class Loop:
         until = self.steps if until is None else min(until, self.steps)
         planner = plan_for(corpus, self.recipe, self.steps)
         texts = token_texts(self.model, corpus, self.recipe)
-        self.truncated = sum(side.truncated for side in texts.values())
+        self.truncated = int(
+            texts["question"].truncated.sum() + texts["passage"].truncated[: len(corpus.passages)].sum()
+        )
         every = self.recipe.evaluate_every or max(20, -(-self.steps // 10))
         self.model.train()
         with self.journal.watching(self.steps, self.position.step):
@@ -131,10 +134,12 @@ class Loop:
             scored[:] = [scores.detach(), questions.detach(), passages.detach()]
             return value
 
-        rows: dict[Side, Any] = {
-            "question": self.group.part(batch.questions),
-            "passage": self.group.part(batch.passages),
-        }
+        passages = batch.passages
+        if self.recipe.title_dropout:
+            rng = np.random.default_rng(seed_of(self.recipe.seed, "titles", batch.step))
+            untitled = rng.random(len(passages)) < self.recipe.title_dropout
+            passages = passages + untitled * len(corpus.passages)
+        rows: dict[Side, Any] = {"question": self.group.part(batch.questions), "passage": self.group.part(passages)}
         tokens = self.recipe.chunk_tokens * (GPU_CHUNK if self.device.type == "cuda" else 1)
         seed = seed_of(self.recipe.seed, "step", batch.step, self.group.rank)
         chunks = grad_cache.plan(texts, rows, tokens=tokens, seed=seed)
@@ -247,11 +252,14 @@ def plan_for(corpus: Corpus, recipe: Recipe, steps: int) -> Planner:
 
 
 def token_texts(model: DualEncoder, corpus: Corpus, recipe: Recipe) -> dict[Side, TokenisedTexts]:
-    """Return the token ids of all questions and passages."""
+    """Return the token ids of all questions and passages; where titles are dropped, of all passages again without."""
     checkpoint, tokenizer = model.checkpoint, model.tokenizer
+    passages = corpus.passages
+    if recipe.title_dropout:
+        passages += tuple(("", text) for _, text in passages)
     return {
         "question": tokenise(checkpoint, tokenizer, "question", corpus.questions, max_tokens=recipe.question_tokens),
-        "passage": tokenise(checkpoint, tokenizer, "passage", corpus.passages, max_tokens=recipe.passage_tokens),
+        "passage": tokenise(checkpoint, tokenizer, "passage", passages, max_tokens=recipe.passage_tokens),
     }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lancedb
 import pyarrow as pa
-from lancedb.expr import col
+from lancedb.expr import Expr, col
 
 from .examples import KnownPassage
 from .mining import Negative
@@ -29,46 +29,54 @@ SCHEMA = pa.schema(
 )
 
 
-def store_negatives(uri: str, table: str, run: str, round_number: int, negatives: Sequence[Negative]) -> None:
-    """Keep the negatives of a round of a run, in place of what the same round left before."""
-    rows = [
-        {
-            "run": run,
-            "round": round_number,
-            "question": negative.question,
-            "passage_id": negative.passage.id,
-            "title": negative.passage.title,
-            "text": negative.passage.text,
-            "source": negative.source,
-            "rank": negative.rank,
-            "score": negative.score,
-            "positive_score": negative.positive_score,
-            "teacher_score": negative.teacher_score,
-        }
-        for negative in negatives
-    ]
-    stored = lancedb.connect(uri).create_table(table + SUFFIX, schema=SCHEMA, exist_ok=True)
-    stored.delete(((col("run") == run) & (col("round") == round_number)).to_sql())
-    stored.add(pa.Table.from_pylist(rows, schema=SCHEMA))
+class NegativesTable:
+    """The table of mined negatives that belongs to the passages in the table `table` at `uri`."""
+
+    def __init__(self, uri: str, table: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.name = table + SUFFIX
+        self._database = lancedb.connect(uri, storage_options=dict(storage_options or {}))
+
+    def put(self, run: str, round_number: int, negatives: Sequence[Negative]) -> None:
+        """Keep the negatives of a round of a run, in place of what the same round left before."""
+        rows = [
+            {
+                "run": run,
+                "round": round_number,
+                "question": negative.question,
+                "passage_id": negative.passage.id,
+                "title": negative.passage.title,
+                "text": negative.passage.text,
+                "source": negative.source,
+                "rank": negative.rank,
+                "score": negative.score,
+                "positive_score": negative.positive_score,
+                "teacher_score": negative.teacher_score,
+            }
+            for negative in negatives
+        ]
+        stored = self._database.create_table(self.name, schema=SCHEMA, exist_ok=True)
+        stored.delete(_of(run, round_number).to_sql())
+        stored.add(pa.Table.from_pylist(rows, schema=SCHEMA))
+
+    def get(self, run: str, round_number: int) -> list[Negative]:
+        """Return the negatives that `put` kept, in their order; [] when there are none."""
+        if self.name not in self._database.list_tables().tables:
+            return []
+        chosen = self._database.open_table(self.name).search().where(_of(run, round_number)).limit(None)
+        return [
+            Negative(
+                question=row["question"],
+                passage=KnownPassage(row["passage_id"], row["title"], row["text"]),
+                source=row["source"],
+                rank=row["rank"],
+                score=row["score"],
+                positive_score=row["positive_score"],
+                teacher_score=row["teacher_score"],
+                round=row["round"],
+            )
+            for row in chosen.to_arrow().to_pylist()
+        ]
 
 
-def stored_negatives(uri: str, table: str, run: str, round_number: int) -> list[Negative]:
-    """Return the negatives that `store_negatives` kept, in their order; [] when there are none."""
-    database = lancedb.connect(uri)
-    if table + SUFFIX not in database.list_tables().tables:
-        return []
-    chosen = (col("run") == run) & (col("round") == round_number)
-    rows = database.open_table(table + SUFFIX).search().where(chosen).limit(None).to_arrow().to_pylist()
-    return [
-        Negative(
-            question=row["question"],
-            passage=KnownPassage(row["passage_id"], row["title"], row["text"]),
-            source=row["source"],
-            rank=row["rank"],
-            score=row["score"],
-            positive_score=row["positive_score"],
-            teacher_score=row["teacher_score"],
-            round=row["round"],
-        )
-        for row in rows
-    ]
+def _of(run: str, round_number: int) -> Expr:
+    return (col("run") == run) & (col("round") == round_number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +40,13 @@ class MineReport:
     """Passages that hold an answer and are not labelled: candidates for positives."""
 
 
-def open_table(stack: ExitStack, uri: str, name: str) -> Retriever:
+def open_table(stack: ExitStack, uri: str, name: str, storage_options: Mapping[str, str] | None = None) -> Retriever:
     """Return the table; raises `InvalidInputError` when it has no passages."""
     from dpr_lance.retriever import connect  # noqa: PLC0415
 
     if "://" not in uri and not (Path(uri) / f"{name}.lance").exists():
         raise InvalidInputError(f"{uri} has no table {name!r}: make it with `dpr-lance add {uri} FILE...`")
-    retriever = stack.enter_context(connect(uri, table=name))
+    retriever = stack.enter_context(connect(uri, table=name, storage_options=storage_options))
     if not len(retriever):
         raise InvalidInputError(f"{uri} has no passages in its table {name!r}: add documents first")
     return retriever
@@ -87,6 +87,7 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     questions: str,
     *,
     table: str = "passages",
+    storage_options: Mapping[str, str] | None = None,
     sources: Sequence[Source] = ("bm25",),
     settings: Mining | None = None,
     split: str = "train",
@@ -102,19 +103,20 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     """
     settings = settings or Mining()
     with ExitStack() as stack:
-        retriever = open_table(stack, uri, table)
+        retriever = open_table(stack, uri, table, storage_options)
         examples = read_questions(questions, split=split, retriever=retriever, on_bad=on_bad, say=say)
         found = Mined()
         for source in sources:
             rankings = rank_through(retriever, examples.rows, source, settings.depth)
             found += mine(examples.rows, examples.passages, rankings, settings)
-    from .negatives import SUFFIX, store_negatives  # noqa: PLC0415
+    from .negatives import NegativesTable  # noqa: PLC0415
 
-    store_negatives(uri, table, Path(questions).name, 0, found.negatives)
+    kept = NegativesTable(uri, table, storage_options)
+    kept.put(Path(questions).name, 0, found.negatives)
     if out is not None:
         _write(Path(out), with_negatives(examples, found.negatives))
     return MineReport(
-        table=table + SUFFIX,
+        table=kept.name,
         questions=len(examples.rows),
         negatives=len(found.negatives),
         without=found.without,

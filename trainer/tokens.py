@@ -34,8 +34,8 @@ class TokenisedTexts:
     """[n + 1]: text i has the ids from starts[i] to starts[i + 1]."""
     types: NDArray[np.int8] | None
     padding: int
-    truncated: int
-    """Texts of which the encoder does not see the end."""
+    truncated: NDArray[np.bool_]
+    """[n]: whether the encoder does not see the end of a text."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -90,14 +90,14 @@ def tokenise(
     typed = tower.token_types and not checkpoint.zero_token_types
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
-    truncated = 0
+    truncated: list[bool] = []
     for start in range(0, len(texts), WINDOW):
         window = [_input(checkpoint, prefix, text) for text in texts[start : start + WINDOW]]
         for row, encoding in enumerate(tokenizer.encode_batch(window)):
             if len(encoding.ids) <= nothing:
                 raise InvalidInputError(f"a {side} is blank to the encoder's tokenizer: {texts[start + row]!r:.80}")
             ids.append(np.array(encoding.ids, dtype=np.int32))
-            truncated += bool(encoding.overflowing)
+            truncated.append(bool(encoding.overflowing))
             if typed:
                 types.append(np.array(encoding.type_ids, dtype=np.int8))
     starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)
@@ -106,7 +106,7 @@ def tokenise(
         starts=starts,
         types=np.concatenate(types) if types else None,
         padding=padding,
-        truncated=truncated,
+        truncated=np.array(truncated, dtype=np.bool_),
     )
 
 

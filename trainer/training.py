@@ -21,7 +21,7 @@ from dpr_lance.errors import InvalidInputError
 
 from . import snapshots
 from .batches import Corpus, make_corpus, seed_of
-from .config import Run
+from .config import Recipe, Run
 from .distillation import Teacher
 from .distributed import Group, device, join, leave
 from .dual_encoder import DualEncoder
@@ -80,7 +80,9 @@ def train(run: Run, *, teacher: Teacher | None = None, say: Say = lambda _: None
         stack.callback(leave)
         if not group.first:
             say = _silent
-        retriever = open_table(stack, run.table, run.table_name) if run.table is not None else None
+        retriever = None
+        if run.table is not None:
+            retriever = open_table(stack, run.table, run.table_name, run.storage_options)
         return _Training(run, group, retriever, teacher, say).report(started)
 
 
@@ -116,7 +118,7 @@ class _Training:
         model = DualEncoder(checkpoint, separate=run.separate, projection=run.projection).to(device())
         steps = recipe.steps or max(1, round(recipe.epochs * plan_for(corpus, recipe, 1).steps_per_epoch))
         accuracies = self._untrained(model, dev_corpus)
-        texts = token_texts(model, dev_corpus, replace(recipe, question_tokens=None, passage_tokens=None))
+        texts = token_texts(model, dev_corpus, Recipe())
         loop = Loop(model, corpus, recipe, steps=steps, folder=self.work, teacher=self.teacher, group=self.group)
         loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.objective, loop.autocast)
         if loop.resume():
@@ -229,20 +231,21 @@ class _Training:
 
     def _kept(self, number: int, mined: Callable[[], Mined], *, reuse: bool) -> list[Negative]:
         """Return the negatives of a round as the table beside keeps them, mined unless they are to be reused."""
-        from .negatives import store_negatives, stored_negatives  # noqa: PLC0415
+        from .negatives import NegativesTable  # noqa: PLC0415
 
-        place, name = str(self.run.table), self.run.table_name
+        run = self.run
+        kept = NegativesTable(str(run.table), run.table_name, run.storage_options)
         key = str(self.work.resolve())
-        if self.group.first and not (reuse and stored_negatives(place, name, key, number)):
+        if self.group.first and not (reuse and kept.get(key, number)):
             found = mined()
             for what, count in found.dropped.items():
                 self.dropped[what] = self.dropped.get(what, 0) + count
-            store_negatives(place, name, key, number, found.negatives)
+            kept.put(key, number, found.negatives)
             told = ", ".join(f"{what} {count:,}" for what, count in found.dropped.items() if count)
             self.say(f"round {number}: {len(found.negatives):,} negatives; left out: {told or 'none'}; "
                      f"{found.without:,} questions got none")  # fmt: skip
         self.group.agree(0.0)
-        return stored_negatives(place, name, key, number)
+        return kept.get(key, number)
 
     # Model
 
