@@ -252,5 +252,37 @@ def test_a_peer_is_asked_for_the_effort_that_reaches_the_recall():
         {"effort": 200, "recall@20": 0.99},
         {"effort": 400, "recall@20": 1.0},
     ]
-    assert scale.at_recall({"searched": searched})["effort"] == 200
-    assert scale.at_recall({"searched": searched[:1]})["effort"] == 100
+    assert scale.at_recall(searched)["effort"] == 200
+    assert scale.at_recall(searched[:1])["effort"] == 100
+
+
+def test_the_table_of_scale_names_the_index_that_was_searched():
+    effort = {"partitions": 98, "probes": 34}
+    assert scale.searched_how({"indexes": ["FTS", "BTree", "IvfSq"], "effort": effort}) == "IVF-SQ, 34 of 98"
+    assert scale.searched_how({"indexes": ["FTS"], "effort": {"partitions": None, "probes": None}}) == "exact"
+
+
+def test_the_table_of_scale_has_the_latency_at_the_recall():
+    searched = [{"effort": 100, "recall@20": 0.99, "questions_per_second": [1000.0]}]
+    alone = [
+        {"effort": effort, "recall@20": recall, "milliseconds": [taken]}
+        for effort, recall, taken in ((20, 0.9, 0.1), (50, 0.985, 0.2))
+    ]
+    record = {
+        "passages": 10_000,
+        "add_seconds": 1.0,
+        "optimize_seconds": 1.0,
+        "bytes": 1,
+        "peak_mib": 1.0,
+        "adding": {"wall": 1, "cpu": 1},
+        "indexes": ["IvfPq"],
+        "effort": {"partitions": 10, "probes": 5},
+        "recall@20": 0.981,
+        "milliseconds": {mode: [4.0] for mode in ("dense", "bm25", "hybrid")},
+        "batch": {"dense": [10.0], "bm25": [10.0]},
+        "faiss": {"threads": 2, "build_seconds": 1, "peak_mib": 1.0, "searched": searched, "alone": alone},
+        "machine": machine.describe(),
+    }
+    text = scale.tables([record])
+    assert "| 10,000 | 4.0 / 4.0 at 0.981 | 0.2 / 0.2 at 0.985, efSearch 50 | 20 |" in text
+    assert "| 10,000 | 10 at recall@20 0.981 | 1000 at 0.990, built in 1 s, 1 MiB | 0.01 | 5 | 2.0 |" in text
