@@ -199,7 +199,7 @@ class TestEndToEnd:
         measured = {name: {"ingest": [dict(ingest)], "search": [dict(search)]} for name in end_to_end.CONTENDERS}
         measured["chroma"]["ingest"][0] |= {key: value for key, value in peer.items() if key in ingest}
         measured["chroma"]["search"][0] |= {key: value for key, value in peer.items() if key in search}
-        packages = {"packages": ["chromadb==1.5.9"], "megabytes": 10.0}
+        packages = {"packages": ["chromadb==1.5.9"], "megabytes": 10.0, "weights_megabytes": 0.0}
         return {
             "passages": 100,
             "questions": 3,
@@ -218,6 +218,13 @@ class TestEndToEnd:
         )
         assert "| Chroma (dense) | 33.3 (0.0–100.0) | 33.3 (0.0–100.0) | 66.7 (0.0–100.0) |" in text
         assert end_to_end.tables([self.record()]).endswith("nowhere in this table.")
+
+    def test_weights_that_are_downloaded_besides_count_as_installed(self):
+        record = self.record()
+        record["installed"]["chroma"] |= {"megabytes": 4.0, "weights_megabytes": 5.0}
+        text = end_to_end.tables([record])
+        assert "| Chroma (dense) | 4 + 5 MB, 1 packages |" in text
+        assert text.endswith("ahead of dpr_lance: install size of Chroma (dense) (1.11).")
 
     def test_the_short_table(self):
         text = end_to_end.summary([self.record(seconds=4.0)])
