@@ -152,6 +152,7 @@ def tables(records: list[dict[str, Any]]) -> str:
         "on disk",
     ]
     found = ratios(record)
+    behind = "; ".join(f"{label}: {', '.join(points)}" for label, points in ahead(record).items())
     names = list(next(iter(found.values())))
     rounds = f"{len(measured[OURS]['ingest'])} rounds of ingesting, {len(measured[OURS]['search'])} of searching"
     versions = "; ".join(_version(name, record["installed"][name]["packages"]) for name in CONTENDERS if name != OURS)
@@ -165,10 +166,7 @@ def tables(records: list[dict[str, Any]]) -> str:
             results.table(
                 ["dpr_lance to", *names], [[name, *map(str, spreads.values())] for name, spreads in found.items()]
             ),
-            _behind(
-                found,
-                {name: each["megabytes"] + each["weights_megabytes"] for name, each in record["installed"].items()},
-            ),
+            f"Where a peer is ahead of dpr_lance, as ratio of ours: {behind or 'nowhere in this table'}.",
         ]
     )
 
@@ -192,20 +190,18 @@ def summary(records: list[dict[str, Any]]) -> str:
     return f"{sizes}, the same MiniLM weights, each with its defaults:\n\n{results.table(header, rows)}"
 
 
-def _behind(found: dict[str, dict[str, Spread]], installed: dict[str, float]) -> str:
-    """Say where a peer is ahead."""
-    better = [
-        f"install size of {label} ({installed[OURS] / installed[name]:.2f})"
-        for name, label in CONTENDERS.items()
-        if installed[name] < installed[OURS]
-    ]
-    better += [
-        f"{what} of {name} ({spread.median:.2f})"
-        for name, spreads in found.items()
-        for what, spread in spreads.items()
-        if (spread.median < 1 if what.startswith("ingest") else spread.median > 1)
-    ]
-    return f"Where a peer is ahead of dpr_lance: {'; '.join(better) or 'nowhere in this table'}."
+def ahead(record: dict[str, Any]) -> dict[str, list[str]]:
+    """For each peer that is ahead of ours in something: in what, with the ratio of ours to it."""
+    sizes = {name: each["megabytes"] + each["weights_megabytes"] for name, each in record["installed"].items()}
+    better: dict[str, list[str]] = {}
+    for name, label in CONTENDERS.items():
+        if sizes[name] < sizes[OURS]:
+            better.setdefault(label, []).append(f"install size {sizes[OURS] / sizes[name]:.2f}")
+    for label, spreads in ratios(record).items():
+        for what, spread in spreads.items():
+            if spread.median < 1 if what.startswith("ingest") else spread.median > 1:
+                better.setdefault(label, []).append(f"{what} {spread.median:.2g}")
+    return better
 
 
 def _median(reports: list[dict[str, Any]], key: str) -> float:

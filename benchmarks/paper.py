@@ -6,10 +6,7 @@ from typing import Any
 
 from benchmarks import quality, results
 from benchmarks.accuracy import hits_within
-from benchmarks.data import REPOSITORY
 
-README = REPOSITORY / "README.md"
-MARK = "paper"
 ROWS = {"bm25": "BM25", "dense": "dense", "hybrid": "**BM25 + λ·dense**"}
 KS = (20, 100)
 SETS = ("NQ", "TriviaQA", "WQ", "TREC", "SQuAD")
@@ -41,8 +38,3 @@ def table(records: list[dict[str, Any]]) -> str:
             results.table(["the paper's", *SETS], theirs),
         ]
     )
-
-
-def put_in_readme(records: list[dict[str, Any]]) -> None:
-    """Regenerate the table in the main README."""
-    results.put_in_readme(MARK, table(records), readme=README)

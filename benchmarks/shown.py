@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
-from benchmarks import end_to_end, machine, paper, results
+from benchmarks import headlines, machine, results
 
 DURATION = "duration"
 """The case under which the seconds of a form are kept, a part for each case."""
@@ -21,17 +21,14 @@ def records(case: str) -> list[dict[str, Any]]:
 
 
 def regenerate(cases: Mapping[str, ModuleType], names: Collection[str]) -> None:
-    """Make the tables and plots of the named cases anew in benchmarks/README.md, and what README.md has of them."""
+    """Make the tables and plots of the named cases anew in benchmarks/README.md, and README.md."""
     for name in names:
         if not (found := records(name)):
             continue
         if hasattr(cases[name], "plot"):
             cases[name].plot(found)
         results.put_in_readme(name, cases[name].tables(found))
-        if name == "quality":
-            paper.put_in_readme(found)
-        if name == "end-to-end":
-            results.put_in_readme(name, end_to_end.summary(found), readme=paper.README)
+    headlines.put_in_readme(records)
 
 
 def quick_page(cases: Mapping[str, ModuleType]) -> None:
