@@ -12,12 +12,12 @@ from dpr_lance.trainer import grad_cache, snapshots
 from dpr_lance.trainer.batches import Planner, make_corpus
 from dpr_lance.trainer.checkpoint import read_checkpoint
 from dpr_lance.trainer.config import Recipe, Run, read_run
-from dpr_lance.trainer.dual_encoder import DualEncoder, saved_checkpoint
+from dpr_lance.trainer.dual_encoder import DualEncoder
 from dpr_lance.trainer.examples import Example, Examples, KnownPassage
 from dpr_lance.trainer.facts import Facts
 from dpr_lance.trainer.journal import draw_curves, read_log
 from dpr_lance.trainer.loop import Loop, schedule, token_texts
-from dpr_lance.trainer.loss import Columns, Objective, batch_loss
+from dpr_lance.trainer.loss import Columns, batch_loss
 from dpr_lance.trainer.sources import locate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,11 +45,6 @@ def corpus(questions=12, **options):
     return make_corpus([examples(questions, **options)])
 
 
-def objective(**changes):
-    return Objective(**({"loss": "nll", "similarity": "dot", "temperature": 1.0, "triplet_margin": 1.0,
-                         "false_negative_margin": None, "teacher_weight": 1.0} | changes))  # fmt: skip
-
-
 def columns(targets, own, excluded=None, teacher=None):
     own = torch.tensor(own, dtype=torch.bool)
     excluded = torch.zeros_like(own) if excluded is None else torch.tensor(excluded, dtype=torch.bool)
@@ -61,6 +56,11 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     plain(folder, "bert")
     return folder
+
+
+def saved(folder):
+    """What a checkpoint of a run says of itself."""
+    return read_checkpoint(locate(folder / "encoder"))
 
 
 def model_of(folder, *, dropout=None, normalise=False, **options):
@@ -86,29 +86,29 @@ def test_loss_of_a_small_matrix_worked_by_hand():
     # Scores [[2, 0, 1], [2, 2, 2]]: NLL log(1 + e^-2 + e^-1) and log 3.
     first, second = math.log(1 + math.exp(-2) + math.exp(-1)), math.log(3)
     asked = columns([0, 1], [[1, 0, 1], [0, 1, 0]])
-    value, scores = batch_loss(questions, passages, asked, objective())
+    value, scores = batch_loss(questions, passages, asked, Recipe())
     assert scores.tolist() == [[2, 0, 1], [2, 2, 2]]
     assert float(value) == pytest.approx((first + second) / 2)
     # Divided by a temperature of 2 the first row is [1, 0, 0.5].
-    value, _ = batch_loss(questions, passages, asked, objective(temperature=2.0))
+    value, _ = batch_loss(questions, passages, asked, Recipe(), temperature=2.0)
     assert float(value) == pytest.approx((math.log(1 + math.exp(-1) + math.exp(-0.5)) + second) / 2)
     # Column 0 is another positive of question 1: it is not its negative.
     value, _ = batch_loss(
-        questions, passages, replace(asked, excluded=torch.tensor([[False] * 3, [True, False, False]])), objective()
+        questions, passages, replace(asked, excluded=torch.tensor([[False] * 3, [True, False, False]])), Recipe()
     )
     assert float(value) == pytest.approx((first + math.log(2)) / 2)
     # Triplet with margin 1: rows max(0, 1 - 2 + [0, 1]) = [0, 0] and max(0, 1 - 2 + [2, 2]) = [1, 1].
-    assert float(batch_loss(questions, passages, asked, objective(loss="triplet"))[0]) == pytest.approx(0.5)
+    assert float(batch_loss(questions, passages, asked, Recipe(loss="triplet"))[0]) == pytest.approx(0.5)
     # Cosine: questions are axes, so scores are the coordinates of unit vectors; L2: negated distances.
-    _, scores = batch_loss(questions, passages, asked, objective(similarity="cosine"))
+    _, scores = batch_loss(questions, passages, asked, Recipe(similarity="cosine"))
     assert scores[0].tolist() == pytest.approx([2 / math.sqrt(5), 0, 1 / math.sqrt(2)])
-    _, scores = batch_loss(questions, passages, asked, objective(similarity="l2"))
+    _, scores = batch_loss(questions, passages, asked, Recipe(similarity="l2"))
     assert scores[0].tolist() == pytest.approx([-math.sqrt(2), -math.sqrt(2), -1])
 
 
 def test_a_negative_that_scores_above_the_positive_can_be_left_out():
     questions, passages = torch.tensor([[1.0]]), torch.tensor([[2.0], [1.99], [1.0]])
-    value, scores = batch_loss(questions, passages, columns([0], [[1, 1, 1]]), objective(false_negative_margin=0.05))
+    value, scores = batch_loss(questions, passages, columns([0], [[1, 1, 1]]), Recipe(false_negative_margin=0.05))
     assert scores.tolist() == [[2.0, -math.inf, 1.0]]
     assert float(value) == pytest.approx(math.log(1 + math.exp(-1)))
 
@@ -128,7 +128,7 @@ def test_the_loss_is_the_one_of_sentence_transformers():
     expected = theirs([{"sentence_embedding": side} for side in sides], torch.empty(0))
     own = np.concatenate([np.eye(6), np.eye(6)], axis=1)
     ours, _ = batch_loss(
-        sides[0], torch.cat(sides[1:]), columns(list(range(6)), own), objective(similarity="cosine", temperature=0.05)
+        sides[0], torch.cat(sides[1:]), columns(list(range(6)), own), Recipe(similarity="cosine"), temperature=0.05
     )
     assert float(ours) == pytest.approx(float(expected), rel=1e-6)
 
@@ -137,15 +137,13 @@ def test_distillation_asks_for_the_teachers_margins_or_its_distribution():
     questions, passages = torch.tensor([[1.0]]), torch.tensor([[3.0], [1.0], [9.0]])
     teacher = torch.tensor([[5.0, 4.0, 0.0]])
     asked = columns([0], [[1, 1, 0]], teacher=teacher)
-    value, _ = batch_loss(questions, passages, asked, objective(loss="margin-mse"))
+    value, _ = batch_loss(questions, passages, asked, Recipe(loss="margin-mse"))
     assert float(value) == pytest.approx((2 - 1) ** 2)
-    value, _ = batch_loss(questions, passages, asked, objective(loss="kl"))
+    value, _ = batch_loss(questions, passages, asked, Recipe(loss="kl"))
     wanted, student = torch.tensor([5.0, 4.0]).softmax(0), torch.tensor([3.0, 1.0]).softmax(0)
     assert float(value) == pytest.approx(float((wanted * (wanted / student).log()).sum()))
-    nll, _ = batch_loss(questions, passages, asked, objective(loss="margin-mse", teacher_weight=0.0))
-    assert float(nll) == pytest.approx(
-        float(batch_loss(questions, passages, columns([0], [[1, 1, 0]]), objective())[0])
-    )
+    nll, _ = batch_loss(questions, passages, asked, Recipe(loss="margin-mse", teacher_weight=0.0))
+    assert float(nll) == pytest.approx(float(batch_loss(questions, passages, columns([0], [[1, 1, 0]]), Recipe())[0]))
 
 
 # Batches
@@ -172,11 +170,8 @@ def test_what_holds_of_every_batch(questions, batch_size, hard, random_negatives
         for n in range(questions)
     )
     made = make_corpus([Examples("x", rows, passages)])
-    if len(set(made.same.tolist())) < 7:  # too few different passages to draw random negatives from
-        random_negatives = 0
-    options = {"batch_size": batch_size, "seed": seed, "hard_negatives": hard, "random_negatives": random_negatives}
-    planner = Planner(made, **options)
-    again = Planner(made, **options)
+    recipe = Recipe(batch_size=batch_size, seed=seed, hard_negatives=hard, random_negatives=random_negatives)
+    planner, again = Planner(made, recipe), Planner(made, recipe)
     seen = []
     for step in reversed(range(planner.steps)):
         batch, same = planner.batch(step), again.batch(planner.steps - 1 - step)
@@ -206,13 +201,13 @@ def test_what_holds_of_every_batch(questions, batch_size, hard, random_negatives
 def test_two_questions_of_one_passage_do_not_meet_while_others_are_left():
     made = examples(16, hard=0)
     rows = tuple(replace(row, positives=(f"p{number // 2}",)) for number, row in enumerate(made.rows))
-    planner = Planner(make_corpus([replace(made, rows=rows)]), batch_size=4, seed=3)
+    planner = Planner(make_corpus([replace(made, rows=rows)]), Recipe(batch_size=4, seed=3, hard_negatives=0))
     sizes = [len(planner.batch(step).passages) for step in range(planner.steps)]
     assert sizes[:2] == [4, 4]
 
 
 def test_groups_share_their_passages_and_epochs_differ():
-    planner = Planner(corpus(12), batch_size=6, seed=1, hard_negatives=1, in_batch=2, steps=4)
+    planner = Planner(corpus(12), Recipe(batch_size=6, seed=1, hard_negatives=1, in_batch=2), steps=4)
     batch = planner.batch(0)
     for row in range(6):
         mine = np.flatnonzero(~batch.excluded[row])
@@ -225,14 +220,14 @@ def test_groups_share_their_passages_and_epochs_differ():
 def test_each_batch_is_of_one_data_set_and_rates_decide_how_often():
     sets = [examples(40, hard=0), replace(examples(40, hard=0, seed=1), name="second")]
     made = make_corpus(sets, rates=(3.0, 1.0))
-    planner = Planner(made, batch_size=4, seed=0, rates=made.rates, steps=200)
+    planner = Planner(made, Recipe(batch_size=4, seed=0), steps=200)
     kinds = [planner.batch(step) for step in range(200)]
     assert all(set(batch.questions.tolist()) <= set(made.datasets[batch.dataset]) for batch in kinds)
     assert 130 < sum(batch.dataset == 0 for batch in kinds) < 170
     with pytest.raises(InvalidInputError, match="rates"):
-        Planner(made, batch_size=4, seed=0, rates=(1.0,))
+        Planner(replace(made, rates=(1.0,)), Recipe(batch_size=4))
     with pytest.raises(InvalidInputError, match="40 questions do not fill a batch of 64"):
-        Planner(made, batch_size=64, seed=0)
+        Planner(made, Recipe(batch_size=64))
 
 
 # Gradients
@@ -244,7 +239,7 @@ def gradients(model, how, chunk_tokens, *, dtype=torch.float32, naive=False, rep
     model = model.to(dtype).train()
     model.zero_grad()
     texts = token_texts(model, made, Recipe())
-    batch = Planner(made, batch_size=12, seed=0, hard_negatives=hard).batch(0)
+    batch = Planner(made, Recipe(batch_size=12, seed=0, hard_negatives=hard)).batch(0)
     asked = Columns(*(torch.from_numpy(part) for part in (batch.targets, batch.own, batch.excluded)))
     rows = {"question": batch.questions, "passage": batch.passages}
     chunks = grad_cache.plan(texts, rows, tokens=chunk_tokens, seed=5)
@@ -271,11 +266,11 @@ def gradients(model, how, chunk_tokens, *, dtype=torch.float32, naive=False, rep
             grad_cache.direct(
                 passes,
                 grad_cache.plan(texts, some, tokens=chunk_tokens, seed=5),
-                lambda q, p, small=small: batch_loss(q, p, small, objective())[0] / 2,
+                lambda q, p, small=small: batch_loss(q, p, small, Recipe())[0] / 2,
             )
         value = torch.tensor(0.0)
     else:
-        value = how(passes, chunks, lambda q, p: batch_loss(q, p, asked, objective())[0])
+        value = how(passes, chunks, lambda q, p: batch_loss(q, p, asked, Recipe())[0])
     flat = torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters() if parameter.grad is not None])
     return flat.clone(), float(value)
 
@@ -427,7 +422,7 @@ def test_eight_pairs_are_learnt_by_heart(tiny, tmp_path):
     scores = loop.model.encode("question", texts["question"]) @ loop.model.encode("passage", texts["passage"]).T
     assert (scores.argmax(axis=1) == np.arange(8)).all()
     # What was saved is what was trained.
-    loaded = DualEncoder(saved_checkpoint(snapshots.best(tmp_path) / "encoder"))
+    loaded = DualEncoder(saved(snapshots.best(tmp_path)))
     assert torch.equal(state(loaded), state(loop.model))
     if pytest.importorskip("matplotlib"):
         assert draw_curves(tmp_path).stat().st_size > 1000
@@ -475,7 +470,7 @@ def test_every_shape_of_encoder_is_saved_as_a_checkpoint(tiny, tmp_path, kind):
     made = corpus(12)
     loop = Loop(model, made, Recipe(batch_size=4, learning_rate=1e-3), steps=2, folder=tmp_path / "run")
     loop.run(made)
-    checkpoint = saved_checkpoint(snapshots.last(tmp_path / "run") / "encoder")
+    checkpoint = saved(snapshots.last(tmp_path / "run"))
     assert checkpoint.shared == (kind == "projection")
     assert checkpoint.passage.dimension == {"projection": 8, "separate": 32, "dpr": 4}[kind]
     loaded = DualEncoder(checkpoint)

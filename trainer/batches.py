@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.errors import InvalidInputError
 
+from .config import Recipe
 from .examples import Examples
 from .tokens import Indices
 
@@ -113,45 +114,30 @@ def make_corpus(sets: Sequence[Examples], *, rates: tuple[float, ...] | None = N
 class Planner:
     """Plans every batch of a run. Two planners of the same arguments agree on every step, in whatever order asked."""
 
-    def __init__(  # noqa: PLR0913 - what a batch is made of
-        self,
-        corpus: Corpus,
-        *,
-        batch_size: int,
-        seed: int,
-        hard_negatives: int = 0,
-        random_negatives: int = 0,
-        any_positive: bool = False,
-        in_batch: int | None = None,
-        rates: Sequence[float] | None = None,
-        steps: int | None = None,
-    ) -> None:
-        """`hard_negatives` and `random_negatives` are per question; `any_positive` draws one in place of the gold one.
+    def __init__(self, corpus: Corpus, recipe: Recipe, *, steps: int | None = None) -> None:
+        """Plan `steps` batches, by default one pass over the data.
 
-        `in_batch` questions share their passages, all of a batch by default. `rates` are relative numbers of batches
-        from each data set (default: by size); `steps` is the length of the run, one pass over the data by default.
+        Raises `InvalidInputError` for a set that does not fill a batch, and for rates that do not fit the sets.
         """
-        self.corpus = corpus
-        self.batch_size = batch_size
-        self._seed = seed
-        self._hard, self._random = hard_negatives, random_negatives
-        self._any_positive, self._in_batch = any_positive, in_batch
+        self.corpus, self.recipe = corpus, recipe
+        self._texts = len(set(corpus.same.tolist()))
         self._same: list[frozenset[int]] = [
             frozenset(int(corpus.same[passage]) for passage in gold) for gold in corpus.gold
         ]
-        per_set = [len(rows) // batch_size for rows in corpus.datasets]
+        per_set = [len(rows) // recipe.batch_size for rows in corpus.datasets]
         if not all(per_set):
             short = min(len(rows) for rows in corpus.datasets)
             raise InvalidInputError(
-                f"{short} questions do not fill a batch of {batch_size}: lower batch_size, or bring more questions"
+                f"{short} questions do not fill a batch of {recipe.batch_size}: lower batch_size, or bring more of them"
             )
         self.steps_per_epoch = sum(per_set)
         self.steps = self.steps_per_epoch if steps is None else steps
         self._per_set = per_set
+        rates = corpus.rates
         weights = np.array(per_set if rates is None else rates, dtype=np.float64)
         if len(weights) != len(per_set) or not np.isfinite(weights).all() or (weights <= 0).any():
             raise InvalidInputError(f"rates={rates!r}: give a number above 0 for each of {len(per_set)} data sets")
-        draws = np.random.default_rng(seed_of(seed, "data sets")).random(self.steps)
+        draws = np.random.default_rng(seed_of(recipe.seed, "data sets")).random(self.steps)
         self._set_of_step = np.searchsorted(np.cumsum(weights / weights.sum()), draws, side="right")
         self._set_of_step = np.minimum(self._set_of_step, len(per_set) - 1)
         self._epochs: dict[tuple[int, int], list[Indices]] = {}
@@ -179,7 +165,7 @@ class Planner:
         What still waits at the end fills up the last batches: there the mask alone keeps positives apart.
         """
         rows = self.corpus.datasets[dataset]
-        order = np.random.default_rng(seed_of(self._seed, "order", dataset, epoch)).permutation(len(rows))
+        order = np.random.default_rng(seed_of(self.recipe.seed, "order", dataset, epoch)).permutation(len(rows))
         pending = deque(rows[int(at)] for at in order)
         plan: list[Indices] = []
         while len(plan) < self._per_set[dataset]:
@@ -187,7 +173,7 @@ class Planner:
             waiting: list[int] = []
             seen: set[int] = set()
             positive: set[int] = set()
-            while pending and len(taken) < self.batch_size:
+            while pending and len(taken) < self.recipe.batch_size:
                 question = pending.popleft()
                 drawn = {int(self.corpus.same[passage]) for passage in self._drawn(question, epoch)}
                 known = self._same[question]
@@ -197,7 +183,7 @@ class Planner:
                 taken.append(question)
                 seen |= drawn
                 positive |= known
-            short = self.batch_size - len(taken)
+            short = self.recipe.batch_size - len(taken)
             plan.append(np.array(taken + waiting[:short], dtype=np.int64))
             pending.extendleft(reversed(waiting[short:]))
         return plan
@@ -205,15 +191,16 @@ class Planner:
     def _drawn(self, question: int, epoch: int) -> list[int]:
         """Return the positive and then the negatives of a question in an epoch."""
         corpus = self.corpus
-        rng = np.random.default_rng(seed_of(self._seed, "passages", epoch, question))
+        rng = np.random.default_rng(seed_of(self.recipe.seed, "passages", epoch, question))
         gold = corpus.gold[question]
-        positive = gold[int(rng.integers(len(gold)))] if self._any_positive else gold[0]
-        hard = _sample(rng, corpus.hard[question][:HARDEST_FIRST], self._hard)
-        hard += _sample(rng, corpus.easy[question], self._hard - len(hard))
-        return [positive, *hard, *self._anything(question, self._random, rng)]
+        positive = gold[int(rng.integers(len(gold)))] if self.recipe.any_positive else gold[0]
+        hard = _sample(rng, corpus.hard[question][:HARDEST_FIRST], self.recipe.hard_negatives)
+        hard += _sample(rng, corpus.easy[question], self.recipe.hard_negatives - len(hard))
+        return [positive, *hard, *self._anything(question, self.recipe.random_negatives, rng)]
 
     def _anything(self, question: int, count: int, rng: np.random.Generator) -> list[int]:
-        """Draw from all passages those that are no positive of the question."""
+        """Draw from all passages those that are no positive of the question; fewer where there are no more."""
+        count = min(count, self._texts - len(self._same[question]))
         found: list[int] = []
         while len(found) < count:
             passage = int(rng.integers(len(self.corpus.passages)))
@@ -234,8 +221,8 @@ class Planner:
             own[row, [column[int(self.corpus.same[passage])] for passage in passages]] = True
             excluded[row, [column[same] for same in self._same[int(question)] if same in column]] = True
         excluded[np.arange(len(targets)), targets] = False
-        if self._in_batch is not None:
-            group = np.arange(len(targets)) // self._in_batch
+        if self.recipe.in_batch is not None:
+            group = np.arange(len(targets)) // self.recipe.in_batch
             shared = (group[:, None] == group) @ own  # [B, C]: somebody's of the same group
             excluded |= ~shared
         own &= ~excluded

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from dpr_lance.bundle import CARD, Side
 from dpr_lance.errors import InvalidInputError
 
-from .checkpoint import Checkpoint, read_checkpoint
-from .facts import Facts
+from .checkpoint import Checkpoint
 from .pipeline import MODULES
-from .sources import PASSAGE_FOLDER, QUESTION_FOLDER, Located
+from .sources import PASSAGE_FOLDER, QUESTION_FOLDER
 from .tokens import TokenisedTexts, chunks
 from .towers import TowerModel, load_tower, read_weights
 from .vocabulary import load_tokenizer
@@ -138,15 +137,6 @@ def save_encoder(model: DualEncoder, folder: Path) -> None:
         _save_tower(model, tower, folder / name)
     card = replace(checkpoint.card(fingerprint="training"), dimension=model.dimension)
     (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
-
-
-def saved_checkpoint(folder: Path, *, name: str | None = None) -> Checkpoint:
-    """Return the description of what `save_encoder` wrote to `folder`."""
-    question, passage = folder / QUESTION_FOLDER, folder / PASSAGE_FOLDER
-    if not question.is_dir():
-        question = passage = folder
-    located = Located(name or folder.name, str(folder.resolve()), folder, question, passage)
-    return read_checkpoint(located, Facts(name=name))
 
 
 def load_weights(model: DualEncoder, folder: Path) -> None:

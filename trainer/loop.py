@@ -26,7 +26,7 @@ from .distillation import Teacher, TeacherScores
 from .distributed import Group
 from .dual_encoder import Autocast, DualEncoder
 from .journal import Journal
-from .loss import UNIT_TEMPERATURE, Columns, Objective, batch_loss
+from .loss import Columns, batch_loss, temperature_of
 from .snapshots import Position
 from .tokens import Inputs, TokenisedTexts, tokenise
 
@@ -80,6 +80,7 @@ class Loop:
         if recipe.compile:
             self._encode = torch.compile(model, dynamic=True)
         self.autocast = precision(recipe.compute, self.device)
+        self.temperature = temperature_of(recipe, normalise=model.passage.normalise)
 
     def resume(self) -> bool:
         """Go on from the last checkpoint in the folder; False, and a log that begins anew, when there is none."""
@@ -98,7 +99,7 @@ class Loop:
         Raises `EncoderError` that names the batch where loss or gradient is no number; the checkpoints stay.
         """
         until = self.steps if until is None else min(until, self.steps)
-        planner = plan_for(corpus, self.recipe, self.steps)
+        planner = Planner(corpus, self.recipe, steps=self.steps)
         texts = token_texts(self.model, corpus, self.recipe)
         self.truncated = int(
             texts["question"].truncated.sum() + texts["passage"].truncated[: len(corpus.passages)].sum()
@@ -130,7 +131,9 @@ class Loop:
         def loss(questions: Tensor, passages: Tensor) -> Tensor:
             every_question = self.group.gather(questions, len(batch.questions))
             every_passage = self.group.gather(passages, len(batch.passages))
-            value, scores = batch_loss(every_question, every_passage, columns, self.objective)
+            value, scores = batch_loss(
+                every_question, every_passage, columns, self.recipe, temperature=self.temperature
+            )
             scored[:] = [scores.detach(), questions.detach(), passages.detach()]
             return value
 
@@ -167,21 +170,6 @@ class Loop:
             "tokens_per_second": used * self.group.size / seconds,
             "padding": 1 - used / padded,
         }
-
-    @property
-    def objective(self) -> Objective:
-        """What the vectors are asked to do."""
-        recipe = self.recipe
-        unit = recipe.similarity == "cosine" or (recipe.similarity == "dot" and self.model.passage.normalise)
-        temperature = recipe.temperature or (UNIT_TEMPERATURE if unit else 1.0)
-        return Objective(
-            recipe.loss,
-            recipe.similarity,
-            temperature,
-            recipe.triplet_margin,
-            recipe.false_negative_margin,
-            recipe.teacher_weight,
-        )
 
     def _columns(self, batch: Batch, corpus: Corpus) -> Columns:
         teacher = None
@@ -234,21 +222,6 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     """Return the factor of the learning rate: up in a line over the warm-up, then down in a line towards 0."""
     rising = max(1, round(steps * warmup))
     return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
-
-
-def plan_for(corpus: Corpus, recipe: Recipe, steps: int) -> Planner:
-    """Return the planner of a run of this many steps."""
-    return Planner(
-        corpus,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        hard_negatives=recipe.hard_negatives,
-        random_negatives=recipe.random_negatives,
-        any_positive=recipe.any_positive,
-        in_batch=recipe.in_batch,
-        rates=corpus.rates,
-        steps=steps,
-    )
 
 
 def token_texts(model: DualEncoder, corpus: Corpus, recipe: Recipe) -> dict[Side, TokenisedTexts]:

@@ -7,26 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .config import LossName, Similarity
+from .config import Recipe, Similarity
 
 UNIT_TEMPERATURE = 0.05
 """Inner products of unit vectors lie within [-1, 1]: divided by this they can make a sharp softmax."""
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What a batch's vectors are asked to do; see `config.Recipe`."""
-
-    loss: LossName
-    similarity: Similarity
-    temperature: float
-    """Scores are divided by it before the softmax."""
-    triplet_margin: float
-    """Of the triplet loss (paper, appendix B)."""
-    false_negative_margin: float | None
-    """Leave out negatives that score above the positive less this share of its absolute score; None keeps all."""
-    teacher_weight: float
-    """Share of the distillation loss; the rest is the softmax NLL of the labels (see `distillation`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +27,12 @@ class Columns:
     """float32 [B, C]: a teacher's scores of each question's own passages; NaN elsewhere."""
 
 
+def temperature_of(recipe: Recipe, *, normalise: bool) -> float:
+    """Return what scores are divided by before the softmax, for vectors that the encoder normalises or not."""
+    unit = recipe.similarity == "cosine" or (recipe.similarity == "dot" and normalise)
+    return recipe.temperature or (UNIT_TEMPERATURE if unit else 1.0)
+
+
 def similarity(questions: Tensor, passages: Tensor, kind: Similarity) -> Tensor:
     """Return scores [B, C], higher is better, of vectors [B, d] and [C, d]; L2 distances are negated (appendix B).
 
@@ -56,24 +46,26 @@ def similarity(questions: Tensor, passages: Tensor, kind: Similarity) -> Tensor:
     return questions @ passages.T
 
 
-def batch_loss(questions: Tensor, passages: Tensor, columns: Columns, objective: Objective) -> tuple[Tensor, Tensor]:
+def batch_loss(
+    questions: Tensor, passages: Tensor, columns: Columns, recipe: Recipe, *, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Return the mean loss of a batch, and its scores [B, C] with -inf where a passage is no candidate.
 
     The softmax NLL is equation 2 of the paper; a question's negatives are all other positives and all hard negatives of
     the batch, but for what is excluded.
     """
-    scores = similarity(questions, passages, objective.similarity)
-    masked = scores.masked_fill(_excluded(scores, columns, objective.false_negative_margin), float("-inf"))
-    if objective.loss == "triplet":
-        return triplet(masked, columns.targets, objective.triplet_margin), masked
-    nll = nn.functional.cross_entropy(masked / objective.temperature, columns.targets)
+    scores = similarity(questions, passages, recipe.similarity)
+    masked = scores.masked_fill(_excluded(scores, columns, recipe.false_negative_margin), float("-inf"))
+    if recipe.loss == "triplet":
+        return triplet(masked, columns.targets, recipe.triplet_margin), masked
+    nll = nn.functional.cross_entropy(masked / temperature, columns.targets)
     if columns.teacher is None:
         return nll, masked
-    if objective.loss == "margin-mse":
+    if recipe.loss == "margin-mse":
         distilled = margin_mse(scores, columns.targets, columns.own, columns.teacher)
     else:
-        distilled = divergence(scores / objective.temperature, columns.own, columns.teacher)
-    weight = objective.teacher_weight
+        distilled = divergence(scores / temperature, columns.own, columns.teacher)
+    weight = recipe.teacher_weight
     return weight * distilled + (1 - weight) * nll, masked
 
 

@@ -20,7 +20,7 @@ from dpr_lance.encoder import load_encoder
 from dpr_lance.errors import InvalidInputError
 
 from . import snapshots
-from .batches import Corpus, make_corpus, seed_of
+from .batches import Corpus, Planner, make_corpus, seed_of
 from .config import Recipe, Run
 from .distillation import Teacher
 from .distributed import Group, device, join, leave
@@ -28,7 +28,7 @@ from .dual_encoder import DualEncoder
 from .examples import Examples, KnownPassage
 from .export import export
 from .journal import draw_curves
-from .loop import Loop, plan_for, token_texts
+from .loop import Loop, token_texts
 from .mining import Mined, Negative, mine, rank_anew, rank_through, with_negatives
 from .snapshots import ENCODER
 from .starting_point import starting_checkpoint
@@ -116,11 +116,11 @@ class _Training:
                 "similarity='l2': a table compares by inner product, which ranks alike for vectors of unit length only"
             )
         model = DualEncoder(checkpoint, separate=run.separate, projection=run.projection).to(device())
-        steps = recipe.steps or max(1, round(recipe.epochs * plan_for(corpus, recipe, 1).steps_per_epoch))
+        steps = recipe.steps or max(1, round(recipe.epochs * Planner(corpus, recipe).steps_per_epoch))
         accuracies = self._untrained(model, dev_corpus)
         texts = token_texts(model, dev_corpus, Recipe())
         loop = Loop(model, corpus, recipe, steps=steps, folder=self.work, teacher=self.teacher, group=self.group)
-        loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.objective, loop.autocast)
+        loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.autocast)
         if loop.resume():
             self.say(f"going on from step {loop.position.step} in {self.work}")
         stopped = self._phases(loop, sets, steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from dpr_lance.metrics import Interval, bootstrap, hits_within
 from .batches import Corpus, Planner
 from .config import Recipe
 from .dual_encoder import Autocast, DualEncoder
-from .loss import Columns, Objective, batch_loss, similarity
+from .loss import Columns, batch_loss, similarity, temperature_of
 from .tokens import TokenisedTexts, tokenise
 
 KS = (1, 5, 20, 100)
@@ -32,7 +32,6 @@ def evaluate(
     corpus: Corpus,
     texts: Mapping[Side, TokenisedTexts],
     recipe: Recipe,
-    objective: Objective,
     autocast: Autocast = nullcontext,
 ) -> dict[str, float]:
     """Return metrics of the dev questions of `corpus` over all its passages, ranked exactly.
@@ -45,7 +44,8 @@ def evaluate(
     with torch.no_grad():
         scores = similarity(torch.from_numpy(questions), torch.from_numpy(passages), recipe.similarity).numpy()
     ranks, above = _ranks(scores, corpus)
-    found = {"nll": _nll(questions, passages, corpus, recipe, objective), "average-rank": float(above.mean())}
+    temperature = temperature_of(recipe, normalise=model.passage.normalise)
+    found = {"nll": _nll(questions, passages, corpus, recipe, temperature), "average-rank": float(above.mean())}
     found["mrr"] = float((1 / ranks).mean())
     return found | {f"top-{k}": float(hits_within(ranks, k).mean()) for k in KS}
 
@@ -62,24 +62,16 @@ def _ranks(scores: NDArray[np.float32], corpus: Corpus) -> tuple[NDArray[np.int6
 
 
 def _nll(
-    questions: NDArray[np.float32],
-    passages: NDArray[np.float32],
-    corpus: Corpus,
-    recipe: Recipe,
-    objective: Objective,
+    questions: NDArray[np.float32], passages: NDArray[np.float32], corpus: Corpus, recipe: Recipe, temperature: float
 ) -> float:
-    planner = Planner(
-        corpus,
-        batch_size=min(recipe.batch_size, len(corpus.questions)),
-        seed=recipe.seed,
-        hard_negatives=recipe.hard_negatives,
-    )
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(corpus.questions)))
+    planner = Planner(corpus, recipe)
     losses = []
     for step in range(planner.steps):
         batch = planner.batch(step)
         columns = Columns(*(torch.from_numpy(part) for part in (batch.targets, batch.own, batch.excluded)))
         rows = torch.from_numpy(questions[batch.questions]), torch.from_numpy(passages[batch.passages])
-        losses.append(float(batch_loss(*rows, columns, objective)[0]))
+        losses.append(float(batch_loss(*rows, columns, recipe, temperature=temperature)[0]))
     return float(np.mean(losses))
 
 
