@@ -81,8 +81,11 @@ def folder() -> Path:
 def read(name: str, split: str) -> QuestionSet:
     """Read one set and the questions of one split that have a gold passage, in file order.
 
-    Raises `MissingDataError` when a file is not there and `ValueError` when a label names no passage or question.
+    `A+B` are the questions of set A over the passages of both, whose ids are then `A:…` and `B:…`. Raises
+    `MissingDataError` when a file is not there and `ValueError` when a label names no passage or question.
     """
+    if "+" in name:
+        return _over_all(name, split)
     place = folder() / name
     labels = place / "qrels" / f"{split}.tsv"
     if not labels.is_file():
@@ -106,6 +109,19 @@ def read(name: str, split: str) -> QuestionSet:
     )
     if len(questions) != len(gold):
         raise ValueError(f"{labels}: {len(gold) - len(questions)} labelled questions are not in queries.jsonl.gz")
+    return QuestionSet(name, split, passages, questions)
+
+
+def _over_all(name: str, split: str) -> QuestionSet:
+    names = name.split("+")
+    asked = read(names[0], split)
+    passages = tuple(
+        LabelledPassage(f"{each}:{record['_id']}", record["title"], record["text"])
+        for each in sorted(names)
+        for record in _records(folder() / each / "corpus.jsonl.gz")
+    )
+    gold = [frozenset(f"{names[0]}:{identity}" for identity in question.gold) for question in asked.questions]
+    questions = tuple(replace(question, gold=ids) for question, ids in zip(asked.questions, gold, strict=True))
     return QuestionSet(name, split, passages, questions)
 
 

@@ -108,7 +108,7 @@ def behind(read: Read) -> str:
             f"Batches that ask for {scale.RETURNED} hits, against the rate of FAISS HNSW in memory: "
             f"{', '.join(compared)}."
         )
-    losses = {record["set"]: _loss(record) for record in read("quality")}
+    losses = {record["set"]: _loss(record) for record in read("quality") if "fp32" in record["ranks"]}
     if losses and (worst := max(losses, key=lambda name: losses[name])) and losses[worst] > 0:
         lines.append(f"int8 weights cost up to {losses[worst]:.1f} points of top-20 accuracy ({worst}).")
     kills = [record["summary"]["kills"] for record in read("crash") if record["part"] == "kills"]

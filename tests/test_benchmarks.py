@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import data, end_to_end, headlines, machine, made_vectors, paper, results, scale
+from benchmarks import data, end_to_end, headlines, machine, made_vectors, paper, quality, results, scale
 from benchmarks.__main__ import CASES, LONG, QUICK
 from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within
 
@@ -53,6 +53,25 @@ def test_a_set_has_the_questions_with_a_positive_label(sets):
     tiny = data.read("tiny", "dev")
     assert [(question.id, sorted(question.gold)) for question in tiny.questions] == [("q0", ["b", "c"]), ("q2", ["c"])]
     assert tiny.gold_rows == [{1, 2}, {2}]
+
+
+def test_questions_of_one_set_are_asked_over_the_passages_of_two(sets):
+    (sets / "more").mkdir()
+    with gzip.open(sets / "more" / "corpus.jsonl.gz", "wt", encoding="utf-8") as lines:
+        lines.write(json.dumps({"_id": "a", "title": "", "text": "another"}) + "\n")
+    both = data.read("tiny+more", "dev")
+    assert [passage.id for passage in both.passages] == ["more:a", "tiny:a", "tiny:b", "tiny:c"]
+    assert [sorted(question.gold) for question in both.questions] == [["tiny:b", "tiny:c"], ["tiny:c"]]
+
+
+def test_a_set_without_its_fp32_reference_is_shown_without_that_row():
+    ranks = {row: [1, 0, 30] for row in quality.ROWS if row != "fp32"}
+    summary = {row: {f"top{k}": {"mean": 1.0, "low": 0.0, "high": 2.0} for k in quality.K} for row in ranks}
+    record = {"set": "squad", "split": "dev", "passages": 3, "of": 3, "questions": 3, "ranks": ranks}
+    record |= {"bars": quality.compare(ranks), "summary": summary, "details": {"hybrid_weight": 60.0}}
+    text = quality.tables([record | {"machine": machine.describe()}])
+    assert "| dense int8, dpr_lance | 1.0 (0.0–2.0) |" in text
+    assert "fp32" not in text
 
 
 def test_a_smaller_corpus_keeps_every_gold_passage(sets):
