@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import time
@@ -24,11 +23,12 @@ from benchmarks.train_parts import (
     SEED,
     accuracies,
     examples_of,
+    gain,
     place_of,
     room,
     shallow_checkpoint,
 )
-from dpr_lance.metrics import hits_within, paired_test
+from dpr_lance.metrics import hits_within
 
 
 @dataclass(frozen=True)
@@ -227,16 +227,13 @@ def table(record: dict[str, Any]) -> str:
         f"{record['max_tokens']} tokens, one encoder for both sides. {place_of(record)}",
         results.table(["", *(f"top-{k}" for k in KS)], rows),
     ]
-    differences = []
-    for first, second in COMPARED:
-        if first in arms and second in arms:
-            for k in (5, 20):
-                test = paired_test(hits_within(arms[first]["ranks"], k), hits_within(arms[second]["ranks"], k))
-                mean, low, high = (100 * end for end in dataclasses.astuple(test.difference))
-                told = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-                if k == 5:
-                    row = [f"{ARMS[first].label} − {ARMS[second].label}", told]
-                else:
-                    differences.append([*row, told])
+    differences = [
+        [
+            f"{ARMS[first].label} − {ARMS[second].label}",
+            *(gain(arms[first]["ranks"], arms[second]["ranks"], k) for k in (5, 20)),
+        ]
+        for first, second in COMPARED
+        if first in arms and second in arms
+    ]
     lines.append(results.table(["difference, paired", "top-5", "top-20"], differences))
     return "\n\n".join(lines)

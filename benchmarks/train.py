@@ -22,10 +22,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--arms", nargs="*", default=list(ablation.ARMS), help="of the ablation: only these")
     parser.add_argument("--steps", type=int, default=80, help="of an arm of the ablation")
-    parser.add_argument("--set", default="reqa-bioasq", help="of the fine-tuning: medquad or reqa-bioasq")
-    parser.add_argument("--passages", type=int, default=15_000, help="of the fine-tuning's table")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of the fine-tuning")
-    parser.add_argument("--learning-rate", type=float, default=5e-5, help="of the fine-tuning")
+    parser.add_argument("--set", default="medquad", help="of the fine-tuning: medquad or reqa-bioasq")
+    parser.add_argument("--passages", type=int, help="of the fine-tuning's table (default: all)")
+    parser.add_argument("--epochs", type=float, default=1.0, help="of the fine-tuning")
+    parser.add_argument("--tokens", type=int, default=64, help="of a passage while fine-tuning")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

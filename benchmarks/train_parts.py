@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import data, machine
 from benchmarks.data import QuestionSet
-from dpr_lance.metrics import bootstrap, hits_within
+from dpr_lance.metrics import bootstrap, hits_within, paired_test
 
 KS = (1, 5, 20, 100)
 CACHE = data.REPOSITORY / ".cache" / "benchmarks" / "train"
@@ -56,6 +56,12 @@ def accuracies(ranks: Sequence[int]) -> list[str]:
         found = bootstrap(hits_within(ranks, k))
         cells.append(f"{100 * found.mean:.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})")
     return cells
+
+
+def gain(first: Sequence[int], second: Sequence[int], k: int) -> str:
+    """Points of top-k accuracy by which ranks are better than others of the same questions, with the 95 % interval."""
+    found = paired_test(hits_within(first, k), hits_within(second, k)).difference
+    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
 def place_of(record: dict[str, Any]) -> str:
