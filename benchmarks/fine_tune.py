@@ -21,6 +21,7 @@ from benchmarks.train_parts import (
     place_of,
     room,
 )
+from dpr_lance.encoder import DEFAULT_ENCODER
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -33,8 +34,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     whole = replace(dev, questions=(*dev.questions, *train.questions)).smaller(options.passages or len(dev.passages))
     place = CACHE / f"fine-tune-{options.set}-{len(whole.passages)}"
     place.mkdir(parents=True, exist_ok=True)
-    table, bundle, work = place / "table.lance", place / "tuned", place / "tuned-training"
-    recipe = config.Recipe(epochs=options.epochs, passage_tokens=options.tokens, evaluate_every=100)
+    rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    recipe = config.Recipe(epochs=options.epochs, passage_tokens=options.tokens, evaluate_every=100, **rate)
+    name = f"tuned-{recipe.epochs:g}-{recipe.learning_rate:g}"
+    table, bundle, work = place / "table.lance", place / name, place / f"{name}-training"
     if not (place / "before.json").is_file():
         with dpr_lance.connect(table) as retriever:
             documents = ({"id": one.id, "title": one.title, "text": one.text} for one in whole.passages)
@@ -46,15 +49,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         lines = [json.dumps({"question": one.text, "positives": sorted(one.gold)}) for one in train.questions]
         questions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         run = config.Run(
-            out=str(bundle), questions=(str(questions),), table=str(table), recipe=recipe, validation_passages=500
+            out=str(bundle),
+            questions=(str(questions),),
+            table=str(table),
+            encoder=DEFAULT_ENCODER,
+            recipe=recipe,
+            validation_passages=500,
         )
         room("training").train(run, say=lambda line: print(line, flush=True))
-    if not (place / "after.json").is_file():
+    if not (place / f"{name}.json").is_file():
         with dpr_lance.connect(table) as retriever:
             retriever.reembed(bundle)
-            _keep(place / "after.json", _table_ranks(retriever, dev, ("dense", "hybrid")))
+            _keep(place / f"{name}.json", _table_ranks(retriever, dev, ("dense", "hybrid")))
     steps = [record for record in journal.read_log(work / journal.LOG) if record["kind"] == "step"]
-    before, after = (json.loads((place / f"{name}.json").read_text()) for name in ("before", "after"))
+    before, after = (json.loads((place / f"{which}.json").read_text()) for which in ("before", name))
     record = {
         "set": options.set,
         "passages": len(whole.passages),

@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", default="medquad", help="of the fine-tuning: medquad or reqa-bioasq")
     parser.add_argument("--passages", type=int, help="of the fine-tuning's table (default: all)")
     parser.add_argument("--epochs", type=float, default=1.0, help="of the fine-tuning")
+    parser.add_argument("--learning-rate", type=float, help="of the fine-tuning (default: the recipe's)")
     parser.add_argument("--tokens", type=int, default=64, help="of a passage while fine-tuning")
 
 
