@@ -47,17 +47,11 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.checkpoint = checkpoint
         self.tokenizer: Tokenizer = load_tokenizer(checkpoint)
-        self.passage = load_tower(checkpoint, checkpoint.passage)
-        if projection:
-            head = nn.Linear(checkpoint.passage.dimension, projection, bias=False)
-            self.passage.head = nn.Sequential(*_flattened(self.passage.head), head)
+        self.passage = _tower(checkpoint, "passage", projection)
         if checkpoint.shared:
             self.question = copy.deepcopy(self.passage) if separate else self.passage
         else:
-            self.question = load_tower(checkpoint, checkpoint.question)
-            if projection:
-                head = nn.Linear(checkpoint.question.dimension, projection, bias=False)
-                self.question.head = nn.Sequential(*_flattened(self.question.head), head)
+            self.question = _tower(checkpoint, "question", projection)
         for tower in self.towers.values():
             transformer: Any = tower.transformer
             transformer.set_attn_implementation("sdpa")
@@ -115,6 +109,15 @@ class DualEncoder(nn.Module):
         found = np.empty((len(texts), rows[0].shape[1]), dtype=np.float32)
         found[np.concatenate(order)] = np.concatenate(rows)
         return found
+
+
+def _tower(checkpoint: Checkpoint, side: Side, projection: int) -> TowerModel:
+    described = getattr(checkpoint, side)
+    tower = load_tower(checkpoint, described)
+    if projection:
+        new = nn.Linear(described.dimension, projection, bias=False)
+        tower.head = nn.Sequential(*_flattened(tower.head), new)
+    return tower
 
 
 def _flattened(head: nn.Module) -> list[nn.Module]:

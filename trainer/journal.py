@@ -106,16 +106,13 @@ def draw_curves(folder: Path) -> Path | None:
     left, right = figure.subplots(1, 2)
     at = [record["step"] for record in steps]
     left.plot(at, [record["loss"] for record in steps], linewidth=1, label="loss of the batch")
-    for name, label in (("nll", "NLL of dev questions"),):
-        left.plot(
-            [record["step"] for record in evaluations], [record[name] for record in evaluations], "o-", label=label
-        )
+    evaluated = [record["step"] for record in evaluations]
+    left.plot(evaluated, [record["nll"] for record in evaluations], "o-", label="NLL of dev questions")
     left.set(xlabel="step", ylabel="loss", ylim=(0, None))
     left.legend(frameon=False)
     right.plot(at, [100 * record["accuracy"] for record in steps], linewidth=1, color="0.8", label="in-batch top-1")
     for name in ("top-1", "top-5", "top-20"):
-        values = [100 * record[name] for record in evaluations]
-        right.plot([record["step"] for record in evaluations], values, "o-", label=f"{name}, dev")
+        right.plot(evaluated, [100 * record[name] for record in evaluations], "o-", label=f"{name}, dev")
     right.set(xlabel="step", ylabel="per cent of questions", ylim=(0, 101))
     right.legend(frameon=False)
     path = folder / CURVES
