@@ -20,6 +20,7 @@ from dpr_lance.fusion import Candidates
 from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.records import Calibration, Mode, WeightPoint, checked_text
+from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
 from dpr_lance.store import Store
 from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose, unlabelled_weight
@@ -44,6 +45,7 @@ class Calibrating:
     """One calibration of a table; see `Retriever.calibrate`."""
 
     store: Store
+    memory: ResidentVectors
     card: TableCard
     encode: Encode
     pool: Executor
@@ -86,6 +88,7 @@ class Calibrating:
         self._vectors.append(vectors)
         found = gather(
             self.store,
+            self.memory,
             self.card,
             questions,
             DEPTH,

@@ -6,32 +6,31 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
-import pyarrow as pa
-
 from dpr_lance.indexes import unindexed_tail
-from dpr_lance.legs import Found, bm25_leg
+from dpr_lance.legs import Found, Leg, bm25_leg
 from dpr_lance.records import Explanation, HitExplanation, Hits, WordScore
-from dpr_lance.schema import ID
 from dpr_lance.store import Store, among
 from dpr_lance.words import distinct_words
 
 
-def explained(store: Store, found: Found, number: int, asked: int, hits: Hits, pool: Executor) -> Hits:
-    """Return the hits of one of the questions with an explanation each, and one of the search.
+def explained(
+    store: Store, found: Found, number: int, asked: int, hits: Hits, row_ids: Sequence[int], pool: Executor
+) -> Hits:
+    """Return the hits of one of the questions, whose row ids come along, explained, and the search too.
 
     Each word of the question is scored once more, alone, on the hits: the index itself tells what it adds.
     """
     ask, candidates = found.asks[number], found.united[number]
-    words = _word_scores(store, ask.question, [hit.id for hit in hits], pool) if ask.bm25 is not None else {}
+    words = _word_scores(store, ask.question, row_ids, pool) if ask.bm25 is not None else {}
     ranks = [{} if leg is None else _ranks(leg) for leg in (ask.dense, ask.bm25)]
     told = tuple(
-        replace(hit, explanation=HitExplanation(ranks[0].get(hit.id), ranks[1].get(hit.id), words.get(hit.id, ())))
-        for hit in hits
+        replace(hit, explanation=HitExplanation(ranks[0].get(row), ranks[1].get(row), words.get(row, ())))
+        for hit, row in zip(hits, row_ids, strict=True)
     )
     explanation = Explanation(
         candidates=len(candidates),
-        dense_candidates=None if ask.dense is None else ask.dense.num_rows,
-        bm25_candidates=None if ask.bm25 is None else ask.bm25.num_rows,
+        dense_candidates=None if ask.dense is None else len(ask.dense),
+        bm25_candidates=None if ask.bm25 is None else len(ask.bm25),
         candidates_asked=asked,
         effort=found.effort,
         unfolded_rows=0 if ask.bm25 is None else store.steadily(unindexed_tail)[0],
@@ -39,19 +38,21 @@ def explained(store: Store, found: Found, number: int, asked: int, hits: Hits, p
     return replace(hits, hits=told, explanation=explanation)
 
 
-def _ranks(leg: pa.Table) -> dict[str, int]:
-    """Return the rank of each passage in a leg, whose rows come best first."""
-    return {name: rank for rank, name in enumerate(leg[ID].to_pylist(), start=1)}
+def _ranks(leg: Leg) -> dict[int, int]:
+    """Return the rank of each passage in a leg, by row id."""
+    return {row: rank for rank, row in enumerate(leg.row_ids.tolist(), start=1)}
 
 
-def _word_scores(store: Store, question: str, ids: Sequence[str], pool: Executor) -> dict[str, tuple[WordScore, ...]]:
-    """Return, by passage, what each word of the question adds to its BM25 score; most first."""
-    if not ids:
+def _word_scores(
+    store: Store, question: str, row_ids: Sequence[int], pool: Executor
+) -> dict[int, tuple[WordScore, ...]]:
+    """Return, by row id, what each word of the question adds to a passage's BM25 score; most first."""
+    if not row_ids:
         return {}
     words = distinct_words(question)
-    legs = pool.map(lambda word: bm25_leg(store, word.text, len(ids), among(ID, ids)), words)
-    scores: dict[str, list[WordScore]] = {}
+    legs = pool.map(lambda word: bm25_leg(store, word.text, len(row_ids), among("_rowid", row_ids)), words)
+    scores: dict[int, list[WordScore]] = {}
     for word, leg in zip(words, legs, strict=True):
-        for name, score in zip(leg[ID].to_pylist(), leg["_score"].to_pylist(), strict=True):
-            scores.setdefault(name, []).append(WordScore(word.text, " ".join(word.terms), score))
-    return {name: tuple(sorted(found, key=lambda word: -word.score)) for name, found in scores.items()}
+        for row, score in zip(leg.row_ids.tolist(), leg.scores.tolist(), strict=True):
+            scores.setdefault(row, []).append(WordScore(word.text, " ".join(word.terms), score))
+    return {row: tuple(sorted(found, key=lambda word: -word.score)) for row, found in scores.items()}

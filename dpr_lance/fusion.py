@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +19,11 @@ class Candidates:
     """
 
     row_ids: NDArray[np.int64]
-    ids: Sequence[str]
     dense: Scores
     bm25: Scores
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.row_ids)
 
 
 def fused_scores(dense: Scores, bm25: Scores, weight: float) -> Scores:
@@ -39,9 +37,11 @@ def fused_scores(dense: Scores, bm25: Scores, weight: float) -> Scores:
     return bm25 + weight * np.where(np.isnan(dense), floor, dense)
 
 
-def ranking(scores: Scores, ids: Sequence[str], k: int) -> list[int]:
-    """Return the indexes of the k best: scores descending, ties by id ascending."""
-    return sorted(range(len(ids)), key=lambda index: (-scores[index], ids[index]))[:k]
+def leading(scores: Scores, k: int) -> list[int]:
+    """Return the indexes of the k best, best first, and of those that are as good as the last of them."""
+    order = np.argsort(-scores, kind="stable")
+    last = scores[order[k - 1]] if len(order) > k else -np.inf
+    return [index for index in order.tolist() if scores[index] >= last]
 
 
 def known(score: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -17,10 +18,11 @@ from lancedb.query import MatchQuery
 from lancedb.table import Table
 
 from dpr_lance.errors import EncoderError, MissingExtraError
-from dpr_lance.fusion import Candidates
+from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.indexes import POLICY, training_of
 from dpr_lance.records import Calibration, Effort, Mode
-from dpr_lance.schema import CONTENT, ID, TableCard, Vector
+from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
+from dpr_lance.schema import CONTENT, TableCard, Vector
 from dpr_lance.store import Store, among
 from dpr_lance.words import distinct_words
 
@@ -35,15 +37,27 @@ CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True, slots=True)
+class Leg:
+    """What one leg found for a question, best first."""
+
+    row_ids: RowIds
+    scores: Scores
+    """Exact inner products, or BM25 scores."""
+    vectors: pa.ChunkedArray | None = None
+    """The stored vectors, where they were read along."""
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One question with what its legs found; a leg that is not searched is None, and so is the vector without it."""
 
     question: str
     vector: Vector | None
-    dense: pa.Table | None
-    """Row id, id and `_distance`, which is 1 - inner product."""
-    bm25: pa.Table | None
-    """Row id, id, vector and `_score`."""
+    dense: Leg | None
+    bm25: Leg | None
 
 
 @dataclass(slots=True)
@@ -73,6 +87,7 @@ class Found:
 
 def gather(  # noqa: PLR0913 - keywords
     store: Store,
+    memory: ResidentVectors,
     card: TableCard,
     questions: Sequence[str],
     n: int,
@@ -88,19 +103,22 @@ def gather(  # noqa: PLR0913 - keywords
     `encode` gives float32[questions, d], or raises what a fallback tells.
     """
     # BM25 runs in its threads while the questions are encoded in this one.
+    column = card.column if mode == "hybrid" and memory.held(card) is None else None
     pending = (
-        []
-        if mode == "dense"
-        else [pool.submit(bm25_leg, store, question, n, where, card.column) for question in questions]
+        [] if mode == "dense" else [pool.submit(bm25_leg, store, question, n, where, column) for question in questions]
     )
     vectors, fallback = _encoded(questions, mode, encode, watch)
-    dense: list[pa.Table] | None = None
-    effort = None
+    dense: list[Leg] | None = None
+    effort = resident = None
     if vectors is not None:
-        effort = effort_of(store, card)
         with watch.stage("dense"):
-            dense = _dense(store, card, vectors, n, where, effort)
-        if not any(leg.num_rows for leg in dense) and not store.count(card.embedded):
+            resident = memory.asked(card, len(questions))
+            effort = effort_of(store, card) if resident is None else Effort()
+            if resident is None:
+                dense = _dense(store, card, vectors, n, where, effort)
+            else:
+                dense = _dense_in_memory(store, resident, vectors, n, where)
+        if not any(map(len, dense)) and not store.count(card.embedded):
             fallback = "no passage has a vector yet: call embed()"
             if mode == "dense" and store.count():
                 raise EncoderError(f"{store.place}: {fallback}")
@@ -119,7 +137,7 @@ def gather(  # noqa: PLR0913 - keywords
             )
             for number, question in enumerate(questions)
         ]
-        united = list(pool.map(partial(unite, store, card), asks))
+        united = list(pool.map(partial(unite, store, resident, card), asks))
     return Found(asks, united, mode, fallback, effort)
 
 
@@ -157,76 +175,123 @@ def _encoded(
             return None, str(error)
 
 
-def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[pa.Table]:
-    """Return, for each question vector, row id, id and `_distance` of the n passages with the largest inner product.
+def _dense_in_memory(store: Store, resident: Resident, vectors: Vector, n: int, where: Filter) -> list[Leg]:
+    """Return, for each question vector, the n passages with the largest inner product."""
+    among = None
+    if where is not None:
+        rows = store.steadily(lambda table: _matching(table, where))
+        places = resident.places(row_ids_of(rows))
+        among = places[places >= 0]
+    return [Leg(rows, scores) for rows, scores in resident.nearest(vectors, n, among)]
+
+
+def _matching(table: Table, where: Expr | str) -> pa.Table:
+    return table.search().where(where).with_row_id(True).select(["_rowid"]).limit(None).to_arrow()
+
+
+def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
+    """Return, for each question vector, the n passages with the largest inner product.
 
     One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
-    vectors, and probing goes on until n passages that match the filter are found.
+    vectors, and all partitions are probed where fewer than n passages that match the filter were found.
     """
-    found = store.steadily(lambda table: _nearest(table, card.column, vectors, n, where, effort))
+
+    def read(table: Table) -> pa.Table:
+        rows = table.count_rows()
+        matching = rows if where is None else table.count_rows(where if isinstance(where, str) else where.to_sql())
+        every = effort.partitions or 0
+        # The n best of what matches are among the n·rows/matching best of all.
+        probes = min(every, math.ceil((effort.probes or 0) * rows / max(1, matching)))
+        found = _nearest(table, card.column, vectors, n, where, effort, probes)
+        if probes < every and found.num_rows < len(vectors) * min(n, matching):
+            found = _nearest(table, card.column, vectors, n, where, effort, every)
+        return found
+
+    found = store.steadily(read)
+    row_ids = row_ids_of(found)
+    # LanceDB's dot distance is 1 - inner product, in float32, and so is its cosine distance of unit vectors.
+    scores = 1.0 - found["_distance"].to_numpy().astype(np.float64)
     if "query_index" not in found.schema.names:
-        return [found]
+        return [Leg(row_ids, scores)]
     index = found["query_index"].to_numpy()
-    return [found.take(np.flatnonzero(index == number)) for number in range(len(vectors))]
+    return [Leg(row_ids[index == number], scores[index == number]) for number in range(len(vectors))]
 
 
-def _nearest(table: Table, column: str, vectors: Vector, n: int, where: Filter, effort: Effort) -> pa.Table:
+def _nearest(
+    table: Table, column: str, vectors: Vector, n: int, where: Filter, effort: Effort, probes: int
+) -> pa.Table:
     search = table.search(vectors, vector_column_name=column).distance_type(effort.metric)
-    # Without refinement an index's distances are approximate, whoever built it; exact search ignores both.
-    search = search.refine_factor(effort.refine_factor or POLICY.refine_factor).maximum_nprobes(0)
-    if effort.probes is not None:
-        search = search.minimum_nprobes(effort.probes)
+    # Without refinement an index's distances are approximate, whoever built it; exact search ignores all three.
+    search = search.refine_factor(effort.refine_factor or POLICY.refine_factor)
+    if 0 < probes < (effort.partitions or 0):
+        # With any higher maximum LanceDB scans all partitions up to it, however many rows it has found.
+        search = search.minimum_nprobes(probes).maximum_nprobes(probes)
+    else:
+        search = search.maximum_nprobes(0)
+        if probes:
+            search = search.minimum_nprobes(probes)
     if where is not None:
         search = search.where(where)
-    return search.with_row_id(True).select([ID, "_distance"]).limit(n).to_arrow()
+    return search.with_row_id(True).select(["_distance"]).limit(n).to_arrow()
 
 
-def unite(store: Store, card: TableCard, ask: Ask) -> Candidates:
+def unite(store: Store, resident: Resident | None, card: TableCard, ask: Ask) -> Candidates:
     """Return the union of the legs that were searched, every candidate with each leg's exact score."""
-    dense, bm25 = ask.dense, ask.bm25
-    found: dict[int, str] = {}
-    dense_of: dict[int, float] = {}
-    bm25_of: dict[int, float] = {}
-    if dense is not None:
-        rows = dense["_rowid"].to_pylist()
-        found.update(zip(rows, dense[ID].to_pylist(), strict=True))
-        # LanceDB's dot distance is 1 - inner product, in float32, and so is its cosine distance of unit vectors.
-        dense_of.update(zip(rows, (1.0 - dense["_distance"].to_numpy().astype(np.float64)).tolist(), strict=True))
-    if bm25 is not None:
-        rows = bm25["_rowid"].to_pylist()
-        found.update(zip(rows, bm25[ID].to_pylist(), strict=True))
-        bm25_of.update(zip(rows, bm25["_score"].to_pylist(), strict=True))
-    if dense is not None and bm25 is not None and ask.vector is not None:
-        dense_of = _inner_products(bm25, card.column, ask.vector) | dense_of
-        missing = [row for row in found if row not in bm25_of]
-        if missing and bm25.num_rows:
-            scored = bm25_leg(store, ask.question, len(missing), among("_rowid", missing))
-            bm25_of.update(zip(scored["_rowid"].to_pylist(), scored["_score"].to_pylist(), strict=True))
-    row_ids = list(found)
-    absent = 0.0 if bm25 is not None else np.nan
-    return Candidates(
-        row_ids=np.array(row_ids, dtype=np.int64),
-        ids=list(found.values()),
-        dense=np.array([dense_of.get(row, np.nan) for row in row_ids], dtype=np.float64),
-        bm25=np.array([bm25_of.get(row, absent) for row in row_ids], dtype=np.float64),
-    )
+    legs = [leg for leg in (ask.dense, ask.bm25) if leg is not None]
+    row_ids = np.array(list(dict.fromkeys(row for leg in legs for row in leg.row_ids.tolist())), dtype=np.int64)
+    at = {row: index for index, row in enumerate(row_ids.tolist())}
+    dense = np.full(len(row_ids), np.nan)
+    bm25 = np.full(len(row_ids), np.nan if ask.bm25 is None else 0.0)
+    if ask.bm25 is not None:
+        bm25[[at[row] for row in ask.bm25.row_ids.tolist()]] = ask.bm25.scores
+    if ask.dense is not None and ask.vector is not None:
+        if ask.bm25 is not None and len(ask.bm25):
+            within = [at[row] for row in ask.bm25.row_ids.tolist()]
+            dense[within] = _inner_products(store, resident, card.column, ask.bm25, ask.vector)
+        dense[[at[row] for row in ask.dense.row_ids.tolist()]] = ask.dense.scores
+        if ask.bm25 is not None and len(ask.bm25):
+            listed = set(ask.bm25.row_ids.tolist())
+            missing = [row for row in ask.dense.row_ids.tolist() if row not in listed]
+            if missing:
+                scored = bm25_leg(store, ask.question, len(missing), among("_rowid", missing))
+                bm25[[at[row] for row in scored.row_ids.tolist()]] = scored.scores
+    return Candidates(row_ids, dense, bm25)
 
 
-def bm25_leg(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> pa.Table:
-    """Return row id, id, score, and vector where a column is named, of up to n passages with a word of the question."""
+def bm25_leg(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> Leg:
+    """Return up to n passages with a word of the question; with the vectors where their column is named."""
     match = MatchQuery(" ".join(word.text for word in distinct_words(question)), CONTENT)
-    columns = [ID, "_score"] if column is None else [ID, column, "_score"]
+    columns = ["_score"] if column is None else [column, "_score"]
 
     def read(table: Table) -> pa.Table:
         search = table.search(match, query_type="fts").with_row_id(True).select(columns)
         return (search if where is None else search.where(where)).limit(n).to_arrow()
 
-    return store.steadily(read)
+    found = store.steadily(read)
+    vectors = None if column is None else found[column]
+    return Leg(row_ids_of(found), found["_score"].to_numpy().astype(np.float64), vectors)
 
 
-def _inner_products(rows: pa.Table, column: str, vector: Vector) -> dict[int, float]:
-    embedded = rows.filter(rows[column].is_valid())
-    if not embedded.num_rows:
-        return {}
-    vectors = embedded[column].combine_chunks().flatten().to_numpy().reshape(embedded.num_rows, -1)  # [n, d]
-    return dict(zip(embedded["_rowid"].to_pylist(), (vectors @ vector).astype(np.float64).tolist(), strict=True))
+def _inner_products(store: Store, resident: Resident | None, column: str, leg: Leg, vector: Vector) -> Scores:
+    """Return float64[rows of the leg]: inner products with the stored vectors, NaN where there is none."""
+    products = np.full(len(leg), np.nan)
+    row_ids, vectors = leg.row_ids, leg.vectors
+    unknown = np.arange(len(leg))
+    if resident is not None:
+        places = resident.places(row_ids)
+        there = places >= 0
+        products[there] = resident.inner_products(places[there], vector)
+        unknown = np.flatnonzero(~there)
+    if not len(unknown):
+        return products
+    if vectors is None:
+        read = store.take(row_ids[unknown].tolist(), [column])
+        at = {row: index for index, row in enumerate(row_ids.tolist())}
+        unknown = np.array([at[row] for row in read["_rowid"].to_pylist()], dtype=np.int64)
+        vectors = read[column]
+    else:
+        vectors = vectors.take(pa.array(unknown))
+    embedded = vectors.is_valid().to_numpy()
+    rows = vectors.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, len(vector))  # [n, d]
+    products[unknown[embedded]] = np.multiply(rows, vector, dtype=np.float64).sum(axis=1)
+    return products

@@ -369,7 +369,8 @@ class TableInfo:
 
     `metadata` gives the Arrow type of each metadata column. `recall` is that of the vector index against exact search,
     measured when it was trained; None while search is exact. `bytes_on_disk` includes old versions that are still kept;
-    None where the table is not in a local folder.
+    None where the table is not in a local folder. `bytes_resident` is what the vectors take that this retriever holds
+    in memory now; while it does, search is exact whatever indexes there are.
     """
 
     uri: str
@@ -384,4 +385,5 @@ class TableInfo:
     recall: float | None = None
     calibration: Calibration | None = None
     bytes_on_disk: int | None = None
+    bytes_resident: int = 0
     versions: int = 0

@@ -33,6 +33,7 @@ from dpr_lance.records import (
     TableInfo,
     checked_text,
 )
+from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
 from dpr_lance.schema import passages_of
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
 from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
@@ -57,12 +58,14 @@ def connect(
     table: str = "passages",
     storage_options: Mapping[str, str] | None = None,
     cache_bytes: int = CACHE_BYTES,
+    resident_bytes: int = RESIDENT_BYTES,
 ) -> Retriever:
     """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
 
     `encoder`: None (an existing table's own, else the packaged default), a packaged name, a bundle folder, a Hub name
     or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding. `cache_bytes` bounds the memory in
-    which LanceDB keeps indexes and what it knows of the files.
+    which LanceDB keeps indexes and what it knows of the files. Where a table's vectors fit in `resident_bytes`, a
+    retriever that is asked often holds them in memory: dense search is then exact, and faster. 0 holds none.
 
         retriever = dpr_lance.connect("wiki.lance")
         retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
@@ -75,18 +78,20 @@ def connect(
         raise InvalidInputError(
             f"table={table!r}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
         )
-    if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < 0:
-        raise InvalidInputError(f"cache_bytes={cache_bytes!r}: give a number of bytes, 0 or more")
+    for name, value in (("cache_bytes", cache_bytes), ("resident_bytes", resident_bytes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InvalidInputError(f"{name}={value!r}: give a number of bytes, 0 or more")
     store = Store(uri, table, storage_options, cache_bytes)
     store.find()
-    return Retriever(store, encoder)
+    return Retriever(store, encoder, resident_bytes)
 
 
 class Retriever:
     """Passages that can be added, searched and maintained; made by `connect`. Threads may share one."""
 
-    def __init__(self, store: Store, encoder: EncoderSource | None) -> None:
+    def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
         self._store = store
+        self._memory = ResidentVectors(store, resident_bytes)
         self._encoder = TableEncoder(store, encoder)
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
 
@@ -223,12 +228,17 @@ class Retriever:
         return await asyncio.to_thread(self.search, question, k, mode=mode, where=where, explain=explain)
 
     def warm(self) -> None:
-        """Load the encoder and open table and indexes, so that the first search is as fast as the next ones.
+        """Load the encoder and the vectors, where they fit in memory, and open table and indexes.
+
+        The first search then is as fast as the next ones.
 
         Raises `EncoderError` when the encoder is not available.
         """
         self._encoder.encode_questions([_WARMING])
-        self.search(_WARMING, 1)
+        card = self._store.find_card()
+        if card is not None:
+            self._memory.load(card)
+            self.search(_WARMING, 1)
 
     def delete(self, ids: str | Sequence[str] | None = None, *, where: Filter = None) -> int:
         """Delete documents or passages by id, or all passages that match `where`; return how many passages went.
@@ -290,7 +300,9 @@ class Retriever:
         `TableError` when nothing has been added yet.
         """
         labelled, unlabelled = sorted_questions(questions, split=split)
-        work = Calibrating(self._store, self._store.card, self._encoder.encode_questions, self._pool, regex)
+        work = Calibrating(
+            self._store, self._memory, self._store.card, self._encoder.encode_questions, self._pool, regex
+        )
         return work.run(labelled, unlabelled)
 
     def optimize(self, *, filter_columns: Sequence[str] = ()) -> IndexReport:
@@ -312,7 +324,7 @@ class Retriever:
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
-        return table_info(self._store)
+        return table_info(self._store, self._memory)
 
     def close(self) -> None:
         """End the search threads; the retriever cannot search afterwards."""
@@ -343,6 +355,7 @@ class Retriever:
             try:
                 hits = search.answer(
                     self._store,
+                    self._memory,
                     questions,
                     k,
                     mode=mode,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.explanation import explained
-from dpr_lance.fusion import Candidates, fused_scores, known, ranking
+from dpr_lance.fusion import Candidates, fused_scores, known, leading
 from dpr_lance.legs import Encode, Filter, Stopwatch, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
-from dpr_lance.schema import DOCUMENT_ID, TableCard, is_reserved
+from dpr_lance.resident import ResidentVectors
+from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, is_reserved
 from dpr_lance.store import Store
+
+Ranked: TypeAlias = tuple[int, float]
+"""A passage's row id and its score."""
 
 MIN_CANDIDATES = 100
 CANDIDATES_PER_HIT = 4
@@ -30,6 +34,7 @@ def candidates_wanted(k: int, mode: Mode) -> int:
 
 def answer(  # noqa: PLR0913 - keywords
     store: Store,
+    memory: ResidentVectors,
     questions: Sequence[str],
     k: int,
     *,
@@ -50,7 +55,7 @@ def answer(  # noqa: PLR0913 - keywords
     weight = card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
     usual: Mode = "hybrid" if calibration is None else calibration.mode
     n = candidates_wanted(k, mode or usual)
-    searched = partial(gather, store, card, questions, n, where=where, encode=encode, pool=pool, watch=watch)
+    searched = partial(gather, store, memory, card, questions, n, where=where, encode=encode, pool=pool, watch=watch)
     try:
         found = searched(mode=mode or usual)
     except (EncoderError, MissingExtraError) as error:
@@ -60,8 +65,8 @@ def answer(  # noqa: PLR0913 - keywords
     with watch.stage("fuse"):
         best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):
-        rows = {int(united.row_ids[index]) for united, top in zip(found.united, best, strict=True) for index, _ in top}
-        fields = _fetch(store, rows)
+        fields = _fetch(store, {row for top in best for row, _ in top})
+        best = [_by_id(top, fields, k) for top in best]
     answers = [
         Hits(
             question=ask.question,
@@ -76,44 +81,52 @@ def answer(  # noqa: PLR0913 - keywords
     if not explain:
         return answers
     with watch.stage("explain"):
-        return [explained(store, found, number, n, hits, pool) for number, hits in enumerate(answers)]
+        return [
+            explained(store, found, number, n, hits, [row for row, _ in best[number]], pool)
+            for number, hits in enumerate(answers)
+        ]
 
 
-def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[tuple[int, float]]:
-    """Return (index, score) of the k best candidates under `mode`."""
+def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[Ranked]:
+    """Return the k best candidates under `mode`, best first, and those that are as good as the last of them."""
     if mode == "hybrid":
         scores = fused_scores(candidates.dense, candidates.bm25, weight)
     else:
         scores = candidates.dense if mode == "dense" else candidates.bm25
-    return [(index, float(scores[index])) for index in ranking(scores, candidates.ids, k)]
+    return [(int(candidates.row_ids[index]), float(scores[index])) for index in leading(scores, k)]
 
 
 def _fetch(store: Store, row_ids: set[int]) -> dict[int, dict[str, Any]]:
     """Return the stored fields of these rows, by row id; rows deleted meanwhile are missing."""
     if not row_ids:
         return {}
-    shown = ("title", "text", DOCUMENT_ID)
+    shown = (ID, "title", "text", DOCUMENT_ID)
     names = [name for name in store.table.schema.names if name in shown or not is_reserved(name)]
     return {row.pop("_rowid"): row for row in store.take(row_ids, names).to_pylist()}
 
 
+def _by_id(best: Sequence[Ranked], fields: Mapping[int, Mapping[str, Any]], k: int) -> list[Ranked]:
+    """Return the k best that are still stored; ties are ordered by id."""
+    stored = [(row, score) for row, score in best if row in fields]
+    return sorted(stored, key=lambda ranked: (-ranked[1], fields[ranked[0]][ID]))[:k]
+
+
 def _hits(
-    question: str, candidates: Candidates, best: Sequence[tuple[int, float]], fields: dict[int, dict[str, Any]]
+    question: str, candidates: Candidates, best: Sequence[Ranked], fields: Mapping[int, Mapping[str, Any]]
 ) -> tuple[Hit, ...]:
-    stored = [(index, score, fields.get(int(candidates.row_ids[index]))) for index, score in best]
-    present = [(index, score, row) for index, score, row in stored if row is not None]
+    at = {row: index for index, row in enumerate(candidates.row_ids.tolist())}
     return tuple(
         Hit(
             rank=rank,
-            id=candidates.ids[index],
-            document_id=row[DOCUMENT_ID],
-            title=row["title"],
-            text=row["text"],
+            id=fields[row][ID],
+            document_id=fields[row][DOCUMENT_ID],
+            title=fields[row]["title"],
+            text=fields[row]["text"],
             score=score,
-            dense_score=known(candidates.dense[index]),
-            bm25_score=known(candidates.bm25[index]),
-            metadata={name: value for name, value in row.items() if not is_reserved(name)},
+            dense_score=known(candidates.dense[at[row]]),
+            bm25_score=known(candidates.bm25[at[row]]),
+            metadata={name: value for name, value in fields[row].items() if not is_reserved(name)},
             question=question,
         )
-        for rank, (index, score, row) in enumerate(present, start=1)
+        for rank, (row, score) in enumerate(best, start=1)
     )

@@ -7,11 +7,12 @@ import pyarrow.compute as pc
 from dpr_lance import indexes
 from dpr_lance.legs import calibration_of
 from dpr_lance.records import TableInfo
+from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, metadata_fields
 from dpr_lance.store import Store
 
 
-def table_info(store: Store) -> TableInfo:
+def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
     """Return counts, encoder, indexes, calibration and size; see `Retriever.info`."""
     card = store.find_card()
     if card is None:
@@ -31,5 +32,6 @@ def table_info(store: Store) -> TableInfo:
         recall=None if training is None else training.recall,
         calibration=calibration_of(store, card),
         bytes_on_disk=store.bytes_on_disk(),
+        bytes_resident=memory.bytes_held,
         versions=store.steadily(lambda table: len(table.list_versions())),
     )

@@ -50,7 +50,7 @@ def documents():
 
 
 def opened(folder, encoder, documents):
-    retriever = dpr_lance.connect(folder, encoder=encoder)
+    retriever = dpr_lance.connect(folder, encoder=encoder, resident_bytes=0)
     retriever.add(documents, splitter=None)
     retriever.optimize()
     return retriever

@@ -57,8 +57,9 @@ class RandomEncoder(HashEncoder):
     questions=st.lists(texts, min_size=1, max_size=3),
     weight=st.sampled_from(WEIGHTS),
     depth=st.sampled_from([1, 3, 100]),
+    resident_bytes=st.sampled_from([0, 1 << 20]),
 )
-def test_every_hit_has_its_exact_scores(table, questions, weight, depth):
+def test_every_hit_has_its_exact_scores(table, questions, weight, depth, resident_bytes):
     """Legs of `depth` candidates: a passage that one leg lists has the other's exact score, too."""
     encoder = RandomEncoder(weight)
     documents = [{"id": f"d{number:02}", "title": title, "text": text} for number, (title, text, _) in enumerate(table)]
@@ -67,7 +68,7 @@ def test_every_hit_has_its_exact_scores(table, questions, weight, depth):
     vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
     with (
         pytest.MonkeyPatch.context() as patch,
-        dpr_lance.connect("memory://", encoder=encoder) as retriever,
+        dpr_lance.connect("memory://", encoder=encoder, resident_bytes=resident_bytes) as retriever,
     ):
         patch.setattr("dpr_lance.search.MIN_CANDIDATES", depth)
         patch.setattr("dpr_lance.search.CANDIDATES_PER_HIT", 1)

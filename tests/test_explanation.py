@@ -98,7 +98,7 @@ def test_rows_outside_the_index_are_told(tmp_path):
 
 def test_the_effort_of_an_index_is_told(tmp_path, monkeypatch):
     small = indexes.IndexPolicy(vector_index_rows=300, rows_per_partition=64)
-    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32)) as retriever:
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), resident_bytes=0) as retriever:
         retriever.add(random_documents(5, 600), splitter=None)
         indexes.optimize(retriever._store, small)
         effort = retriever.search("river", explain=True).explanation.effort

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dpr_lance.fusion import fused_scores, ranking
+from dpr_lance.fusion import fused_scores, leading
 
 
 def test_the_sum_of_the_paper():
@@ -19,10 +19,11 @@ def test_without_any_vector_bm25_decides():
     np.testing.assert_allclose(fused_scores(np.array([np.nan, np.nan]), np.array([2.0, 1.0]), 40.0), [2.0, 1.0])
 
 
-def test_order_is_by_score_then_id():
-    assert ranking(np.array([1.0, 2.0, 2.0, 0.5]), ["a", "z", "b", "c"], 3) == [2, 1, 0]
+def test_the_best_come_with_those_that_are_as_good_as_the_last():
+    assert leading(np.array([1.0, 2.0, 2.0, 0.5]), 3) == [1, 2, 0]
+    assert leading(np.array([1.0, 0.5, 2.0, 1.0, 1.0]), 2) == [2, 0, 3, 4]
 
 
 @pytest.mark.parametrize("k", [1, 4, 9])
 def test_no_more_than_there_are(k):
-    assert len(ranking(np.zeros(4), list("abcd"), k)) == min(k, 4)
+    assert len(leading(np.array([4.0, 3.0, 2.0, 1.0]), k)) == min(k, 4)

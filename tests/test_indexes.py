@@ -40,14 +40,14 @@ def numbered(start, stop):
 
 @pytest.fixture
 def clustered(tmp_path):
-    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber()) as retriever:
+    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(), resident_bytes=0) as retriever:
         yield retriever
 
 
 @pytest.fixture(params=[True, False], ids=["unit", "any norm"])
 def either(tmp_path, request):
     """Vectors that are indexed by cosine and product quantisation, and by inner product and scalar quantisation."""
-    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=request.param)) as retriever:
+    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=request.param), resident_bytes=0) as retriever:
         yield retriever
 
 

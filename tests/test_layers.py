@@ -37,6 +37,7 @@ ORDER = [
     "indexes",
     "embedding",
     "fusion",
+    "resident",
     "documents",
     "ingestion",
     "legs",
@@ -71,7 +72,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "contention", "store", "indexes", "legs"},
+    "lancedb": {"words", "contention", "store", "resident", "indexes", "legs"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),

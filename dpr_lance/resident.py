@@ -1,0 +1,284 @@
+"""A table's vectors in memory, always of its latest version: exact search and inner products as matrix products.
+
+LanceDB's exact search takes 10 to 15 times as long as a matrix product over the same vectors, and its indexes are
+overtaken by one up to some hundred thousand vectors (see benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from lancedb.table import Table
+from numpy.typing import NDArray
+
+from dpr_lance.fusion import Scores
+from dpr_lance.heap import trim_heap
+from dpr_lance.schema import TableCard, Vector
+from dpr_lance.store import Store
+
+RESIDENT_BYTES = 512 << 20
+"""Default bound of the vectors that are held: 174,000 of 768 dimensions, or 349,000 of 384."""
+
+BYTES_PER_QUESTION = 16 << 20
+"""Vectors are loaded once so many bytes of them come to a question asked so far: reading them takes about as long as
+LanceDB's own search of so many questions."""
+
+_BLOCK = 8_192
+"""Rows of a block; the memory of a search beside the vectors is bounded by it."""
+_TAKEN = 4_096
+_MOST_DEAD = 0.2
+"""Load anew when so large a share of the places belongs to vectors that were replaced or deleted."""
+_TRIES = 3
+_UPDATED = "_row_last_updated_at_version"
+"""LanceDB's column of the version that has last changed a row."""
+_NEVER = np.uint64(0)
+
+RowIds = NDArray[np.int64]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """All vectors of one column at one version of the table; what it holds never changes.
+
+    A place is the position of a row in the blocks, in the order of loading.
+    """
+
+    version: int
+    column: str
+    blocks: tuple[Vector, ...]
+    """float32[_BLOCK, d] each, of which the last one may be filled in part."""
+    row_ids: RowIds
+    """int64[places]: LanceDB's stable row ids."""
+    updated: NDArray[np.uint64]
+    """uint64[places]: the version that has last changed the row; `_NEVER` where the place no longer is a row's."""
+    hidden: NDArray[np.bool_]
+    """bool[places]: no vector, or no longer a row's."""
+    order: Places
+    """The last place of each row id, by ascending row id."""
+
+    @property
+    def vectors(self) -> int:
+        """How many rows have a vector."""
+        return len(self.hidden) - int(self.hidden.sum())
+
+    @property
+    def dead(self) -> float:
+        """The share of the places that no longer are a row's."""
+        return float((self.updated == _NEVER).mean()) if len(self.updated) else 0.0
+
+    def places(self, row_ids: RowIds) -> Places:
+        """Return int64[rows]: the place of each row, -1 where the table has no such row with a vector."""
+        found = self.known(row_ids)
+        return np.where((found >= 0) & ~self.hidden[found], found, -1) if len(self.order) else found
+
+    def known(self, row_ids: RowIds) -> Places:
+        """Return int64[rows]: the last place of each row, also where it has no vector; -1 where it has none."""
+        if not len(self.order):
+            return np.full(len(row_ids), -1)
+        ordered = self.row_ids[self.order]
+        at = np.minimum(np.searchsorted(ordered, row_ids), len(ordered) - 1)
+        return np.where(ordered[at] == row_ids, self.order[at], -1)
+
+    def inner_products(self, places: Places, question: Vector) -> Scores:
+        """Return float64[places]; equal vectors get equal products, wherever they stand."""
+        rows = np.empty((len(places), len(question)), dtype=np.float32)
+        for number, place in enumerate(places.tolist()):
+            rows[number] = self.blocks[place // _BLOCK][place % _BLOCK]
+        products: Scores = np.multiply(rows, question, dtype=np.float64).sum(axis=1)
+        return products
+
+    def nearest(self, questions: Vector, n: int, among: Places | None = None) -> list[tuple[RowIds, Scores]]:
+        """Return row ids and inner products of each question's n largest, descending; `among` are the only places."""
+        hidden = self.hidden
+        if among is not None:
+            if len(among) <= n:
+                return [self._exact(question, among) for question in questions]
+            hidden = np.ones_like(self.hidden)
+            hidden[among] = False
+        scores = np.empty((len(questions), 0), dtype=np.float32)  # the largest so far, [questions, <= n]
+        places = np.empty((len(questions), 0), dtype=np.int64)
+        for start in range(0, len(hidden), _BLOCK):
+            out = hidden[start : start + _BLOCK]
+            if out.all():
+                continue
+            block = self.blocks[start // _BLOCK][: len(out)]
+            products = questions @ block.T if len(questions) > 1 else (block @ questions[0])[None]  # [questions, rows]
+            if out.any():
+                products[:, out] = -np.inf
+            best = _largest(products, n)
+            scores = np.hstack([scores, np.take_along_axis(products, best, 1)])
+            places = np.hstack([places, best + start])
+        best = _largest(scores, n)
+        scores, places = np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
+        return [
+            self._exact(question, row[line > -np.inf])
+            for question, row, line in zip(questions, places, scores, strict=True)
+        ]
+
+    def _exact(self, question: Vector, places: Places) -> tuple[RowIds, Scores]:
+        products = self.inner_products(places, question)
+        order = np.argsort(-products, kind="stable")
+        return self.row_ids[places[order]], products[order]
+
+
+def _largest(scores: Vector, n: int) -> Places:
+    """Return the columns of each row's n largest values, in no order: int64[rows, min(n, columns)]."""
+    columns = scores.shape[1]
+    if columns <= n:
+        return np.broadcast_to(np.arange(columns), scores.shape)
+    return np.argpartition(scores, columns - n, axis=1)[:, columns - n :]
+
+
+class ResidentVectors:
+    """Keeps the vectors of a table in memory while they fit a bound, and up to date; shared by threads."""
+
+    def __init__(self, store: Store, most_bytes: int = RESIDENT_BYTES) -> None:
+        self._store = store
+        self._most_bytes = most_bytes
+        self._loading = threading.Lock()
+        self._asked = 0
+        self._held: Resident | None = None
+
+    @property
+    def bytes_held(self) -> int:
+        """How much memory the vectors take now."""
+        held = self._held
+        return 0 if held is None else sum(block.nbytes for block in held.blocks)
+
+    def held(self, card: TableCard) -> Resident | None:
+        """Return the vectors when they are in memory already, of the table's latest version."""
+        held = self._held
+        return held if held is not None and _is_current(held, card, self._store.table) else None
+
+    def asked(self, card: TableCard, questions: int) -> Resident | None:
+        """Return the vectors of the table's latest version for so many questions.
+
+        None when there are too many for the bound, when too few questions have been asked yet to make up for loading
+        them, and while another thread loads them or other processes keep writing.
+        """
+        if not self._most_bytes:
+            return None
+        if (held := self.held(card)) is not None:
+            return held
+        self._asked += questions
+        wanted = self._store.count() * card.encoder.dimension * 4
+        if wanted > self._most_bytes:
+            self._held = None
+            return None
+        if self._held is None and self._asked * BYTES_PER_QUESTION < wanted:
+            return None
+        return self.load(card)
+
+    def load(self, card: TableCard) -> Resident | None:
+        """Return the vectors of the table's latest version, loaded now; None as for `asked`."""
+        if not self._loading.acquire(blocking=False):
+            return None
+        try:
+            return self._loaded(card)
+        finally:
+            self._loading.release()
+
+    def _loaded(self, card: TableCard) -> Resident | None:
+        if self._store.count() * card.encoder.dimension * 4 > self._most_bytes:
+            return None
+        held = self._held
+        for _ in range(_TRIES):
+            if held is not None and (held.column != card.column or held.dead > _MOST_DEAD):
+                self._held = held = None
+            anew = held is None
+            held = _refreshed(self._store, card, held)
+            if anew:
+                trim_heap()  # of what LanceDB has read
+            if _is_current(held, card, self._store.table):
+                self._held = held
+                return held
+        return None
+
+
+def _is_current(held: Resident, card: TableCard, table: Table) -> bool:
+    return held.column == card.column and held.version == table.version
+
+
+def _refreshed(store: Store, card: TableCard, held: Resident | None) -> Resident:
+    """Return the vectors of the table, of which those of `held` that are unchanged are not read again.
+
+    It is of the version that the table had at first: what another process commits meanwhile may be in it in part.
+    """
+    version = store.table.version
+    if held is None:
+        empty = np.empty(0, dtype=np.int64)
+        none = Resident(version, card.column, (), empty, empty.astype(np.uint64), empty.astype(np.bool_), empty)
+        return _with(none, _scanned(store, card.column), card.encoder.dimension)
+    listing = store.steadily(
+        lambda table: table.search().with_row_id(True).select([_UPDATED]).limit(None).to_arrow(),
+    )
+    row_ids, updated = row_ids_of(listing), listing[_UPDATED].to_numpy()
+    known = held.known(row_ids)
+    unchanged = (known >= 0) & (held.updated[known] == updated) if len(held.row_ids) else known >= 0
+    gone = np.ones(len(held.row_ids), dtype=np.bool_)
+    gone[known[unchanged]] = False
+    held = replace(held, version=version, updated=np.where(gone, _NEVER, held.updated), hidden=held.hidden | gone)
+    new = row_ids[~unchanged]
+    parts = (new[start : start + _TAKEN].tolist() for start in range(0, len(new), _TAKEN))
+    return _with(held, (store.take(part, [_UPDATED, card.column]) for part in parts), card.encoder.dimension)
+
+
+def _scanned(store: Store, column: str) -> Iterator[pa.Table]:
+    """Yield all rows, a part at a time: a stream of batches would read far ahead."""
+    for start in range(0, store.count(), _BLOCK):
+        yield store.steadily(partial(_part, column=column, start=start))
+
+
+def _part(table: Table, *, column: str, start: int) -> pa.Table:
+    return table.search().with_row_id(True).select([_UPDATED, column]).offset(start).limit(_BLOCK).to_arrow()
+
+
+def row_ids_of(rows: pa.Table) -> RowIds:
+    """Return the row ids of rows that were read with them."""
+    row_ids: RowIds = rows["_rowid"].to_numpy().astype(np.int64)
+    return row_ids
+
+
+def _with(held: Resident, parts: Iterator[pa.Table], dimension: int) -> Resident:
+    """Return `held` with further rows, in place of those of the same row ids.
+
+    Blocks are shared with `held`, which never looks beyond its own places in them.
+    """
+    blocks, filled = list(held.blocks), len(held.row_ids)
+    row_ids, updated, hidden = [held.row_ids], [held.updated], [held.hidden]
+    for part in parts:
+        there, rows = _vectors(part[held.column].combine_chunks(), dimension)
+        row_ids.append(row_ids_of(part))
+        updated.append(part[_UPDATED].to_numpy())
+        hidden.append(~there)
+        while len(rows):
+            if filled == len(blocks) * _BLOCK:
+                blocks.append(np.empty((_BLOCK, dimension), dtype=np.float32))
+            room = slice(filled % _BLOCK, min(_BLOCK, filled % _BLOCK + len(rows)))
+            blocks[-1][room] = rows[: room.stop - room.start]
+            filled += room.stop - room.start
+            rows = rows[room.stop - room.start :]
+    every, dates, covered = np.concatenate(row_ids), np.concatenate(updated), np.concatenate(hidden)
+    order = np.argsort(every, kind="stable")
+    last = np.ones(len(order), dtype=np.bool_)
+    last[:-1] = every[order][1:] != every[order][:-1]
+    earlier = order[~last]
+    dates[earlier], covered[earlier] = _NEVER, True
+    return Resident(held.version, held.column, tuple(blocks), every, dates, covered, order[last])
+
+
+def _vectors(column: pa.Array, dimension: int) -> tuple[NDArray[np.bool_], Vector]:
+    """Return which rows have a vector, bool[n], and float32[n, d], with anything finite in the others."""
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    rows = np.zeros((len(column), dimension), dtype=np.float32) if not there.all() else None
+    values = column.drop_null().flatten().to_numpy().reshape(-1, dimension)
+    if rows is None:
+        return there, values
+    rows[there] = values
+    return there, rows
