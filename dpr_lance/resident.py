@@ -108,7 +108,7 @@ class Resident:
             if out.all():
                 continue
             block = self.blocks[start // _BLOCK][: len(out)]
-            products = questions @ block.T if len(questions) > 1 else (block @ questions[0])[None]  # [questions, rows]
+            products = _products(questions, block)
             if out.any():
                 products[:, out] = -np.inf
             best = _largest(products, n)
@@ -125,6 +125,16 @@ class Resident:
         products = self.inner_products(places, question)
         order = np.argsort(-products, kind="stable")
         return self.row_ids[places[order]], products[order]
+
+
+def _products(questions: Vector, block: Vector) -> Vector:
+    """Return the inner products of questions and rows, float32[questions, rows]."""
+    if len(questions) > 1:
+        return questions @ block.T
+    # On one thread: BLAS would share each block among several, which on a busy machine wait for each other far longer
+    # than the work takes (100,000 x 768: 10 ms in either case on an idle core, 260 ms on busy ones).
+    products: Vector = np.einsum("rd,d->r", block, questions[0])[None]
+    return products
 
 
 def _largest(scores: Vector, n: int) -> Places:
