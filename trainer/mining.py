@@ -109,7 +109,7 @@ def mine(
     for row, ranking in zip(rows, rankings, strict=True):
         left = _unlike_positives(row, ranking, passages, dropped)
         holds = answer_matcher(row.answers)
-        hits = {found.passage.id for found in left if row.answers and holds(found.passage.text)}
+        hits = {found.passage.id for found in left if holds(found.passage.text)}
         dropped["answer"] += len(hits)
         answered.extend((row.question, identity) for identity in sorted(hits))
         left = [found for found in left if found.passage.id not in hits]
