@@ -67,6 +67,7 @@ def test_a_trained_encoder_finds_more_than_the_untrained_one(library, capsys):
         ("trained", "dense"), ("trained", "hybrid"),
     ]  # fmt: skip
     assert report.card.name == "mine"
+    assert report.dev_passages == 60
     work = library / "mine-training"
     assert {path.name for path in work.glob("*")} >= {"log.jsonl", "best.json", "report.json"}
     assert any(line.startswith("round 1: ") for line in told)

@@ -170,8 +170,13 @@ class _Training:
         return read_questions(path, split=split, retriever=self.retriever, on_bad=self.run.on_bad, say=self.say)
 
     def _pool(self, dev: Examples, sets: Sequence[Examples]) -> Corpus:
-        """Return the dev questions over their own passages and as many others as make `validation_passages`."""
-        passages = {name: dev.passages[name] for row in dev.rows for name in (*row.positives, *row.hard_negatives)}
+        """Return the dev questions over their own passages and as many others as make `validation_passages`.
+
+        Their own are the positives and as many hard negatives as a batch has: all that were mined are thousands.
+        """
+        hard = self.run.recipe.hard_negatives
+        rows = tuple(replace(row, hard_negatives=row.hard_negatives[:hard], negatives=()) for row in dev.rows)
+        passages = {name: dev.passages[name] for row in rows for name in (*row.positives, *row.hard_negatives)}
         others = [one for found in (dev, *sets) for one in found.passages.values()]
         wanted = max(0, self.run.validation_passages - len(passages))
         if self.retriever is not None:
@@ -180,7 +185,6 @@ class _Training:
         fresh = list({one.id: one for one in others if one.id not in passages}.values())
         order = np.random.default_rng(seed_of(self.run.recipe.seed, "pool")).permutation(len(fresh))[:wanted]
         passages |= {fresh[int(at)].id: fresh[int(at)] for at in order}
-        rows = tuple(replace(row, negatives=()) for row in dev.rows)
         return make_corpus([replace(dev, rows=rows, passages=passages)])
 
     # Mining
