@@ -133,6 +133,15 @@ def test_passages_by_id_are_looked_up_at_once(tmp_path):
     assert found.rows[1].hard_negatives == ("d#0", "d#1")
 
 
+def test_questions_that_eval_measures_with_are_trained_on_too(tmp_path):
+    def find(names):
+        return {name: [KnownPassage(f"{name}#0", "", name)] for name in names}
+
+    rows = [{"question": "one", "labels": ["a", "b"]}, {"text": "two", "labels": {"b": 2}}]
+    found = read_examples(written(tmp_path, *rows), find=find)
+    assert [(row.question, row.positives) for row in found.rows] == [("one", ("a#0", "b#0")), ("two", ("b#0",))]
+
+
 def test_a_beir_folder_keeps_its_whole_corpus(tmp_path):
     (tmp_path / "qrels").mkdir()
     (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "title": "", "text": "x"}\n{"_id": "b", "text": "y"}\n')

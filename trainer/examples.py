@@ -85,11 +85,11 @@ class _Draft:
 
 
 _GROUPS = {
-    "positives": ("positive_ctxs", "positives"),
+    "positives": ("positive_ctxs", "positives", "labels"),
     "hard_negatives": ("hard_negative_ctxs", "hard_negatives"),
     "negatives": ("negative_ctxs", "negatives"),
 }
-"""What a group is called here → its keys in DPR's JSON and in ours."""
+"""What a group is called here → its keys in DPR's JSON and in ours (`labels`, as in files that `eval` reads)."""
 
 
 def read_examples(
@@ -204,6 +204,8 @@ def _listed(value: Mapping[str, Any], key: str) -> list[Any]:
     entries = value.get(key)
     if entries is None:
         return []
+    if key == "labels" and isinstance(entries, dict):  # grades by id
+        return list(entries)
     if not isinstance(entries, list):
         raise BadRecordError(f"{key!r} is not a list ({entries!r:.60})")
     return entries
