@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import (
+    ann,
     calibration,
     cold_start,
     crash,
@@ -33,6 +34,7 @@ CASES: dict[str, ModuleType] = {
     "crash": crash,
     "end-to-end": end_to_end,
     "scale": scale,
+    "ann": ann,
     "train": train,
 }
 QUICK: dict[str, list[str]] = {
@@ -44,6 +46,7 @@ QUICK: dict[str, list[str]] = {
     "crash": ["kills", "--kills", "3"],
     "end-to-end": ["--passages", "300", "--questions", "45", "--rounds", "1"],
     "scale": ["10000"],
+    "ann": ["20000", "--without", "hnswlib"],
     "train": ["memory"],
 }
 """What each case is given in the quick form, which keeps its results in benchmarks/quick/."""
@@ -53,6 +56,7 @@ LONG: dict[str, list[str]] = {
     "encode": ["hardware", "speed", "one-thread", "parity", "memory", "dpr-pair"],
     "end-to-end": ["--passages", "20000", "--questions", "300"],
     "scale": ["10000", "100000", "1000000"],
+    "ann": ["100000", "1000000"],
 }
 """The same in the long form; a case that is not here runs with its defaults."""
 FORMS = {"quick": QUICK, "long": LONG}

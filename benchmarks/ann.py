@@ -1,0 +1,254 @@
+"""Case `ann`: dense search beside FAISS, hnswlib and plain LanceDB on the same vectors, at the same recall.
+
+Made vectors of 768 dimensions in clusters, of uneven length. Every contender builds its index in one process and is
+searched in another; ours is a table filled through `add`, searched through `search` with the default bound of what is
+held in memory, and without holding any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, machine, results
+from benchmarks.environments import environment
+from benchmarks.ingest import in_new_process
+from benchmarks.made_vectors import CLUSTERS, DIMENSION, QUESTION_SPREAD, SEED, SPREAD, Floats
+from benchmarks.peers.ann import CONTENDERS, RETURNED, measured
+from benchmarks.references import CACHE
+from dpr_lance.card import EncoderCard
+
+SIZES = (100_000,)
+LARGEST = 1_000_000
+QUESTIONS = 1_000
+RECALL = 0.98
+NORMS = 0.2
+"""Standard deviation of the logarithm of the vectors' lengths."""
+CHUNK = 10_000
+OURS = ("dpr_lance", "dpr_lance, nothing held")
+NAMES = {
+    "faiss-ivfpq": "FAISS IVF-PQ (d/4) + refinement",
+    "faiss-hnsw": "FAISS HNSW, 32 neighbours",
+    "faiss-hnsw16": "FAISS HNSW, 16 neighbours",
+    "hnswlib": "hnswlib, 16 neighbours",
+    "lancedb": "LanceDB, its defaults, tuned",
+}
+USUAL = ("faiss-ivfpq", "faiss-hnsw", "hnswlib", "lancedb")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this case."""
+    parser.add_argument("sizes", nargs="*", type=int, metavar="N", help=f"vectors (default {SIZES[0]:,})")
+    parser.add_argument("--only", nargs="+", choices=["dpr_lance", *CONTENDERS], help="these alone; others stay")
+    parser.add_argument("--without", nargs="+", choices=[*CONTENDERS], default=[], help="all but these")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the sizes; one raw file each, kept after every contender. Returns p50 in milliseconds."""
+    summary = {}
+    for size in options.sizes or SIZES:
+        place = made(size)
+        values: dict[str, Any] = {"vectors": size, "questions": QUESTIONS, "contenders": {}}
+        for earlier in results.read("ann"):
+            if earlier["vectors"] == size:
+                values["contenders"] = earlier["contenders"]
+        for name in options.only or ["dpr_lance", *USUAL]:
+            if name in options.without:
+                continue
+            print(f"ann: {size:,} vectors, {name}", file=sys.stderr)
+            values["contenders"] |= ours(place, size) if name == "dpr_lance" else {name: peer(place, name)}
+            results.write("ann", str(size), values)
+        summary[str(size)] = {
+            name: round(float(np.median(each["milliseconds"])), 2) for name, each in values["contenders"].items()
+        }
+    return summary
+
+
+def made(size: int) -> Path:
+    """The folder of the vectors, the questions and their true neighbours; made once."""
+    place = CACHE / "ann" / str(size)
+    if not (place / "exact.npy").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        print(f"ann: making {size:,} vectors", file=sys.stderr)
+        centres = np.random.default_rng(SEED).standard_normal((CLUSTERS, DIMENSION), dtype=np.float32)
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+        vectors = np.lib.format.open_memmap(place / "vectors.npy", mode="w+", dtype=np.float32, shape=(size, DIMENSION))
+        for start in range(0, size, CHUNK):
+            stop = min(size, start + CHUNK)
+            choose = np.random.default_rng([SEED, start])
+            noise = choose.standard_normal((stop - start, DIMENSION), dtype=np.float32)
+            part = centres[choose.integers(0, CLUSTERS, stop - start)] + noise * np.float32(SPREAD / np.sqrt(DIMENSION))
+            part /= np.linalg.norm(part, axis=1, keepdims=True)
+            vectors[start:stop] = part * choose.lognormal(0.0, NORMS, (stop - start, 1)).astype(np.float32)
+        choose = np.random.default_rng([SEED, size, 1])
+        near = np.asarray(vectors[np.sort(choose.choice(size, QUESTIONS, replace=False))])
+        near = near / np.linalg.norm(near, axis=1, keepdims=True)
+        noise = choose.standard_normal(near.shape, dtype=np.float32) * np.float32(QUESTION_SPREAD / np.sqrt(DIMENSION))
+        asked = (near + noise) / np.linalg.norm(near + noise, axis=1, keepdims=True)
+        np.save(place / "questions.npy", asked.astype(np.float32))
+        np.save(place / "exact.npy", nearest(vectors, asked.astype(np.float32)))
+    return place
+
+
+def nearest(vectors: Floats, asked: Floats) -> Any:  # noqa: ANN401
+    """int64[questions, 100]: the largest inner products, by chunks."""
+    scores = np.zeros((len(asked), 0), dtype=np.float32)
+    names = np.zeros((len(asked), 0), dtype=np.int64)
+    for start in range(0, len(vectors), CHUNK):
+        part = np.asarray(vectors[start : start + CHUNK])
+        scores = np.hstack([scores, asked @ part.T])
+        names = np.hstack([names, np.broadcast_to(np.arange(start, start + len(part)), (len(asked), len(part)))])
+        best = np.argpartition(-scores, min(RETURNED, scores.shape[1]) - 1, axis=1)[:, :RETURNED]
+        scores, names = np.take_along_axis(scores, best, axis=1), np.take_along_axis(names, best, axis=1)
+    return np.take_along_axis(names, np.argsort(-scores, axis=1), axis=1)
+
+
+class FileEncoder:
+    """An encoder whose texts name rows of the files."""
+
+    def __init__(self, place: Path) -> None:
+        self._passages = np.load(place / "vectors.npy", mmap_mode="r")
+        self._questions = np.load(place / "questions.npy")
+        size = len(self._passages)
+        self.card = EncoderCard(
+            name="made", dimension=DIMENSION, fingerprint=f"ann-{size}", hybrid_weight=10.0, normalise=False
+        )
+
+    def encode_passages(self, passages: Sequence[tuple[str, str]]) -> Floats:
+        """float32[n, d]."""
+        return np.asarray(self._passages[[int(text) for _, text in passages]])
+
+    def encode_questions(self, questions: Sequence[str]) -> Floats:
+        """float32[n, d]."""
+        return np.asarray(self._questions[[int(question) for question in questions]])
+
+
+def ours(place: Path, size: int) -> dict[str, Any]:
+    """Fill the table where it is not filled yet, train its index once more alone, search it twice."""
+    built_file = place / "dpr_lance.json"
+    if not built_file.is_file():
+        built_file.write_text(json.dumps(in_new_process(partial(built, place), size)), encoding="utf-8")
+    report = json.loads(built_file.read_text(encoding="utf-8"))
+    return {
+        name: report | in_new_process(partial(searched, place), resident)
+        for name, resident in zip(OURS, (-1, 0), strict=True)
+    }
+
+
+def built(place: Path, size: int) -> dict[str, Any]:
+    """Time of `add` with its folding and training, and of training the index at the full size alone."""
+    from dpr_lance import indexes
+    from dpr_lance.retriever import connect
+
+    def documents() -> Iterator[dict[str, str]]:
+        for number in range(size):
+            yield {"id": str(number), "text": str(number)}
+
+    with connect(place / "dpr_lance", encoder=FileEncoder(place)) as retriever:
+        started, used = time.perf_counter(), time.process_time()
+        retriever.add(documents(), splitter=None)
+        retriever.optimize()
+        filled = {"add_seconds": time.perf_counter() - started, "add_cpu": time.process_time() - used}
+        store = retriever._store
+        now = dataclasses.replace(indexes.POLICY, retrain_growth=0.0, vector_index_rows=min(size, 50_000))
+        started, used = time.perf_counter(), time.process_time()
+        indexes.train_if_due(store, store.card, now)
+        report = {"build_seconds": time.perf_counter() - started, "build_cpu": time.process_time() - used}
+        found = retriever.optimize()
+    return report | filled | {"bytes": found.bytes_after, "measured_recall": found.recall}
+
+
+def searched(place: Path, resident: int) -> dict[str, Any]:
+    """Ask the table; `resident` is the bound of vectors in memory, the default one where it is negative."""
+    from dpr_lance.resident import RESIDENT_BYTES
+    from dpr_lance.retriever import connect
+
+    encoder = FileEncoder(place)
+    questions, exact = np.load(place / "questions.npy"), np.load(place / "exact.npy")
+    numbers = {question.tobytes(): str(number) for number, question in enumerate(questions)}
+    bound = RESIDENT_BYTES if resident < 0 else resident
+    with connect(place / "dpr_lance", encoder=encoder, resident_bytes=bound) as retriever:
+
+        def search(asked: Floats, k: int) -> Any:  # noqa: ANN401
+            found = retriever.search([numbers[question.tobytes()] for question in asked], k, mode="dense")
+            return np.array([[int(hit.document_id) for hit in hits] for hits in found])
+
+        search(questions[:2], 20)
+        report = measured(search, questions, exact)
+        explanation = retriever.search("0", 1, mode="dense", explain=True).explanation
+        if explanation is None or explanation.effort is None:
+            raise RuntimeError("a dense search tells its effort when asked to explain")
+        report["effort"] = [explanation.effort.probes, explanation.effort.partitions]
+    return report
+
+
+def peer(place: Path, name: str) -> dict[str, Any]:
+    """A peer in its own environment; what it has built is kept."""
+    command = [str(environment("ann")), "-m", "benchmarks.peers.ann", name]
+    report_file = place / f"{name}.json"
+    if not report_file.is_file():
+        done = subprocess.run(
+            [*command, "build", str(place)], check=True, stdout=subprocess.PIPE, text=True, cwd=data.REPOSITORY
+        )
+        report_file.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
+    report: dict[str, Any] = json.loads(report_file.read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [*command, "search", str(place), str(RECALL)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=data.REPOSITORY,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report | found
+
+
+def tables(records: list[dict[str, Any]]) -> str:
+    """The section of the README."""
+    records = sorted(records, key=lambda record: record["vectors"])
+    header = [
+        "contender",
+        "recall@20",
+        "alone, p50 / p99 ms",
+        "CPU ms",
+        f"batch of {QUESTIONS:,} returning {RETURNED}, questions/s",
+        "index, CPU-s",
+        "on disk, MB",
+        "memory after searching, MiB",
+    ]
+    parts = [
+        f"{QUESTIONS:,} questions near made vectors of {DIMENSION} dimensions in {CLUSTERS:,} clusters, lengths "
+        f"log-normal with σ = {NORMS}; the least effort of each contender that reaches recall@20 of {RECALL} on 200 of "
+        "the questions. FAISS and hnswlib hold everything in memory and return numbers; LanceDB returns numbers; ours "
+        "returns whole passages of a table, which it held in memory where its vectors fit the default bound. Memory is "
+        f"that of the process without pages of files. Measured on {machine.sentence(records[-1]['machine'])}; load "
+        f"average {', '.join(str(record['machine']['load_average'][0]) for record in records)}."
+    ]
+    for record in records:
+        rows = []
+        for name, each in record["contenders"].items():
+            p50, p99 = np.percentile(each["milliseconds"], [50, 99])
+            rows.append(
+                [
+                    NAMES.get(name, name),
+                    f"{each['recall@20']:.3f}",
+                    f"{p50:.2f} / {p99:.2f}",
+                    f"{each['cpu_milliseconds']:.2f}",
+                    f"{each['questions_per_second']:,.0f}",
+                    f"{each['build_cpu']:,.0f}",
+                    f"{each['bytes'] / 1e6:,.0f}",
+                    f"{each['resident_mib']:,.0f}",
+                ]
+            )
+        parts += [f"**{record['vectors']:,} vectors**", results.table(header, rows)]
+    return "\n\n".join(parts)
