@@ -21,6 +21,7 @@ from benchmarks import (
     quality,
     results,
     scale,
+    search,
     shown,
     train,
 )
@@ -35,6 +36,7 @@ CASES: dict[str, ModuleType] = {
     "end-to-end": end_to_end,
     "scale": scale,
     "ann": ann,
+    "search": search,
     "train": train,
 }
 QUICK: dict[str, list[str]] = {
@@ -47,6 +49,7 @@ QUICK: dict[str, list[str]] = {
     "end-to-end": ["--passages", "300", "--questions", "45", "--rounds", "1"],
     "scale": ["10000"],
     "ann": ["20000", "--without", "hnswlib"],
+    "search": ["--passages", "3000"],
     "train": ["memory"],
 }
 """What each case is given in the quick form, which keeps its results in benchmarks/quick/."""
