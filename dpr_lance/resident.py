@@ -6,8 +6,10 @@ overtaken by one up to some hundred thousand vectors (see benchmarks/README.md).
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,6 +18,7 @@ import pyarrow as pa
 from lancedb.table import Table
 from numpy.typing import NDArray
 
+from dpr_lance.encoder import available_threads
 from dpr_lance.fusion import Scores
 from dpr_lance.heap import trim_heap
 from dpr_lance.schema import TableCard, Vector
@@ -93,22 +96,59 @@ class Resident:
         products: Scores = np.multiply(rows, question, dtype=np.float64).sum(axis=1)
         return products
 
-    def nearest(self, questions: Vector, n: int, among: Places | None = None) -> list[tuple[RowIds, Scores]]:
-        """Return row ids and inner products of each question's n largest, descending; `among` are the only places."""
+    def nearest(
+        self, questions: Vector, n: int, among: Places | None = None, pool: Executor | None = None
+    ) -> list[tuple[RowIds, Scores]]:
+        """Return row ids and inner products of each question's n largest, descending.
+
+        `among` are the only places that count; `pool` shares the work for a question alone.
+        """
         hidden = self.hidden
         if among is not None:
             if len(among) <= n:
                 return [self._exact(question, among) for question in questions]
             hidden = np.ones_like(self.hidden)
             hidden[among] = False
+        found = (
+            self._multiplied(questions, n, hidden)
+            if len(questions) > 1
+            else [self._scanned(questions[0], n, hidden, pool)]
+        )
+        return [self._exact(question, places) for question, places in zip(questions, found, strict=True)]
+
+    def _scanned(self, question: Vector, n: int, hidden: NDArray[np.bool_], pool: Executor | None) -> Places:
+        """Return the places of the n largest inner products.
+
+        Not by BLAS, which would share each block among threads that on a busy machine wait for each other far longer
+        than the work takes (100,000 x 768: 10 ms of CPU either way on an idle core, 104 on busy ones).
+        """
+        products = np.empty(len(hidden), dtype=np.float32)
+
+        def scan(blocks: range) -> None:
+            for number in blocks:
+                part = products[number * _BLOCK : (number + 1) * _BLOCK]
+                np.einsum("rd,d->r", self.blocks[number][: len(part)], question, out=part)
+
+        used = -(-len(hidden) // _BLOCK)
+        shares = min(available_threads(), used) if pool is not None else 1
+        edges = [used * share // max(1, shares) for share in range(shares + 1)]
+        ranges = [range(start, stop) for start, stop in itertools.pairwise(edges)]
+        others = [] if pool is None else [pool.submit(scan, blocks) for blocks in ranges[1:]]
+        for blocks in ranges[:1]:
+            scan(blocks)
+        for other in others:
+            other.result()
+        products[hidden] = -np.inf
+        places: Places = _largest(products[None], n)[0]
+        return np.compress(products[places] > -np.inf, places)
+
+    def _multiplied(self, questions: Vector, n: int, hidden: NDArray[np.bool_]) -> list[Places]:
+        """Return the places of the n largest inner products of each question, with a few megabytes besides."""
         scores = np.empty((len(questions), 0), dtype=np.float32)  # the largest so far, [questions, <= n]
         places = np.empty((len(questions), 0), dtype=np.int64)
         for start in range(0, len(hidden), _BLOCK):
             out = hidden[start : start + _BLOCK]
-            if out.all():
-                continue
-            block = self.blocks[start // _BLOCK][: len(out)]
-            products = _products(questions, block)
+            products = questions @ self.blocks[start // _BLOCK][: len(out)].T  # [questions, rows]
             if out.any():
                 products[:, out] = -np.inf
             best = _largest(products, n)
@@ -116,25 +156,12 @@ class Resident:
             places = np.hstack([places, best + start])
         best = _largest(scores, n)
         scores, places = np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
-        return [
-            self._exact(question, row[line > -np.inf])
-            for question, row, line in zip(questions, places, scores, strict=True)
-        ]
+        return [row[line > -np.inf] for row, line in zip(places, scores, strict=True)]
 
     def _exact(self, question: Vector, places: Places) -> tuple[RowIds, Scores]:
         products = self.inner_products(places, question)
         order = np.argsort(-products, kind="stable")
         return self.row_ids[places[order]], products[order]
-
-
-def _products(questions: Vector, block: Vector) -> Vector:
-    """Return the inner products of questions and rows, float32[questions, rows]."""
-    if len(questions) > 1:
-        return questions @ block.T
-    # On one thread: BLAS would share each block among several, which on a busy machine wait for each other far longer
-    # than the work takes (100,000 x 768: 10 ms in either case on an idle core, 260 ms on busy ones).
-    products: Vector = np.einsum("rd,d->r", block, questions[0])[None]
-    return products
 
 
 def _largest(scores: Vector, n: int) -> Places:
