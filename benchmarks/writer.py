@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dpr_lance
-from dpr_lance import HashEncoder, WordSplitter, embedding, indexes, ingestion
+from dpr_lance import HashEncoder, WordSplitter, embedding, index_policy, ingestion
 from dpr_lance.embedding import ProgressCallback
 from dpr_lance.records import Progress
 
@@ -194,7 +194,7 @@ class CountingEncoder(HashEncoder):
         return super().encode_passages(passages)
 
 
-def lower_bounds(keep_versions: timedelta = indexes.POLICY.keep_versions) -> None:
+def lower_bounds(keep_versions: timedelta = index_policy.POLICY.keep_versions) -> None:
     """Make the library commit, fold and train after few rows, and keep versions so long; for this process alone."""
     ingestion.BATCH_DOCUMENTS = BATCH_DOCUMENTS
     embedding.BATCH_ROWS = 40
@@ -208,8 +208,8 @@ def lower_bounds(keep_versions: timedelta = indexes.POLICY.keep_versions) -> Non
         "keep_versions": keep_versions,
     }
     for name, value in low.items():
-        getattr(indexes.POLICY, name)  # a bound that is gone must not be passed over
-        object.__setattr__(indexes.POLICY, name, value)
+        getattr(index_policy.POLICY, name)  # a bound that is gone must not be passed over
+        object.__setattr__(index_policy.POLICY, name, value)
 
 
 def open_table(folder: Path) -> tuple[dpr_lance.Retriever, CountingEncoder]:

@@ -14,11 +14,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from dpr_lance import indexes
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.fusion import Candidates
+from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
+from dpr_lance.recall import efforts
 from dpr_lance.records import Calibration, Mode, WeightPoint, checked_text
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
@@ -131,15 +132,15 @@ class Calibrating:
 
         With too few of them, an earlier calibration's share stands.
         """
-        training = indexes.training_of(self.store, self.card)
+        training = training_of(self.store, self.card)
         if training is None or asked is None or len(asked) < QUESTIONS_FOR_EFFORT.start:
             if now is None:
                 return found
             return replace(found, probed_share=now.probed_share, recall=now.recall, efforts=now.efforts)
         most = min(len(asked), QUESTIONS_FOR_EFFORT.stop - 1)
         chosen = asked[np.linspace(0, len(asked) - 1, most, dtype=np.int64)]
-        points = self.store.steadily(lambda table: tuple(indexes.efforts(table, training, chosen)))
-        enough = [point for point in points if point.recall >= indexes.POLICY.target_recall]
+        points = self.store.steadily(lambda table: tuple(efforts(table, training, chosen)))
+        enough = [point for point in points if point.recall >= POLICY.target_recall]
         point = enough[0] if enough else max(points, key=lambda point: point.recall)
         return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)
 

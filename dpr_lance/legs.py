@@ -19,7 +19,7 @@ from lancedb.table import Table
 
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.fusion import Candidates, Scores
-from dpr_lance.indexes import POLICY, training_of
+from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector

@@ -27,6 +27,9 @@ from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, Ta
 CACHE_BYTES = 320 << 20
 """Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
 
+MAINTENANCE_CACHE_BYTES = 128 << 20
+"""The same for maintenance, which reads everything: see `Store.apart`."""
+
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that is creating the same table."""
 
@@ -133,6 +136,12 @@ class Store:
                 stable = {"new_table_enable_stable_row_ids": "true"}
                 prepare(self._database.create_table(self.name, schema=schema, storage_options=stable))
         self.find()
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[Store]:
+        """Yield the same table through caches of its own, which are freed at the end; itself where it is not local."""
+        self.find()
+        yield self if self.folder is None else Store(self.uri, self.name, cache_bytes=MAINTENANCE_CACHE_BYTES)
 
     def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | NoLock:
         """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from dpr_lance import indexes
+from dpr_lance.index_policy import training_of
 from dpr_lance.legs import calibration_of
 from dpr_lance.records import TableInfo
 from dpr_lance.resident import ResidentVectors
@@ -17,7 +18,7 @@ def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
     card = store.find_card()
     if card is None:
         return TableInfo(uri=store.uri, table=store.name)
-    training = indexes.training_of(store, card)
+    training = training_of(store, card)
     documents = pc.count_distinct(store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
     return TableInfo(
         uri=store.uri,

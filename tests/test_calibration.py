@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError, cli, indexes
+from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError, cli, index_policy, indexes
 from dpr_lance.plot import plot_calibration
 from dpr_lance.records import Calibration, EffortPoint, WeightPoint
 from tests.test_search import WORDS, random_documents
@@ -135,7 +135,7 @@ def test_new_vectors_drop_it(tmp_path, documents):
 
 
 def test_questions_choose_the_effort_of_an_index(tmp_path, documents):
-    small = indexes.IndexPolicy(vector_index_rows=200, rows_per_partition=32)
+    small = index_policy.IndexPolicy(vector_index_rows=200, rows_per_partition=32)
     texts = [" ".join(words) for words in zip(WORDS * 3, WORDS[3:] * 5, strict=False)]
     with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
         indexes.optimize(retriever._store, small)

@@ -3,7 +3,7 @@
 import pytest
 
 import dpr_lance
-from dpr_lance import HashEncoder, indexes
+from dpr_lance import HashEncoder, index_policy, indexes
 from dpr_lance.records import Effort
 from tests.test_search import brute_force_bm25, random_documents
 
@@ -97,7 +97,7 @@ def test_rows_outside_the_index_are_told(tmp_path):
 
 
 def test_the_effort_of_an_index_is_told(tmp_path, monkeypatch):
-    small = indexes.IndexPolicy(vector_index_rows=300, rows_per_partition=64)
+    small = index_policy.IndexPolicy(vector_index_rows=300, rows_per_partition=64)
     with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), resident_bytes=0) as retriever:
         retriever.add(random_documents(5, 600), splitter=None)
         indexes.optimize(retriever._store, small)

@@ -7,7 +7,7 @@ import pytest
 from lancedb.expr import col
 
 import dpr_lance
-from dpr_lance import HashEncoder, InvalidInputError, cli, indexes
+from dpr_lance import HashEncoder, InvalidInputError, cli, index_policy, indexes
 from tests.test_search import brute_force_bm25, random_documents
 
 COUNT = 600
@@ -44,10 +44,10 @@ WHERES = [
 
 @pytest.fixture(scope="module", params=["in memory", "exact", "vector index", "all indexes", "few probes of the index"])
 def filled(request, tmp_path_factory):
-    policy, shares = indexes.POLICY, (1.0,)
+    policy, shares = index_policy.POLICY, (1.0,)
     if "index" in request.param:
         shares = (0.05,) if request.param.startswith("few") else (1.0,)
-        policy = indexes.IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=shares)
+        policy = index_policy.IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=shares)
     resident = 1 << 20 if request.param == "in memory" else 0
     place = tmp_path_factory.mktemp("t") / "t"
     with dpr_lance.connect(place, encoder=HashEncoder(dimension=32), resident_bytes=resident) as retriever:

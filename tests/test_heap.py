@@ -73,3 +73,58 @@ def test_freed_memory_is_given_back():
     heap.trim_heap()
     assert before - resident_mebibytes() > 100
     libc.free(blocks[-1])
+
+
+def mapped_when_allocated(libc):
+    before = libc.mallinfo2().hblks
+    block = libc.malloc(1 << 20)
+    mapped = libc.mallinfo2().hblks - before
+    libc.free(block)
+    return mapped
+
+
+def test_large_blocks_are_mapped_one_by_one_within_and_kept_in_the_heap_afterwards(monkeypatch):
+    class Counts(ctypes.Structure):  # mallinfo2 of malloc.h
+        _fields_ = [
+            (name, ctypes.c_size_t)
+            for name in [
+                "arena",
+                "ordblks",
+                "smblks",
+                "hblks",
+                "hblkhd",
+                "usmblks",
+                "fsmblks",
+                "uordblks",
+                "fordblks",
+                "keepcost",
+            ]
+        ]
+
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("glibc before 2.33")
+    libc.mallinfo2.restype = Counts
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    filler = [libc.malloc(1 << 20) for _ in range(64)]  # fills what is free in the heap
+    with heap.large_blocks_given_back():
+        assert mapped_when_allocated(libc) == 1
+    assert mapped_when_allocated(libc) == 0
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "33554432")
+    with heap.large_blocks_given_back():
+        assert mapped_when_allocated(libc) == 0
+    for block in filler:
+        libc.free(block)
+
+
+def test_arrow_allocates_from_the_heap_unless_the_environment_says_otherwise():
+    code = "import dpr_lance, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    kept = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    backends = [
+        subprocess.run([sys.executable, "-c", code], env=kept | more, capture_output=True, text=True, check=True).stdout
+        for more in ({}, {"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"})
+    ]
+    assert backends == ["system\n", "mimalloc\n"]

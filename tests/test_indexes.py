@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import HashEncoder, indexes
+from dpr_lance import HashEncoder, index_policy, indexes
 from dpr_lance.card import EncoderCard
 
-SMALL = dataclasses.replace(indexes.POLICY, vector_index_rows=600, rows_per_partition=64, scalar_index_rows=300)
+SMALL = dataclasses.replace(index_policy.POLICY, vector_index_rows=600, rows_per_partition=64, scalar_index_rows=300)
 
 
 class VectorsByNumber:
@@ -75,7 +75,7 @@ def test_training_recall_and_retraining(clustered, monkeypatch):
     assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfPq"}
     assert report.recall >= 0.95
     assert clustered.info().recall == report.recall
-    training = indexes.training_of(clustered._store, clustered._store.card)
+    training = index_policy.training_of(clustered._store, clustered._store.card)
     assert (training.rows, training.partitions) == (700, 10)
 
     clustered.add(numbered(700, 900))
@@ -84,7 +84,7 @@ def test_training_recall_and_retraining(clustered, monkeypatch):
     assert "vector" not in clustered.optimize().built
     clustered.add(numbered(1350, 1400))
     assert "vector" in clustered.optimize().built
-    assert indexes.training_of(clustered._store, clustered._store.card).rows == 1400
+    assert index_policy.training_of(clustered._store, clustered._store.card).rows == 1400
 
 
 @pytest.mark.usefixtures("small_policy")
@@ -112,15 +112,15 @@ def test_recall_is_measured_again_when_the_table_has_grown_and_training_follows_
     store = clustered._store
     clustered.add(numbered(700, 800))
     clustered.optimize()
-    assert indexes.training_of(store, store.card).measured_rows == 700
+    assert index_policy.training_of(store, store.card).measured_rows == 700
     clustered.add(numbered(800, 900))
     clustered.optimize()
-    training = indexes.training_of(store, store.card)
+    training = index_policy.training_of(store, store.card)
     assert training.measured_rows == 900
     assert training.probes > 0
 
     drifted = dataclasses.replace(training, probes=3 * training.trained_probes)
-    store.remember(**{indexes.TRAINING: dataclasses.asdict(drifted)})
+    store.remember(**{index_policy.TRAINING: dataclasses.asdict(drifted)})
     report = clustered.optimize()
     assert "vector" in report.built
     assert report.recall >= 0.95
@@ -147,7 +147,7 @@ def test_indexed_scores_are_exact_and_filters_find_enough(either):
 
 
 def test_folding_is_due_by_rows_and_by_share(clustered, monkeypatch):
-    monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": indexes.POLICY})
+    monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": index_policy.POLICY})
     clustered.add(numbered(0, 100))
     table = clustered._store.table
     assert indexes.unindexed_tail(table) == (100, 0)
@@ -155,6 +155,38 @@ def test_folding_is_due_by_rows_and_by_share(clustered, monkeypatch):
     clustered.add(numbered(100, 600))
     assert indexes.unindexed_tail(table) == (0, 600)  # `add` folded by itself
     assert not indexes.fold_is_due(table, bulk=False)
+
+
+def test_many_new_rows_are_indexed_by_building_anew_and_few_by_folding(clustered, monkeypatch):
+    policy = dataclasses.replace(SMALL, rebuild_rows=100, fold_rows=1_000, vector_index_rows=10**6)
+    monkeypatch.setattr(indexes.optimize, "__defaults__", (policy,))
+    monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": policy})
+    clustered.add(numbered(0, 90))
+    assert "content" not in clustered.optimize().built
+    clustered.add(numbered(90, 200))
+    report = clustered.optimize()
+    assert "content" in report.built
+    assert [(index.indexed_rows, index.unindexed_rows) for index in report.indexes if index.column == "content"] == [
+        (200, 0)
+    ]
+    assert [clustered.search(f"number {at}", 1, mode="bm25")[0].document_id for at in (3, 95, 199)] == [
+        "d00003",
+        "d00095",
+        "d00199",
+    ]
+
+
+def test_maintenance_reads_the_same_table_apart_and_in_memory_the_table_itself(clustered):
+    clustered.add(numbered(0, 5))
+    with clustered._store.apart() as apart:
+        assert apart is not clustered._store
+        assert apart.card == clustered._store.card
+        apart.delete("document_id = 'd00003'")
+    assert clustered._store.count() == 4
+    with dpr_lance.connect("memory://", encoder=VectorsByNumber()) as other:
+        other.add(numbered(0, 5))
+        with other._store.apart() as apart:
+            assert apart is other._store
 
 
 def test_a_missing_text_index_is_built(clustered):
@@ -173,7 +205,7 @@ def test_adding_builds_a_text_index_that_a_killed_process_left_out(clustered):
 
 
 def test_a_tagged_version_does_not_break_optimize(tmp_path, monkeypatch):
-    policy = dataclasses.replace(indexes.POLICY, keep_versions=datetime.timedelta(milliseconds=1))
+    policy = dataclasses.replace(index_policy.POLICY, keep_versions=datetime.timedelta(milliseconds=1))
     monkeypatch.setattr(indexes.optimize, "__defaults__", (policy,))
     with dpr_lance.connect(tmp_path, encoder=HashEncoder(8)) as retriever:
         retriever.add([{"id": "a", "text": "x"}])

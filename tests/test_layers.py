@@ -34,6 +34,8 @@ ORDER = [
     "schema",
     "contention",
     "store",
+    "index_policy",
+    "recall",
     "indexes",
     "embedding",
     "fusion",
@@ -72,7 +74,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "contention", "store", "resident", "indexes", "legs"},
+    "lancedb": {"words", "contention", "store", "resident", "recall", "indexes", "legs"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),

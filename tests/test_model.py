@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 import dpr_lance
-from dpr_lance import EncoderError, HashEncoder, WordSplitter, indexes
+from dpr_lance import EncoderError, HashEncoder, WordSplitter, index_policy
 
 STEPS = int(os.environ.get("DPR_LANCE_MODEL_STEPS", "300"))
 STEPS_PER_TABLE = 50
@@ -284,12 +284,12 @@ class Table(RuleBasedStateMachine):
 def few_rows_fold():
     """Let the small tables here fold their indexes within `add`, as large ones do."""
     low = {"fold_rows": 12, "scalar_index_rows": 10}
-    before = {name: getattr(indexes.POLICY, name) for name in low}
+    before = {name: getattr(index_policy.POLICY, name) for name in low}
     for name, value in low.items():
-        object.__setattr__(indexes.POLICY, name, value)
+        object.__setattr__(index_policy.POLICY, name, value)
     yield
     for name, value in before.items():
-        object.__setattr__(indexes.POLICY, name, value)
+        object.__setattr__(index_policy.POLICY, name, value)
 
 
 def test_any_sequence_of_calls_equals_the_model(few_rows_fold, record_testsuite_property):

@@ -1,0 +1,103 @@
+"""The recall of the vector index, measured against exact search, and the effort that reaches what is aimed at."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from lancedb.table import Table
+from numpy.typing import NDArray
+
+from dpr_lance.index_policy import POLICY, IndexPolicy, Training, remember, training_of
+from dpr_lance.records import EffortPoint
+from dpr_lance.schema import ID, TableCard, Vector
+from dpr_lance.store import Store
+
+_SCANNED_ROWS = 8_192
+
+
+def recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | None:
+    """Return the vector index's recall, measured again when the table has grown since; None without an index."""
+    training = training_of(store, card)
+    if training is None:
+        return None
+    rows = store.count()
+    if training.recall is not None and rows < policy.recall_growth * training.measured_rows:
+        return training.recall
+    probes, recall = store.steadily(lambda table: _effort(table, training, policy))
+    first = training.trained_probes or probes
+    remember(
+        store,
+        dataclasses.replace(training, recall=recall, probes=probes, trained_probes=first, measured_rows=rows),
+    )
+    return recall
+
+
+def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int, float]:
+    """Return how many partitions to probe for the policy's recall, and the recall@20 that this gives.
+
+    Never less than the present effort. The questions are vectors spread over the table.
+    """
+    column = training.column
+    total = table.count_rows()
+    offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
+    questions, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
+    for point in efforts(table, training, questions, policy, at_least=training.probes):
+        if point.recall >= policy.target_recall:
+            break
+    return point.probes, point.recall
+
+
+def efforts(
+    table: Table, training: Training, questions: Vector, policy: IndexPolicy = POLICY, *, at_least: int = 0
+) -> Iterator[EffortPoint]:
+    """Yield recall@20 against exact search, and the time it takes, for growing shares of the partitions probed.
+
+    `at_least` is the first number of probes, if it is not 0.
+    """
+    exact = _exact_nearest(table, training.column, questions, policy.recall_at)
+    shares = {max(1, round(share * training.partitions)) for share in policy.probed_shares}
+    for probes in sorted(count for count in shares | {at_least} if count >= max(1, at_least)):
+        started = time.perf_counter()
+        found = _nearest(table, training, questions, probes, policy)
+        milliseconds = 1000 * (time.perf_counter() - started) / len(questions)
+        recall = float(np.mean([len(near & best) / len(best) for near, best in zip(found, exact, strict=True)]))
+        yield EffortPoint(probes, recall, milliseconds)
+
+
+def _nearest(table: Table, training: Training, questions: Vector, probes: int, policy: IndexPolicy) -> list[set[str]]:
+    """Return the ids that the vector index gives for each question.
+
+    One by one: a batch would hold all partitions at once that any of its questions probes.
+    """
+    names = []
+    for question in questions:
+        search = table.search(question, vector_column_name=training.column).distance_type(training.metric).select([ID])
+        search = search.minimum_nprobes(probes).maximum_nprobes(probes).refine_factor(policy.refine_factor)
+        names.append(set(search.limit(policy.recall_at).to_arrow()[ID].to_pylist()))
+    return names
+
+
+def _exact_nearest(table: Table, column: str, questions: Vector, k: int) -> list[set[str]]:
+    """Return the ids of each question's k largest inner products, in one pass over the table, a part at a time."""
+    best = np.empty((len(questions), 0), dtype=np.float32)  # scores [questions, <= k]
+    names = np.empty((len(questions), 0), dtype=object)  # their ids
+    # Parts are asked for one by one: a stream of batches reads far ahead, up to the whole column.
+    for start in range(0, table.count_rows(), _SCANNED_ROWS):
+        part = table.search().select([ID, column]).offset(start).limit(_SCANNED_ROWS).to_arrow()
+        vectors, ids = _vectors(part, column)
+        best = np.hstack([best, questions @ vectors.T])
+        names = np.hstack([names, np.broadcast_to(ids, (len(questions), len(ids)))])
+        kept = np.argsort(-best, axis=1)[:, :k]
+        best, names = np.take_along_axis(best, kept, 1), np.take_along_axis(names, kept, 1)
+    return [set(row) for row in names]
+
+
+def _vectors(rows: pa.Table, column: str) -> tuple[Vector, NDArray[np.object_]]:
+    """Return the vectors float32[n, d] that are there, and the ids of their rows."""
+    rows = rows.filter(rows[column].is_valid())
+    vectors = rows[column].combine_chunks()
+    return vectors.flatten().to_numpy().reshape(len(rows), -1), rows[ID].to_numpy()
