@@ -137,7 +137,7 @@ class Run:
     """Times that the encoder in training ranks the table anew for hard negatives (ANCE)."""
     validation_questions: int = 300
     validation_passages: int = 1000
-    """Passages that dev questions are ranked over: their own, then others of the data or table."""
+    """That dev questions are ranked over: their positives, hard negatives, then others of the data or table."""
     precision: Precision = "int8"
     """Of the bundle."""
     work: str | None = None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,17 +170,26 @@ class _Training:
         return read_questions(path, split=split, retriever=self.retriever, on_bad=self.run.on_bad, say=self.say)
 
     def _pool(self, dev: Examples, sets: Sequence[Examples]) -> Corpus:
-        """Return the dev questions over their own passages and as many others as make `validation_passages`.
+        """Return the dev questions over `validation_passages`: their positives, then hard negatives, then any others.
 
-        Their own are the positives and as many hard negatives as a batch has: all that were mined are thousands.
+        The best-ranked hard negatives come first: over passages at random a good encoder makes no mistakes to tell
+        checkpoints apart by.
         """
-        hard = self.run.recipe.hard_negatives
-        rows = tuple(replace(row, hard_negatives=row.hard_negatives[:hard], negatives=()) for row in dev.rows)
-        passages = {name: dev.passages[name] for row in rows for name in (*row.positives, *row.hard_negatives)}
+        limit = self.run.validation_passages
+        passages = {name: dev.passages[name] for row in dev.rows for name in row.positives}
+        for name in chain.from_iterable(zip_longest(*(row.hard_negatives for row in dev.rows))):
+            if len(passages) >= limit:
+                break
+            if name is not None:
+                passages[name] = dev.passages[name]
+        rows = tuple(
+            replace(row, hard_negatives=tuple(name for name in row.hard_negatives if name in passages), negatives=())
+            for row in dev.rows
+        )
         others = [one for found in (dev, *sets) for one in found.passages.values()]
-        wanted = max(0, self.run.validation_passages - len(passages))
+        wanted = max(0, limit - len(passages))
         if self.retriever is not None:
-            stored = islice(self.retriever.passages(), self.run.validation_passages)
+            stored = islice(self.retriever.passages(), limit)
             others += [KnownPassage(passage.id, passage.title, passage.text) for passage in stored]
         fresh = list({one.id: one for one in others if one.id not in passages}.values())
         order = np.random.default_rng(seed_of(self.run.recipe.seed, "pool")).permutation(len(fresh))[:wanted]
