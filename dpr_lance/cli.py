@@ -23,7 +23,7 @@ from dpr_lance import cli_evaluation, cli_training, cli_vectors, display, hits_d
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
-from dpr_lance.records import Mode
+from dpr_lance.records import IndexKind, Mode
 
 app = typer.Typer(
     help="Dense Passage Retrieval as an extension of LanceDB: add documents, ask questions.",
@@ -252,12 +252,13 @@ def optimize(
         list[str] | None,
         typer.Option(metavar="FIELD", help="A metadata field that filters get an index for; repeat it."),
     ] = None,
+    index: Annotated[IndexKind | None, typer.Option(help="The kind of vector index from now on.")] = None,
     table: TableName = DEFAULT_TABLE,
     as_json: AsJson = False,
 ) -> None:
     """Bring the indexes up to date, compact the files and free old versions."""
     with opened(uri, table, kept=lambda: "what was finished is kept; the same command does the rest") as retriever:
-        report = retriever.optimize(filter_columns=filter_column or ())
+        report = retriever.optimize(filter_columns=filter_column or (), index=index)
     if as_json:
         display.print_json(report)
     else:

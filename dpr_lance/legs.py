@@ -117,7 +117,7 @@ def gather(  # noqa: PLR0913 - keywords
             if resident is None:
                 dense = _dense(store, card, vectors, n, where, effort)
             else:
-                dense = _dense_in_memory(store, resident, vectors, n, where)
+                dense = _dense_in_memory(store, resident, vectors, n, where, pool)
         if not any(map(len, dense)) and not store.count(card.embedded):
             fallback = "no passage has a vector yet: call embed()"
             if mode == "dense" and store.count():
@@ -151,7 +151,7 @@ def effort_of(store: Store, card: TableCard) -> Effort:
         probes = training.probes or training.partitions
     else:
         probes = max(1, round(calibration.probed_share * training.partitions))
-    return Effort(training.partitions, probes, POLICY.refine_factor, training.metric)
+    return Effort(training.partitions, probes, POLICY.refine_factor(training.kind), training.metric)
 
 
 def calibration_of(store: Store, card: TableCard) -> Calibration | None:
@@ -175,14 +175,16 @@ def _encoded(
             return None, str(error)
 
 
-def _dense_in_memory(store: Store, resident: Resident, vectors: Vector, n: int, where: Filter) -> list[Leg]:
+def _dense_in_memory(
+    store: Store, resident: Resident, vectors: Vector, n: int, where: Filter, pool: Executor
+) -> list[Leg]:
     """Return, for each question vector, the n passages with the largest inner product."""
     among = None
     if where is not None:
         rows = store.steadily(lambda table: _matching(table, where))
         places = resident.places(row_ids_of(rows))
         among = places[places >= 0]
-    return [Leg(rows, scores) for rows, scores in resident.nearest(vectors, n, among)]
+    return [Leg(rows, scores) for rows, scores in resident.nearest(vectors, n, among, pool)]
 
 
 def _matching(table: Table, where: Expr | str) -> pa.Table:
@@ -222,7 +224,7 @@ def _nearest(
 ) -> pa.Table:
     search = table.search(vectors, vector_column_name=column).distance_type(effort.metric)
     # Without refinement an index's distances are approximate, whoever built it; exact search ignores all three.
-    search = search.refine_factor(effort.refine_factor or POLICY.refine_factor)
+    search = search.refine_factor(effort.refine_factor or POLICY.refine_pq)
     if 0 < probes < (effort.partitions or 0):
         # With any higher maximum LanceDB scans all partitions up to it, however many rows it has found.
         search = search.minimum_nprobes(probes).maximum_nprobes(probes)

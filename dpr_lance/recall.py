@@ -76,7 +76,9 @@ def _nearest(table: Table, training: Training, questions: Vector, probes: int, p
     names = []
     for question in questions:
         search = table.search(question, vector_column_name=training.column).distance_type(training.metric).select([ID])
-        search = search.minimum_nprobes(probes).maximum_nprobes(probes).refine_factor(policy.refine_factor)
+        search = (
+            search.minimum_nprobes(probes).maximum_nprobes(probes).refine_factor(policy.refine_factor(training.kind))
+        )
         names.append(set(search.limit(policy.recall_at).to_arrow()[ID].to_pylist()))
     return names
 

@@ -13,6 +13,8 @@ from dpr_lance.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
 Metric = Literal["dot", "cosine"]
+IndexKind = Literal["ivf_sq", "ivf_pq"]
+"""How a vector index keeps vectors: scalar quantised, a byte a dimension, or product quantised, a quarter of that."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -26,6 +26,7 @@ from dpr_lance.records import (
     Calibration,
     Hit,
     Hits,
+    IndexKind,
     IndexReport,
     Mode,
     Passage,
@@ -305,20 +306,24 @@ class Retriever:
         )
         return work.run(labelled, unlabelled)
 
-    def optimize(self, *, filter_columns: Sequence[str] = ()) -> IndexReport:
+    def optimize(self, *, filter_columns: Sequence[str] = (), index: IndexKind | None = None) -> IndexReport:
         """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
 
         `add` does this by itself when it pays. `filter_columns` names metadata columns that get an index for filters,
-        and keep it: worth it where a filter on them leaves few passages of a large table. Safe while others read and
-        write; one process at a time does it.
+        and keep it: worth it where a filter on them leaves few passages of a large table. `index` is the kind of vector
+        index that the table has from now on: "ivf_sq", the default, or for unit vectors "ivf_pq", a quarter of its size
+        and slower. Safe while others read and write; one process at a time does it.
 
-        Raises `TableError` when nothing has been added yet, `InvalidInputError` for a column that cannot have an index,
-        `LockedError` when another process is at it for too long, or when writers leave no moment to compact in.
+        Raises `TableError` when nothing has been added yet, `InvalidInputError` for a column that cannot have an index
+        or a kind that the table cannot have, `LockedError` when another process is at it for too long, or when writers
+        leave no moment to compact in.
         """
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")
         columns = [filter_columns] if isinstance(filter_columns, str) else list(filter_columns)
         indexes.check_filter_columns(self._store, columns)
+        if index is not None:
+            indexes.ask_for_kind(self._store, index)
         with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
             return indexes.optimize(self._store, filter_columns=columns)
 

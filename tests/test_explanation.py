@@ -102,5 +102,5 @@ def test_the_effort_of_an_index_is_told(tmp_path, monkeypatch):
         retriever.add(random_documents(5, 600), splitter=None)
         indexes.optimize(retriever._store, small)
         effort = retriever.search("river", explain=True).explanation.effort
-        assert (effort.partitions, effort.refine_factor) == (9, small.refine_factor)
+        assert (effort.partitions, effort.refine_factor) == (9, small.refine_sq)
         assert 1 <= effort.probes <= 9

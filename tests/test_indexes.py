@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import HashEncoder, index_policy, indexes
+from dpr_lance import HashEncoder, InvalidInputError, index_policy, indexes
 from dpr_lance.card import EncoderCard
 
 SMALL = dataclasses.replace(index_policy.POLICY, vector_index_rows=600, rows_per_partition=64, scalar_index_rows=300)
@@ -72,7 +72,7 @@ def test_training_recall_and_retraining(clustered, monkeypatch):
     monkeypatch.setattr(indexes.optimize, "__defaults__", (by_rows_alone,))
     clustered.add(numbered(0, 700))
     report = clustered.optimize()
-    assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfPq"}
+    assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfSq"}
     assert report.recall >= 0.95
     assert clustered.info().recall == report.recall
     training = index_policy.training_of(clustered._store, clustered._store.card)
@@ -132,7 +132,7 @@ def test_indexed_scores_are_exact_and_filters_find_enough(either):
     either.optimize()
     either.add(numbered(700, 720))  # the unindexed tail is searched too
     encoder = VectorsByNumber(unit=either._store.card.encoder.normalise)
-    assert kinds(either)["vector"] == ("IvfPq" if encoder.card.normalise else "IvfSq")
+    assert kinds(either)["vector"] == "IvfSq"
     question = encoder.encode_questions(["about 7"])[0]
     hits = either.search("about 7", 50, mode="dense")
     assert len(hits) == 50
@@ -155,6 +155,33 @@ def test_folding_is_due_by_rows_and_by_share(clustered, monkeypatch):
     clustered.add(numbered(100, 600))
     assert indexes.unindexed_tail(table) == (0, 600)  # `add` folded by itself
     assert not indexes.fold_is_due(table, bulk=False)
+
+
+@pytest.mark.usefixtures("small_policy")
+def test_a_kind_of_index_is_asked_for_by_name_and_kept(clustered):
+    clustered.add(numbered(0, 700))
+    clustered.optimize()
+    assert kinds(clustered)["vector"] == "IvfSq"
+    assert "vector" in clustered.optimize(index="ivf_pq").built
+    assert kinds(clustered)["vector"] == "IvfPq"
+    assert clustered.search("about 7", 1, mode="dense", explain=True).explanation.effort.refine_factor == 4
+    assert "vector" not in clustered.optimize().built
+    clustered.add(numbered(700, 1_400))
+    assert clustered.optimize().recall >= 0.95
+    assert index_policy.training_of(clustered._store, clustered._store.card).rows == 1_400
+    assert kinds(clustered)["vector"] == "IvfPq"
+    assert "vector" in clustered.optimize(index="ivf_sq").built
+    assert kinds(clustered)["vector"] == "IvfSq"
+
+
+def test_a_kind_that_is_unknown_or_unfit_is_refused_and_nothing_is_kept(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=False)) as retriever:
+        retriever.add(numbered(0, 5))
+        with pytest.raises(InvalidInputError, match="index='hnsw': not one of ivf_sq, ivf_pq"):
+            retriever.optimize(index="hnsw")
+        with pytest.raises(InvalidInputError, match=r"index='ivf_pq' is for unit vectors, .* use 'ivf_sq'"):
+            retriever.optimize(index="ivf_pq")
+        assert index_policy.kind_of(retriever._store, retriever._store.card, SMALL) == "ivf_sq"
 
 
 def test_many_new_rows_are_indexed_by_building_anew_and_few_by_folding(clustered, monkeypatch):
