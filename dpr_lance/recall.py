@@ -46,7 +46,7 @@ def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int,
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
     questions, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
     for point in efforts(table, training, questions, policy, at_least=training.probes):
-        if point.recall >= policy.target_recall:
+        if point.recall >= policy.stored_recall:
             break
     return point.probes, point.recall
 
