@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.data import REPOSITORY
 
 INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
+GENERATED = ("*.md", "benchmarks/results", "benchmarks/plots", "benchmarks/quick")
+"""What a run itself writes."""
 PACKAGES = (
     "bm25s",
     "lancedb",
@@ -51,12 +53,17 @@ def sentence(machine: dict[str, Any]) -> str:
 
 
 def commit() -> str:
-    """Short commit, with + when the working tree differs from it; `unknown` outside a git checkout."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
+    """Short commit, with + when code of the working tree differs from it; `unknown` outside a git checkout."""
+    git = ["git", "-C", str(REPOSITORY)]
+    changed = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in GENERATED)]
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        name, changes = (
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+            for command in ([*git, "rev-parse", "--short=9", "HEAD"], changed)
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return name + ("+" if changes else "")
 
 
 def _processor() -> tuple[str, set[str]]:
