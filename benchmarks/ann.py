@@ -147,7 +147,7 @@ def ours(place: Path, size: int) -> dict[str, Any]:
 
 def built(place: Path, size: int) -> dict[str, Any]:
     """Time of `add` with its folding and training, and of training the index at the full size alone."""
-    from dpr_lance import indexes
+    from dpr_lance import index_policy, indexes
     from dpr_lance.retriever import connect
 
     def documents() -> Iterator[dict[str, str]]:
@@ -160,7 +160,7 @@ def built(place: Path, size: int) -> dict[str, Any]:
         retriever.optimize()
         filled = {"add_seconds": time.perf_counter() - started, "add_cpu": time.process_time() - used}
         store = retriever._store
-        now = dataclasses.replace(indexes.POLICY, retrain_growth=0.0, vector_index_rows=min(size, 50_000))
+        now = dataclasses.replace(index_policy.POLICY, retrain_growth=0.0, vector_index_rows=min(size, 50_000))
         started, used = time.perf_counter(), time.process_time()
         indexes.train_if_due(store, store.card, now)
         report = {"build_seconds": time.perf_counter() - started, "build_cpu": time.process_time() - used}
