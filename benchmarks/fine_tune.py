@@ -97,7 +97,9 @@ def _table_ranks(retriever: Any, found: QuestionSet, modes: Sequence[str]) -> di
 
 def table(record: dict[str, Any]) -> str:
     before, after, recipe = record["before"], record["after"], record["recipe"]
-    rows = [[f"{mode}, default encoder", *accuracies(ranks)] for mode, ranks in before.items()]
+    rows = [
+        [mode if mode == "bm25" else f"{mode}, default encoder", *accuracies(ranks)] for mode, ranks in before.items()
+    ]
     rows += [[f"{mode}, fine-tuned", *accuracies(ranks)] for mode, ranks in after.items()]
     compared = {
         "dense, fine-tuned − dense, default": (after["dense"], before["dense"]),
@@ -106,13 +108,13 @@ def table(record: dict[str, Any]) -> str:
         "hybrid, fine-tuned − bm25": (after["hybrid"], before["bm25"]),
     }
     differences = [[name, *(gain(first, second, k) for k in KS)] for name, (first, second) in compared.items()]
-    passages = f"{record['passages']:,} of {record['of']:,} passages"
+    passages = f"all {record['of']:,} passages"
     if record["passages"] < record["of"]:
-        passages += " (those labelled in train and dev, and the first others)"
+        passages = f"{record['passages']:,} of {record['of']:,} passages (those labelled, and the first others)"
     return "\n\n".join(
         [
             f"**Fine-tuning on {record['set']}**: all-MiniLM-L6-v2 on {record['train_questions']:,} train questions "
-            f"({recipe['epochs']:g} passes, batches of {recipe['batch_size']}, {recipe['hard_negatives']} BM25 "
+            f"({recipe['epochs']:g} epoch{'s' * (recipe['epochs'] != 1)}, batches of {recipe['batch_size']}, {recipe['hard_negatives']} BM25 "
             f"negative, learning rate {recipe['learning_rate']:g}, passages cut to {recipe['passage_tokens']} tokens "
             f"while training; {record['steps']} steps in {record['seconds'] / 60:.1f} min on one busy core; the "
             "checkpoint chosen by held-out train questions), int8 bundle through `reembed`, "
