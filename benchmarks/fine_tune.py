@@ -22,6 +22,7 @@ from benchmarks.train_parts import (
     room,
 )
 from dpr_lance.encoder import DEFAULT_ENCODER
+from dpr_lance.metrics import hits_within
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -111,10 +112,11 @@ def table(record: dict[str, Any]) -> str:
     passages = f"all {record['of']:,} passages"
     if record["passages"] < record["of"]:
         passages = f"{record['passages']:,} of {record['of']:,} passages (those labelled, and the first others)"
+    epochs = f"{recipe['epochs']:g} epoch{'s' * (recipe['epochs'] != 1)}"
     return "\n\n".join(
         [
             f"**Fine-tuning on {record['set']}**: all-MiniLM-L6-v2 on {record['train_questions']:,} train questions "
-            f"({recipe['epochs']:g} epoch{'s' * (recipe['epochs'] != 1)}, batches of {recipe['batch_size']}, {recipe['hard_negatives']} BM25 "
+            f"({epochs}, batches of {recipe['batch_size']}, {recipe['hard_negatives']} BM25 "
             f"negative, learning rate {recipe['learning_rate']:g}, passages cut to {recipe['passage_tokens']} tokens "
             f"while training; {record['steps']} steps in {record['seconds'] / 60:.1f} min on one busy core; the "
             "checkpoint chosen by held-out train questions), int8 bundle through `reembed`, "
@@ -124,4 +126,20 @@ def table(record: dict[str, Any]) -> str:
                 ["difference, paired (aim: ≥ 5 in the first row's top-5)", *(f"top-{k}" for k in KS)], differences
             ),
         ]
+    )
+
+
+def summary(record: dict[str, Any]) -> str:
+    """What the main README says of it."""
+
+    def shares(ranks: Sequence[int]) -> str:
+        return " / ".join(f"{100 * hits_within(ranks, k).mean():.1f}" for k in (1, 5))
+
+    before, after = record["before"], record["after"]
+    return (
+        f"On {record['set']}, with {record['train_questions']:,} train questions and {record['steps']} steps in "
+        f"{record['seconds'] / 60:.0f} minutes of one busy core, top-1 / top-5 accuracy rose from "
+        f"{shares(before['dense'])} to {shares(after['dense'])} % (dense) and from {shares(before['hybrid'])} to "
+        f"{shares(after['hybrid'])} % (hybrid; BM25: {shares(before['bm25'])} %), on {record['questions']:,} dev "
+        f"questions over {record['passages']:,} passages."
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cold_start, encode, end_to_end, ingest, paper, quality, results, scale
+from benchmarks import cold_start, encode, end_to_end, ingest, paper, quality, results, scale, train
 from benchmarks.accuracy import Spread, hits_within
 from benchmarks.data import REPOSITORY
 
@@ -37,6 +37,7 @@ def blocks(read: Read) -> dict[str, str]:
         "accuracy": accuracy(measured),
         "paper": paper.table(measured) if measured else "",
         "end-to-end": end_to_end.summary(used) if used else "",
+        "training": train.summary(read("train")),
         "ratios": ratios(read),
         "behind": behind(read),
     }

@@ -43,3 +43,8 @@ def tables(records: list[dict[str, Any]]) -> str:
     """The tables of all parts that have been measured."""
     by_part = {record["part"]: record for record in records}
     return "\n\n".join(show(by_part[part]) for part, (_, show) in PARTS.items() if part in by_part)
+
+
+def summary(records: list[dict[str, Any]]) -> str:
+    """What the main README says of a fine-tuned encoder; "" where none has been measured."""
+    return next((fine_tune.summary(record) for record in records if record["part"] == "fine-tune"), "")
