@@ -113,11 +113,13 @@ def gather(  # noqa: PLR0913 - keywords
     if vectors is not None:
         with watch.stage("dense"):
             resident = memory.asked(card, len(questions))
-            effort = effort_of(store, card) if resident is None else Effort()
-            if resident is None:
-                dense = _dense(store, card, vectors, n, where, effort)
-            else:
+            effort = effort_of(store, card)
+            # To tell which of the vectors in memory match a filter takes longer than an index takes to search them.
+            if resident is not None and (where is None or effort.partitions is None):
+                effort = Effort()
                 dense = _dense_in_memory(store, resident, vectors, n, where, pool)
+            else:
+                dense = _dense(store, card, vectors, n, where, effort)
         if not any(map(len, dense)) and not store.count(card.embedded):
             fallback = "no passage has a vector yet: call embed()"
             if mode == "dense" and store.count():

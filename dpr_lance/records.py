@@ -372,7 +372,7 @@ class TableInfo:
     `metadata` gives the Arrow type of each metadata column. `recall` is that of the vector index against exact search,
     measured when it was trained; None while search is exact. `bytes_on_disk` includes old versions that are still kept;
     None where the table is not in a local folder. `bytes_resident` is what the vectors take that this retriever holds
-    in memory now; while it does, search is exact whatever indexes there are.
+    in memory now; while it does, dense search without a filter is exact, whatever indexes there are.
     """
 
     uri: str

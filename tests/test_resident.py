@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import dpr_lance
-from dpr_lance import HashEncoder, InvalidInputError, resident
+from dpr_lance import HashEncoder, InvalidInputError, indexes, resident
+from dpr_lance.index_policy import IndexPolicy
 from dpr_lance.resident import ResidentVectors
 from tests.test_search import random_documents
 
@@ -310,3 +311,16 @@ def test_the_largest_inner_products(tmp_path, questions, n):
             np.testing.assert_allclose(scores, expected, atol=1e-6)
             places = found.places(row_ids)
             np.testing.assert_allclose(found.inner_products(places, question), scores)
+
+
+def test_a_filter_asks_the_index_where_there_is_one(tmp_path):
+    small = IndexPolicy(vector_index_rows=300, rows_per_partition=64)
+    with opened(tmp_path / "t") as ours:
+        ours.add(random_documents(5, 600), splitter=None)
+        ours.warm()
+        where = "title = 'river'"
+        for policy, partitions in ((IndexPolicy(), None), (small, 9)):
+            indexes.optimize(ours._store, policy)
+            every = ours.search("river", 5, explain=True).explanation.effort
+            some = ours.search("river", 5, where=where, explain=True).explanation.effort
+            assert (every.partitions, some.partitions) == (None, partitions)
