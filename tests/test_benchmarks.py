@@ -190,35 +190,6 @@ def test_the_papers_form_has_our_rows_and_theirs():
     assert "| BM25 + DPR | 76.6 / 83.8 | 79.8 / 84.5 | 71.0 / 80.5 | 85.2 / 92.7 | 71.5 / 81.3 |" in table
 
 
-def standing(readme, mark):
-    """What stands between the marks."""
-    text = readme.read_text(encoding="utf-8")
-    return text.split(f"<!-- {mark} -->")[1].split(f"<!-- end of {mark} -->")[0].strip()
-
-
-class TestPages:
-    """`python -m benchmarks tables` mends what fails here."""
-
-    @pytest.mark.parametrize("case", CASES)
-    def test_a_table_is_what_the_raw_results_give(self, case):
-        found = shown.records(case)
-        assert standing(results.MAIN.readme, case) == (CASES[case].tables(found).strip() if found else "")
-
-    def test_the_readme_quotes_the_raw_results(self):
-        blocks = headlines.blocks(shown.records)
-        assert set(blocks) == {"accuracy", "paper", "end-to-end", "training", "ratios", "behind"}
-        for mark, text in blocks.items():
-            assert standing(headlines.README, mark) == text.strip()
-
-    def test_the_readme_says_how_large_an_installation_is(self):
-        encoders = data.REPOSITORY / "dpr_lance" / "encoders"
-        megabytes = sum(path.stat().st_size for path in encoders.rglob("*") if path.is_file()) / 1e6
-        (install,) = [record for record in results.read("cold-start") if record["part"] == "install"]
-        # The packages beside dpr-lance itself, and it.
-        said = re.search(r"(\d+) MB; a base install is (\d+) packages", headlines.README.read_text(encoding="utf-8"))
-        assert (int(said[1]), int(said[2])) == (round(megabytes), len(install["packages"]) + 1)
-
-
 class TestHeadlines:
     def test_what_is_missed_and_where_a_peer_is_ahead_is_said(self):
         speed = {"dense": [1.0], "bm25": [1.0]}
