@@ -201,14 +201,15 @@ def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter
     """
 
     def read(table: Table) -> pa.Table:
+        if effort.partitions is None or effort.probes is None:
+            return _nearest(table, card.column, vectors, n, where, effort, 0)
         rows = table.count_rows()
         matching = rows if where is None else table.count_rows(where if isinstance(where, str) else where.to_sql())
-        every = effort.partitions or 0
         # The n best of what matches are among the n·rows/matching best of all.
-        probes = min(every, math.ceil((effort.probes or 0) * rows / max(1, matching)))
+        probes = min(effort.partitions, math.ceil(effort.probes * rows / max(1, matching)))
         found = _nearest(table, card.column, vectors, n, where, effort, probes)
-        if probes < every and found.num_rows < len(vectors) * min(n, matching):
-            found = _nearest(table, card.column, vectors, n, where, effort, every)
+        if probes < effort.partitions and found.num_rows < len(vectors) * min(n, matching):
+            found = _nearest(table, card.column, vectors, n, where, effort, effort.partitions)
         return found
 
     found = store.steadily(read)
@@ -247,18 +248,16 @@ def unite(store: Store, resident: Resident | None, card: TableCard, ask: Ask) ->
     dense = np.full(len(row_ids), np.nan)
     bm25 = np.full(len(row_ids), np.nan if ask.bm25 is None else 0.0)
     if ask.bm25 is not None:
-        bm25[[at[row] for row in ask.bm25.row_ids.tolist()]] = ask.bm25.scores
-    if ask.dense is not None and ask.vector is not None:
-        if ask.bm25 is not None and len(ask.bm25):
-            within = [at[row] for row in ask.bm25.row_ids.tolist()]
+        within = [at[row] for row in ask.bm25.row_ids.tolist()]
+        bm25[within] = ask.bm25.scores
+        if ask.dense is not None and ask.vector is not None and within:
             dense[within] = _inner_products(store, resident, card.column, ask.bm25, ask.vector)
-        dense[[at[row] for row in ask.dense.row_ids.tolist()]] = ask.dense.scores
-        if ask.bm25 is not None and len(ask.bm25):
-            listed = set(ask.bm25.row_ids.tolist())
-            missing = [row for row in ask.dense.row_ids.tolist() if row not in listed]
+            missing = sorted(set(ask.dense.row_ids.tolist()) - set(ask.bm25.row_ids.tolist()))
             if missing:
                 scored = bm25_leg(store, ask.question, len(missing), among("_rowid", missing))
                 bm25[[at[row] for row in scored.row_ids.tolist()]] = scored.scores
+    if ask.dense is not None:
+        dense[[at[row] for row in ask.dense.row_ids.tolist()]] = ask.dense.scores
     return Candidates(row_ids, dense, bm25)
 
 
