@@ -1,0 +1,77 @@
+"""The cases `ann` and `search`: made vectors, truth, what counts as recall, tables."""
+
+import numpy as np
+import pytest
+
+from benchmarks import ann, search
+from benchmarks.peers.ann import measured, recall, searched
+
+MACHINE = {
+    "cores": 2,
+    "processor": "p",
+    "instruction_sets": [],
+    "python": "3",
+    "versions": {},
+    "commit": "c",
+    "load_average": [1.0, 1.0, 1.0],
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(ann, "CACHE", tmp_path)
+    monkeypatch.setattr(ann, "QUESTIONS", 5)
+    monkeypatch.setattr(ann, "CHUNK", 64)
+    return ann.made(300)
+
+
+def test_made_vectors_are_of_uneven_length_and_their_neighbours_are_exact(place):
+    vectors, questions, exact = (np.load(place / f"{name}.npy") for name in ("vectors", "questions", "exact"))
+    assert vectors.shape == (300, ann.DIMENSION)
+    assert np.linalg.norm(vectors, axis=1).std() > 0.1
+    np.testing.assert_array_equal(exact, np.argsort(-(questions @ vectors.T), axis=1)[:, :100])
+    assert ann.made(300) == place  # made once
+
+
+def test_our_table_is_filled_and_searched(place):
+    built = ann.built(place, 300)
+    assert built["bytes"] > 0
+    for resident in (-1, 0):
+        found = ann.searched(place, resident)
+        assert found["recall@20"] == 1.0
+        assert len(found["milliseconds"]) == 5
+
+
+def test_the_least_effort_that_reaches_the_recall_is_chosen(place):
+    vectors = np.load(place / "vectors.npy")
+
+    def find(questions, k, effort):
+        """Sees only the first passages: the more effort, the more of them."""
+        return np.argsort(-(questions @ vectors[: effort[0]].T), axis=1)[:, :k]
+
+    assert searched(find, [(100,), (300,), (299,)], place, 1.0)["recall@20"] == 1.0
+    worst = searched(find, [(100,), (150,)], place, 1.0)
+    assert worst["effort"] == (150,)
+    assert worst["recall@20"] < 1.0
+    assert [each["effort"] for each in worst["tried"]] == [(100,), (150,)]
+
+
+def test_recall_counts_the_first_20():
+    exact = np.arange(100)[None]
+    assert recall(exact, np.arange(10, 110)[None]) == 0.5
+    assert recall(exact, np.arange(100)[None, ::-1]) == 0.0
+
+
+def test_the_tables():
+    ours = measured(
+        lambda asked, k: np.tile(np.arange(k), (len(asked), 1)), np.ones((3, 4)), np.tile(np.arange(100), (3, 1))
+    )
+    assert ours["recall@20"] == 1.0
+    record = {"vectors": 300, "machine": MACHINE, "contenders": {"dpr_lance": ours | {"build_cpu": 1.2, "bytes": 3e6}}}
+    assert "| dpr_lance | 1.000 |" in ann.tables([record])
+    times = {name: [2.0] * 3 for name in search.TIMED}
+    values = {"milliseconds": times | {"hybrid": [4.0] * 3}, "machine": MACHINE, "questions": 3, "passages": 300}
+    values |= {"held": True, "bytes_resident": 2**20, "probes": [2, 10]}
+    text = search.tables([values])
+    assert "**0.50**" in text  # of 4 over 2·2 + 2 + 2
+    assert "2 of 10 partitions" in text
