@@ -56,9 +56,9 @@ class IndexPolicy:
     fold_share: float = 0.02
     """Folding rewrites the BM25 index, at about 20 CPU-seconds a million rows: `add` folds once the tail is beyond both
     this share and `fold_rows`, so that its cost per added row does not grow with the table."""
-    rebuild_rows: int = 5_000
-    """Build the BM25 index anew when so many rows are to be folded into it: what LanceDB does to merge takes six times
-    the index's size on disk (200 MiB at 200,000 passages), building takes a bounded part of it, and twice the CPU."""
+    rebuild_rows: int = 20_000
+    """Build the BM25 index anew when so many rows are to be folded into it: merging, as LanceDB does, takes six times
+    the index's size on disk in memory (200 MiB at 200,000 passages), building bounded memory and 2.5 times the CPU."""
     bulk_fold_share: float = 0.5
     """Within one long `add`, fold only when the tail has grown to this share of the table."""
     fold_fragments: int = 32
