@@ -154,7 +154,8 @@ def tables(records: list[dict[str, Any]]) -> str:
     found = ratios(record)
     behind = "; ".join(f"{label}: {', '.join(points)}" for label, points in ahead(record).items())
     names = list(next(iter(found.values())))
-    rounds = f"{len(measured[OURS]['ingest'])} rounds of ingesting, {len(measured[OURS]['search'])} of searching"
+    ingests, searches = (len(measured[OURS][verb]) for verb in ("ingest", "search"))
+    rounds = f"{ingests} round{'s' * (ingests > 1)} of ingesting, {searches} of searching"
     versions = "; ".join(_version(name, record["installed"][name]["packages"]) for name in CONTENDERS if name != OURS)
     return "\n\n".join(
         [
@@ -196,12 +197,16 @@ def ahead(record: dict[str, Any]) -> dict[str, list[str]]:
     better: dict[str, list[str]] = {}
     for name, label in CONTENDERS.items():
         if sizes[name] < sizes[OURS]:
-            better.setdefault(label, []).append(f"install size {sizes[OURS] / sizes[name]:.2f}")
+            better.setdefault(label, []).append(f"install size {_rounded(sizes[OURS] / sizes[name])}")
     for label, spreads in ratios(record).items():
         for what, spread in spreads.items():
             if spread.median < 1 if what.startswith("ingest") else spread.median > 1:
-                better.setdefault(label, []).append(f"{what} {spread.median:.2g}")
+                better.setdefault(label, []).append(f"{what} {_rounded(spread.median)}")
     return better
+
+
+def _rounded(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.1g}"
 
 
 def _median(reports: list[dict[str, Any]], key: str) -> float:

@@ -113,8 +113,9 @@ def behind(read: Read) -> str:
     if losses and (worst := max(losses, key=lambda name: losses[name])) and losses[worst] > 0:
         lines.append(f"int8 weights cost up to {losses[worst]:.1f} points of top-20 accuracy ({worst}).")
     kills = [record["summary"]["kills"] for record in read("crash") if record["part"] == "kills"]
-    survived = f"Killed at {kills[0]} random moments, a table never lost or doubled a passage.\n\n" if kills else ""
-    return survived + "Where it is behind:\n\n" + "\n".join(f"- {line}" for line in lines or ["Nowhere here."])
+    survived = [f"Killed at {kills[0]} random moments, a table never lost or doubled a passage."] if kills else []
+    listed = ["Where it is behind:", "\n".join(f"- {line}" for line in lines)] if lines else []
+    return "\n\n".join([*survived, *listed])
 
 
 def _sides(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n\n".join(
         [
             "Top-20 / top-100 accuracy in %, hits by label, untrained default encoder:",
-            results.table(["", *names], ours),
+            results.table(["ours", *names], ours),
             "The paper's own figures for its test sets over 21,015,324 passages, hits by answer. These are other sets "
             "and corpora: compare the order of the rows, not the numbers.",
             results.table(["the paper's", *SETS], theirs),

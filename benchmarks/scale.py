@@ -234,12 +234,12 @@ def tables(records: list[dict[str, Any]]) -> str:
     said = (
         f"Questions a second in batches of {QUESTIONS}, returning {RETURNED} passages, medians of {ROUNDS}. FAISS HNSW "
         "(32 neighbours) holds its vectors in memory and returns ids, with the least effort that reaches recall@20 of "
-        f"{RECALL}; ours reads its table from disk and returns whole passages. BM25 is ours, divided by its threads."
+        f"{RECALL}; ours searches vectors in memory exactly while they fit its bound, else its index, and returns whole "
+        "passages, which it reads from disk. BM25 is ours, divided by its threads."
     )
     said_alone = (
         f"Latency at a recall@20 of {RECALL} or more, one question at a time, returning {K}: p50 / p99 in ms of 100 "
-        "questions. Ours probes as widely as its own measurement of recall has found, and includes making the "
-        "question's vector and reading the passages."
+        "questions. Ours comes as it is, and includes making the question's vector and reading the passages."
     )
     compared = ["passages", "dense", "FAISS HNSW", "ratio", "BM25 per thread", "dense / BM25 per thread"]
     return "\n\n".join(

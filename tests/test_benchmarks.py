@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import data, end_to_end, headlines, machine, made_vectors, paper, quality, results, scale
+from benchmarks import data, end_to_end, headlines, machine, made_vectors, paper, quality, results, scale, shown
 from benchmarks.__main__ import CASES, LONG, QUICK
 from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within
 
@@ -145,6 +146,7 @@ def places(tmp_path, monkeypatch):
         monkeypatch.setattr(results, name, results.Place(tmp_path / name))
         (tmp_path / name).mkdir()
     results.MAIN.readme.write_text("<!-- sizes --><!-- end of sizes -->", encoding="utf-8")
+    monkeypatch.setattr(headlines, "README", tmp_path / "nowhere.md")
     monkeypatch.setattr(runner, "CASES", {"sizes": Case})
     monkeypatch.setattr(runner, "FORMS", {"quick": {"sizes": ["3"]}, "long": {"sizes": ["9000"]}})
     return tmp_path
@@ -190,6 +192,35 @@ def test_the_papers_form_has_our_rows_and_theirs():
     assert "| BM25 + DPR | 76.6 / 83.8 | 79.8 / 84.5 | 71.0 / 80.5 | 85.2 / 92.7 | 71.5 / 81.3 |" in table
 
 
+def standing(readme, mark):
+    """What stands between the marks."""
+    text = readme.read_text(encoding="utf-8")
+    return text.split(f"<!-- {mark} -->")[1].split(f"<!-- end of {mark} -->")[0].strip()
+
+
+class TestPages:
+    """`python -m benchmarks tables` mends what fails here."""
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_a_table_is_what_the_raw_results_give(self, case):
+        found = shown.records(case)
+        assert standing(results.MAIN.readme, case) == (CASES[case].tables(found).strip() if found else "")
+
+    def test_the_readme_quotes_the_raw_results(self):
+        blocks = headlines.blocks(shown.records)
+        assert set(blocks) == {"accuracy", "paper", "end-to-end", "training", "ratios", "behind"}
+        for mark, text in blocks.items():
+            assert standing(headlines.README, mark) == text.strip()
+
+    def test_the_readme_says_how_large_an_installation_is(self):
+        encoders = data.REPOSITORY / "dpr_lance" / "encoders"
+        megabytes = sum(path.stat().st_size for path in encoders.rglob("*") if path.is_file()) / 1e6
+        (install,) = [record for record in results.read("cold-start") if record["part"] == "install"]
+        # The packages beside dpr-lance itself, and it.
+        said = re.search(r"(\d+) MB; a base install is (\d+) packages", headlines.README.read_text(encoding="utf-8"))
+        assert (int(said[1]), int(said[2])) == (round(megabytes), len(install["packages"]) + 1)
+
+
 class TestHeadlines:
     def test_what_is_missed_and_where_a_peer_is_ahead_is_said(self):
         speed = {"dense": [1.0], "bm25": [1.0]}
@@ -216,8 +247,7 @@ class TestHeadlines:
         ]
 
     def test_nothing_is_said_of_what_has_not_been_measured(self):
-        assert headlines.behind(lambda case: []) == "Where it is behind:\n\n- Nowhere here."
-        assert headlines.ratios(lambda case: []) == headlines.accuracy([]) == ""
+        assert headlines.blocks(lambda case: []) == {}
 
     def test_a_ratio_is_given_with_its_spread(self):
         seconds = {"sentence-transformers": [4.0, 6.0], "dpr_lance": [1.0, 1.0], "dpr_lance fp32": [8.0, 8.0]}
@@ -266,7 +296,7 @@ class TestEndToEnd:
 
     def test_the_table_says_where_a_peer_is_ahead(self):
         text = end_to_end.tables([self.record(first=0.5, seconds=4.0)])
-        assert text.endswith("Where a peer is ahead of dpr_lance, as ratio of ours: Chroma (dense): first answer 2.")
+        assert text.endswith("Where a peer is ahead of dpr_lance, as ratio of ours: Chroma (dense): first answer 2.00.")
         assert (
             "| Chroma (dense) | 10 MB, 1 packages | 0.50 s | 25.0 / 25.0 | 2.0 ms / 3.0 ms | 1.0 MB | 100 / 50 MiB |"
             in text
