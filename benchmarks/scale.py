@@ -234,8 +234,8 @@ def tables(records: list[dict[str, Any]]) -> str:
     said = (
         f"Questions a second in batches of {QUESTIONS}, returning {RETURNED} passages, medians of {ROUNDS}. FAISS HNSW "
         "(32 neighbours) holds its vectors in memory and returns ids, with the least effort that reaches recall@20 of "
-        f"{RECALL}; ours searches vectors in memory exactly while they fit its bound, else its index, and returns whole "
-        "passages, which it reads from disk. BM25 is ours, divided by its threads."
+        f"{RECALL}; ours searches vectors in memory exactly while they fit its bound, else its index, and returns "
+        "whole passages, which it reads from disk. BM25 is ours, divided by its threads."
     )
     said_alone = (
         f"Latency at a recall@20 of {RECALL} or more, one question at a time, returning {K}: p50 / p99 in ms of 100 "
