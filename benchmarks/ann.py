@@ -38,12 +38,13 @@ CHUNK = 10_000
 OURS = ("dpr_lance", "dpr_lance, nothing held")
 NAMES = {
     "faiss-ivfpq": "FAISS IVF-PQ (d/4) + refinement",
+    "faiss-ivfsq": "FAISS IVF-SQ + refinement",
     "faiss-hnsw": "FAISS HNSW, 32 neighbours",
     "faiss-hnsw16": "FAISS HNSW, 16 neighbours",
     "hnswlib": "hnswlib, 16 neighbours",
     "lancedb": "LanceDB, its defaults, tuned",
 }
-USUAL = ("faiss-ivfpq", "faiss-hnsw", "hnswlib", "lancedb")
+USUAL = ("faiss-ivfpq", "faiss-ivfsq", "faiss-hnsw", "hnswlib", "lancedb")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

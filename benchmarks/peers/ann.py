@@ -41,13 +41,21 @@ def chunks(vectors: np.ndarray) -> Iterator[np.ndarray]:
 class FaissIvfPq:
     """IVF-PQ with refinement on the vectors, 4·sqrt(n) cells; all in memory."""
 
+    def index(self, coarse: Any, d: int, cells: int) -> Any:  # noqa: ANN401
+        """The index to refine; codebooks get 10 iterations over 64 vectors a centroid, a tenth of the default work."""
+        import faiss
+
+        index = faiss.IndexIVFPQ(coarse, d, cells, d // SUB_VECTOR, 8, faiss.METRIC_INNER_PRODUCT)
+        index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, 64
+        return index
+
     def build(self, vectors: np.ndarray, folder: Path) -> None:
         import faiss
 
         n, d = vectors.shape
         cells = int(4 * np.sqrt(n))
         coarse = faiss.IndexFlatIP(d)
-        index = faiss.IndexIVFPQ(coarse, d, cells, d // SUB_VECTOR, 8, faiss.METRIC_INNER_PRODUCT)
+        index = self.index(coarse, d, cells)
         refined = faiss.IndexRefineFlat(index)
         chosen = np.sort(np.random.default_rng(0).choice(n, min(n, 64 * cells), replace=False))
         refined.train(np.ascontiguousarray(vectors[chosen]))
@@ -67,6 +75,17 @@ class FaissIvfPq:
             return found
 
         return search, [(probes, refined) for probes in PROBES for refined in REFINED]
+
+
+class FaissIvfSq(FaissIvfPq):
+    """The same with scalar quantisation, a byte a dimension: the code size of dpr_lance's default index."""
+
+    def index(self, coarse: Any, d: int, cells: int) -> Any:  # noqa: ANN401
+        """The index to refine."""
+        import faiss
+
+        kind = faiss.ScalarQuantizer.QT_8bit
+        return faiss.IndexIVFScalarQuantizer(coarse, d, cells, kind, faiss.METRIC_INNER_PRODUCT)
 
 
 class FaissHnsw:
@@ -171,6 +190,7 @@ class LancedbDefaults:
 
 CONTENDERS: dict[str, Any] = {
     "faiss-ivfpq": FaissIvfPq,
+    "faiss-ivfsq": FaissIvfSq,
     "faiss-hnsw": FaissHnsw,
     "faiss-hnsw16": FaissHnsw16,
     "hnswlib": Hnswlib,
