@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         values = measure(questions, resident)
         name = part if len(questions.passages) > 100_000 else f"{part}-{len(questions.passages)}"
         results.write("search", name, values | {"passages": len(questions.passages), "held": resident is None})
-        summary[part] = {name: round(ratio, 2) for name, ratio in ratios(values).items()}
+        summary[part] = {name: round(ratio, 2) for name, ratio in ratios(values["milliseconds"]).items()}
     return summary
 
 
@@ -103,16 +103,19 @@ def measure(questions: data.QuestionSet, resident: int | None) -> dict[str, Any]
             "bm25s": bm25s,
         }
         milliseconds: dict[str, list[float]] = {name: [] for name in timed}
+        cpu: dict[str, list[float]] = {name: [] for name in timed}
         names = list(timed)
         for number, question in enumerate(asked):
             for name in np.random.default_rng(number).permutation(names).tolist():
-                started = time.perf_counter()
+                started, used = time.perf_counter(), time.process_time()
                 timed[name](question)
                 if number >= WARMING:
                     milliseconds[name].append(1000 * (time.perf_counter() - started))
+                    cpu[name].append(1000 * (time.process_time() - used))
         return {
             "questions": QUESTIONS,
             "milliseconds": milliseconds,
+            "cpu_milliseconds": cpu,
             "indexes": kinds,
             "probes": [probes, partitions],
             "candidates": None if effort is None else effort.candidates_asked,
@@ -146,9 +149,9 @@ def _bm25s(questions: data.QuestionSet) -> Callable[[str], object]:
     return search
 
 
-def ratios(values: dict[str, Any]) -> dict[str, float]:
+def ratios(times: dict[str, list[float]]) -> dict[str, float]:
     """What the bars are about, of medians: hybrid over its parts, our BM25 over that of bm25s."""
-    p50 = {name: float(np.median(taken)) for name, taken in values["milliseconds"].items()}
+    p50 = {name: float(np.median(taken)) for name, taken in times.items()}
     return {
         "hybrid / (2 encode + raw legs)": p50["hybrid"] / (2 * p50["encode"] + p50["raw dense"] + p50["raw bm25"]),
         "bm25 / bm25s": p50["bm25"] / p50["bm25s"],
@@ -159,13 +162,17 @@ def ratios(values: dict[str, Any]) -> dict[str, float]:
 def tables(records: list[dict[str, Any]]) -> str:
     """The section of the README."""
     records = sorted(records, key=lambda record: (-record["passages"], not record["held"]))
-    header = ["milliseconds, p50 / p99", *(_title(record) for record in records)]
+    header = ["milliseconds, p50 / p99 (CPU, mean)", *(_title(record) for record in records)]
     rows = []
     for name, said in TIMED.items():
-        cells = [np.percentile(record["milliseconds"][name], [50, 99]) for record in records]
-        rows.append([said, *(f"{p50:.1f} / {p99:.1f}" for p50, p99 in cells)])
-    every = [ratios(record) for record in records]
-    rows += [[f"**{name}**", *(f"**{each[name]:.2f}**" for each in every)] for name in every[0]]
+        cells = []
+        for record in records:
+            p50, p99 = np.percentile(record["milliseconds"][name], [50, 99])
+            cells.append(f"{p50:.1f} / {p99:.1f} ({np.mean(record['cpu_milliseconds'][name]):.1f})")
+        rows.append([said, *cells])
+    for kind, said in (("milliseconds", ""), ("cpu_milliseconds", ", CPU")):
+        every = [ratios(record[kind]) for record in records]
+        rows += [[f"**{name}{said}**", *(f"**{each[name]:.2f}**" for each in every)] for name in every[0]]
     probes, partitions = records[-1]["probes"]
     effort = f"{probes} of {partitions} partitions probed, 4 candidates a hit refined" if partitions else "no index"
     intro = (

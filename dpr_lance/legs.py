@@ -45,6 +45,8 @@ class Leg:
     """Exact inner products, or BM25 scores."""
     vectors: pa.ChunkedArray | None = None
     """The stored vectors, where they were read along."""
+    complete: bool = False
+    """Whether these are all passages that the leg could find, fewer than it was asked for."""
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -253,7 +255,7 @@ def unite(store: Store, resident: Resident | None, card: TableCard, ask: Ask) ->
         if ask.dense is not None and ask.vector is not None and within:
             dense[within] = _inner_products(store, resident, card.column, ask.bm25, ask.vector)
             missing = sorted(set(ask.dense.row_ids.tolist()) - set(ask.bm25.row_ids.tolist()))
-            if missing:
+            if missing and not ask.bm25.complete:
                 scored = bm25_leg(store, ask.question, len(missing), among("_rowid", missing))
                 bm25[[at[row] for row in scored.row_ids.tolist()]] = scored.scores
     if ask.dense is not None:
@@ -272,7 +274,8 @@ def bm25_leg(store: Store, question: str, n: int, where: Filter, column: str | N
 
     found = store.steadily(read)
     vectors = None if column is None else found[column]
-    return Leg(row_ids_of(found), found["_score"].to_numpy().astype(np.float64), vectors)
+    scores = found["_score"].to_numpy().astype(np.float64)
+    return Leg(row_ids_of(found), scores, vectors, complete=found.num_rows < n)
 
 
 def _inner_products(store: Store, resident: Resident | None, column: str, leg: Leg, vector: Vector) -> Scores:
