@@ -12,6 +12,7 @@ from lancedb.table import Table
 from numpy.typing import NDArray
 
 from dpr_lance.index_policy import POLICY, IndexPolicy, Training, remember, training_of
+from dpr_lance.metrics import SEED
 from dpr_lance.records import EffortPoint
 from dpr_lance.schema import ID, TableCard, Vector
 from dpr_lance.store import Store
@@ -39,14 +40,17 @@ def recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | Non
 def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int, float]:
     """Return how many partitions to probe for the policy's recall, and the recall@20 that this gives.
 
-    Never less than the present effort. The questions are vectors spread over the table.
+    Never less than the present effort. The questions are vectors spread over the table, with noise.
     """
     column = training.column
     total = table.count_rows()
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
-    questions, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
+    vectors, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
+    noise = np.random.default_rng(SEED).standard_normal(vectors.shape, dtype=np.float32)
+    length = policy.question_noise * np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
+    questions = vectors + noise * length.astype(np.float32)
     for point in efforts(table, training, questions, policy, at_least=training.probes):
-        if point.recall >= policy.stored_recall:
+        if point.recall >= policy.target_recall:
             break
     return point.probes, point.recall
 
