@@ -102,7 +102,8 @@ class Training:
     measured_rows: int = 0
     metric: Metric = "dot"
     """What the index orders by."""
-    kind: IndexKind = "ivf_sq"
+    kind: IndexKind = "ivf_pq"
+    """What records of earlier tables, which do not tell, are taken for: an index of another kind is trained anew."""
 
 
 def training_of(store: Store, card: TableCard) -> Training | None:
