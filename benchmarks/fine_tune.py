@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "before": before,
         "after": after,
     }
-    results.write("train", "fine-tune", record)
+    results.write("train", f"fine-tune-{options.set}", record)
     return {"fine_tune_dense_top5_gain": gain(after["dense"], before["dense"], 5)}
 
 

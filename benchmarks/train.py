@@ -40,11 +40,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(records: list[dict[str, Any]]) -> str:
-    """The tables of all parts that have been measured."""
-    by_part = {record["part"]: record for record in records}
-    return "\n\n".join(show(by_part[part]) for part, (_, show) in PARTS.items() if part in by_part)
+    """The tables of all parts that have been measured; of the fine-tuning one for each set."""
+    shown = [show(record) for part, (_, show) in PARTS.items() for record in records if record["part"].startswith(part)]
+    return "\n\n".join(shown)
 
 
 def summary(records: list[dict[str, Any]]) -> str:
-    """What the main README says of a fine-tuned encoder; "" where none has been measured."""
-    return next((fine_tune.summary(record) for record in records if record["part"] == "fine-tune"), "")
+    """What the main README says of fine-tuned encoders; "" where none has been measured."""
+    return "\n".join(fine_tune.summary(record) for record in records if record["part"].startswith("fine-tune"))
