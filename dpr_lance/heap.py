@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-READ_AHEAD_BYTES = 32 << 20
+READ_AHEAD_BYTES = 8 << 20
 """LanceDB reads ahead up to 2 GiB of a scan that is slower to process than to read, as training an index is."""
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
