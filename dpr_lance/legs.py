@@ -105,7 +105,8 @@ def gather(  # noqa: PLR0913 - keywords
     `encode` gives float32[questions, d], or raises what a fallback tells.
     """
     # BM25 runs in its threads while the questions are encoded in this one.
-    column = card.column if mode == "hybrid" and memory.held(card) is None else None
+    held = memory.held(card) if mode != "bm25" else None
+    column = card.column if mode == "hybrid" and held is None else None
     pending = (
         [] if mode == "dense" else [pool.submit(bm25_leg, store, question, n, where, column) for question in questions]
     )
@@ -114,11 +115,10 @@ def gather(  # noqa: PLR0913 - keywords
     effort = resident = None
     if vectors is not None:
         with watch.stage("dense"):
-            resident = memory.asked(card, len(questions))
-            effort = effort_of(store, card)
+            resident = held or memory.asked(card, len(questions))
+            effort = Effort() if resident is not None and where is None else effort_of(store, card)
             # To tell which of the vectors in memory match a filter takes longer than an index takes to search them.
-            if resident is not None and (where is None or effort.partitions is None):
-                effort = Effort()
+            if resident is not None and effort.partitions is None:
                 dense = _dense_in_memory(store, resident, vectors, n, where, pool)
             else:
                 dense = _dense(store, card, vectors, n, where, effort)
@@ -141,7 +141,8 @@ def gather(  # noqa: PLR0913 - keywords
             )
             for number, question in enumerate(questions)
         ]
-        united = list(pool.map(partial(unite, store, resident, card), asks))
+        work = partial(unite, store, resident, card)
+        united = list(pool.map(work, asks) if len(asks) > 1 else map(work, asks))
     return Found(asks, united, mode, fallback, effort)
 
 
