@@ -43,13 +43,13 @@ QUICK: dict[str, list[str]] = {
     "quality": ["xquad-en"],
     "calibration": ["nq-gold"],
     "encode": ["speed", "parity", "--rounds", "3", "--questions", "50"],
-    "cold-start": ["--rounds", "2", "--no-install"],
+    "cold-start": ["--rounds", "1", "--no-install"],
     "ingest": ["disk", "encoder"],
     "crash": ["kills", "--kills", "3"],
-    "end-to-end": ["--passages", "300", "--questions", "45", "--rounds", "1"],
+    "end-to-end": ["--passages", "200", "--questions", "30", "--rounds", "1"],
     "scale": ["10000"],
-    "ann": ["20000", "--without", "hnswlib"],
-    "search": ["--passages", "3000"],
+    "ann": ["10000", "--without", "hnswlib", "faiss-ivfpq"],
+    "search": ["--passages", "1600"],
     "train": ["memory"],
 }
 """What each case is given in the quick form, which keeps its results in benchmarks/quick/."""

@@ -13,11 +13,11 @@ DURATION = "duration"
 
 
 def records(case: str) -> list[dict[str, Any]]:
-    """The raw results of a case; a part that only the quick form has measured is taken from it."""
-    measured = results.read(case)
-    parts = {record["part"] for record in measured}
+    """The raw results of a case; those of the quick form where there are no others."""
+    if found := results.read(case):
+        return found
     with results.within(results.QUICK):
-        return measured + [record for record in results.read(case) if record["part"] not in parts]
+        return results.read(case)
 
 
 def regenerate(cases: Mapping[str, ModuleType], names: Collection[str]) -> None:
