@@ -48,7 +48,7 @@ QUICK: dict[str, list[str]] = {
     "crash": ["kills", "--kills", "3"],
     "end-to-end": ["--passages", "200", "--questions", "30", "--rounds", "1"],
     "scale": ["10000"],
-    "ann": ["10000", "--without", "hnswlib", "faiss-ivfpq"],
+    "ann": ["10000", "--without", "hnswlib", "faiss-ivfpq", "lancedb"],
     "search": ["--passages", "1600"],
     "train": ["memory"],
 }
