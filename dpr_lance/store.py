@@ -27,7 +27,7 @@ from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, Ta
 CACHE_BYTES = 320 << 20
 """Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
 
-MAINTENANCE_CACHE_BYTES = 128 << 20
+MAINTENANCE_CACHE_BYTES = 32 << 20
 """The same for maintenance, which reads everything: see `Store.apart`."""
 
 CREATE_TIMEOUT = 60.0
