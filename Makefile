@@ -20,7 +20,7 @@ check: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# Measured numbers: see benchmarks/README.md. The quick form: a quarter of an hour; the long one: most of a day.
+# Measured numbers: see benchmarks/README.md. The quick form: 6 to 11 minutes; the long one: most of a day.
 bench: $(VENV)/dev.installed
 	$(PIP) "sentence-transformers[train]"
 	$(BIN)/python -m benchmarks
