@@ -38,9 +38,11 @@ class KeptVectors:
 
     def encode_questions(self, questions: Sequence[str]) -> references.Floats:
         """float32[n, d]."""
-        if missing := [text for text in questions if text not in self.vectors]:
-            return load_encoder(DEFAULT_ENCODER).encode_questions(missing)  # passages' first words: all of them
-        return np.stack([self.vectors[text] for text in questions])
+        # Calibration without questions asks with passages' first words, which may be all that a passage has.
+        unknown = [text for text in questions if text not in self.vectors]
+        made = load_encoder(DEFAULT_ENCODER).encode_questions(unknown) if unknown else ()
+        known = self.vectors | dict(zip(unknown, made, strict=True))
+        return np.stack([known[text] for text in questions])
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> references.Floats:
         """float32[n, d]."""
