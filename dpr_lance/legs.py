@@ -22,8 +22,8 @@ from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
-from dpr_lance.schema import CONTENT, TableCard, Vector
-from dpr_lance.store import Store, among
+from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
+from dpr_lance.store import Store, among, sql_of
 from dpr_lance.words import distinct_words
 
 QUESTIONS_AT_ONCE = 64
@@ -207,7 +207,7 @@ def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter
         if effort.partitions is None or effort.probes is None:
             return _nearest(table, card.column, vectors, n, where, effort, 0)
         rows = table.count_rows()
-        matching = rows if where is None else table.count_rows(where if isinstance(where, str) else where.to_sql())
+        matching = rows if where is None else table.count_rows(sql_of(where))
         # The n best of what matches are among the n·rows/matching best of all.
         probes = min(effort.partitions, math.ceil(effort.probes * rows / max(1, matching)))
         found = _nearest(table, card.column, vectors, n, where, effort, probes)
@@ -299,6 +299,5 @@ def _inner_products(store: Store, resident: Resident | None, column: str, leg: L
     else:
         vectors = vectors.take(pa.array(unknown))
     embedded = vectors.is_valid().to_numpy()
-    rows = vectors.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, len(vector))  # [n, d]
-    products[unknown[embedded]] = np.multiply(rows, vector, dtype=np.float64).sum(axis=1)
+    products[unknown[embedded]] = np.multiply(vectors_of(vectors), vector, dtype=np.float64).sum(axis=1)
     return products

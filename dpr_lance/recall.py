@@ -7,17 +7,13 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 from lancedb.table import Table
-from numpy.typing import NDArray
 
 from dpr_lance.index_policy import POLICY, IndexPolicy, Training, remember, training_of
 from dpr_lance.metrics import SEED
 from dpr_lance.records import EffortPoint
-from dpr_lance.schema import ID, TableCard, Vector
-from dpr_lance.store import Store
-
-_SCANNED_ROWS = 8_192
+from dpr_lance.schema import ID, TableCard, Vector, vectors_of
+from dpr_lance.store import PART_ROWS, Store, part_of
 
 
 def recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | None:
@@ -45,7 +41,7 @@ def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int,
     column = training.column
     total = table.count_rows()
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
-    vectors, _ = _vectors(table.take_offsets(offsets.tolist()).select([ID, column]).to_arrow(), column)
+    vectors = vectors_of(table.take_offsets(offsets.tolist()).select([column]).to_arrow()[column])
     noise = np.random.default_rng(SEED).standard_normal(vectors.shape, dtype=np.float32)
     length = policy.question_noise * np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
     questions = vectors + noise * length.astype(np.float32)
@@ -91,19 +87,11 @@ def _exact_nearest(table: Table, column: str, questions: Vector, k: int) -> list
     """Return the ids of each question's k largest inner products, in one pass over the table, a part at a time."""
     best = np.empty((len(questions), 0), dtype=np.float32)  # scores [questions, <= k]
     names = np.empty((len(questions), 0), dtype=object)  # their ids
-    # Parts are asked for one by one: a stream of batches reads far ahead, up to the whole column.
-    for start in range(0, table.count_rows(), _SCANNED_ROWS):
-        part = table.search().select([ID, column]).offset(start).limit(_SCANNED_ROWS).to_arrow()
-        vectors, ids = _vectors(part, column)
+    for start in range(0, table.count_rows(), PART_ROWS):
+        part = part_of(table, [ID, column], start)
+        vectors, ids = vectors_of(part[column]), part[ID].filter(part[column].is_valid()).to_numpy()
         best = np.hstack([best, questions @ vectors.T])
         names = np.hstack([names, np.broadcast_to(ids, (len(questions), len(ids)))])
         kept = np.argsort(-best, axis=1)[:, :k]
         best, names = np.take_along_axis(best, kept, 1), np.take_along_axis(names, kept, 1)
     return [set(row) for row in names]
-
-
-def _vectors(rows: pa.Table, column: str) -> tuple[Vector, NDArray[np.object_]]:
-    """Return the vectors float32[n, d] that are there, and the ids of their rows."""
-    rows = rows.filter(rows[column].is_valid())
-    vectors = rows[column].combine_chunks()
-    return vectors.flatten().to_numpy().reshape(len(rows), -1), rows[ID].to_numpy()

@@ -323,7 +323,7 @@ class WeightPoint:
 
 @dataclass(frozen=True, slots=True)
 class EffortPoint:
-    """A number of partitions that was tried: recall@20 against exact search, and the time of a question in a batch."""
+    """A number of partitions that was tried: recall@20 against exact search, and the time of a question asked alone."""
 
     probes: int
     recall: float
@@ -370,7 +370,7 @@ class TableInfo:
     """What the table holds; all counts are 0 and `encoder` is None while nothing has been added.
 
     `metadata` gives the Arrow type of each metadata column. `recall` is that of the vector index against exact search,
-    measured when it was trained; None while search is exact. `bytes_on_disk` includes old versions that are still kept;
+    as it was last measured; None while search is exact. `bytes_on_disk` includes old versions that are still kept;
     None where the table is not in a local folder. `bytes_resident` is what the vectors take that this retriever holds
     in memory now; while it does, dense search without a filter is exact, whatever indexes there are.
     """

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from dpr_lance.encoder import available_threads
 from dpr_lance.fusion import Scores
 from dpr_lance.heap import trim_heap
-from dpr_lance.schema import TableCard, Vector
-from dpr_lance.store import Store
+from dpr_lance.schema import TableCard, Vector, vectors_of
+from dpr_lance.store import PART_ROWS, Store, part_of
 
 RESIDENT_BYTES = 160 << 20
 """Default bound of the vectors that are held: 54,000 of 768 dimensions, or 109,000 of 384. It covers the tables that
@@ -269,13 +269,9 @@ def _refreshed(store: Store, card: TableCard, held: Resident | None) -> Resident
 
 
 def _scanned(store: Store, column: str) -> Iterator[pa.Table]:
-    """Yield all rows, a part at a time: a stream of batches would read far ahead."""
-    for start in range(0, store.count(), _BLOCK):
-        yield store.steadily(partial(_part, column=column, start=start))
-
-
-def _part(table: Table, *, column: str, start: int) -> pa.Table:
-    return table.search().with_row_id(True).select([_UPDATED, column]).offset(start).limit(_BLOCK).to_arrow()
+    """Yield all rows, a part at a time."""
+    for start in range(0, store.count(), PART_ROWS):
+        yield store.steadily(partial(part_of, columns=[_UPDATED, column], start=start))
 
 
 def row_ids_of(rows: pa.Table) -> RowIds:
@@ -316,7 +312,7 @@ def _vectors(column: pa.Array, dimension: int) -> tuple[NDArray[np.bool_], Vecto
     """Return which rows have a vector, bool[n], and float32[n, d], with anything finite in the others."""
     there = column.is_valid().to_numpy(zero_copy_only=False)
     rows = np.zeros((len(column), dimension), dtype=np.float32) if not there.all() else None
-    values = column.drop_null().flatten().to_numpy().reshape(-1, dimension)
+    values = vectors_of(column)
     if rows is None:
         return there, values
     rows[there] = values

@@ -336,6 +336,14 @@ def arrow_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], schema: pa.Sc
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def vectors_of(column: pa.Array | pa.ChunkedArray) -> Vector:
+    """Return the vectors of a vector column that are there, in their order: float32[n, d]."""
+    there = column.drop_null()
+    array = there.combine_chunks() if isinstance(there, pa.ChunkedArray) else there
+    vectors: Vector = array.flatten().to_numpy().reshape(-1, column.type.list_size)
+    return vectors
+
+
 def checked_vectors(vectors: object, count: int, card: EncoderCard) -> Vector:
     """Return an encoder's output as float32[count, dimension]; raise `EncoderError` when it is something else."""
     array = np.asarray(vectors, dtype=np.float32)

@@ -46,6 +46,9 @@ _STATE_SCHEMA = pa.schema(
 )
 _SCAN_DOCUMENTS = 500
 
+PART_ROWS = 8_192
+"""Rows of a part: see `part_of`."""
+
 WRITE_TIMEOUT = 120.0
 """Seconds that a writer waits for its turn."""
 
@@ -237,8 +240,7 @@ class Store:
 
     def delete(self, where: Expr | str) -> int:
         """Delete the passages that match; return how many."""
-        condition = where if isinstance(where, str) else where.to_sql()
-        return int(self.commit(lambda table: table.delete(condition)).num_deleted_rows)
+        return int(self.commit(lambda table: table.delete(sql_of(where))).num_deleted_rows)
 
     def select(self, columns: Sequence[str] | Mapping[str, str], where: Expr | str | None) -> pa.Table:
         """Return these columns (names, or SQL expressions by name) of the passages that match."""
@@ -287,7 +289,7 @@ class Store:
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return how many passages match; 0 while the table does not exist."""
-        condition = where.to_sql() if isinstance(where, Expr) else where
+        condition = None if where is None else sql_of(where)
         return 0 if self.find() is None else int(self.steadily(lambda table: table.count_rows(condition)))
 
     def check_filter(self, where: Expr | str) -> None:
@@ -295,8 +297,7 @@ class Store:
         try:
             self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
         except (ValueError, RuntimeError, TypeError) as error:
-            shown = where.to_sql() if isinstance(where, Expr) else where
-            raise InvalidInputError(f"where={shown!r} cannot be used: {error}") from error
+            raise InvalidInputError(f"where={sql_of(where)!r} cannot be used: {error}") from error
 
     def state(self) -> dict[str, Any]:
         """Return what is remembered beside the table, by key; read again only when it has changed."""
@@ -350,6 +351,20 @@ class Store:
 def _stored_ids(table: Table, document_ids: Sequence[str]) -> pa.ChunkedArray:
     """Return the ids of all passages that the table holds of these documents."""
     return table.search().where(among(DOCUMENT_ID, document_ids)).select([ID]).limit(None).to_arrow()[ID]
+
+
+def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
+    """Return `_rowid` and these columns of up to `PART_ROWS` rows from `start` on.
+
+    To read a whole table by parts: a stream of batches reads far ahead, up to whole columns.
+    """
+    return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()
+
+
+def sql_of(where: Expr | str) -> str:
+    """Return a filter as SQL."""
+    sql: str = where if isinstance(where, str) else where.to_sql()
+    return sql
 
 
 def among(column: str, values: Iterable[str | int]) -> Expr:
