@@ -29,6 +29,8 @@ app = typer.Typer(
     help="Dense Passage Retrieval as an extension of LanceDB: add documents, ask questions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Rich's own markup takes what stands in square brackets, as a default or an extra, for a style and drops it.
+    rich_markup_mode="markdown",
 )
 app.add_typer(cli_evaluation.commands)
 app.add_typer(cli_training.commands)

@@ -102,7 +102,7 @@ def calibrate(
     uri: Uri,
     questions: Annotated[
         Path | None,
-        typer.Argument(metavar="[QUESTIONS]", help="As for eval; or a .txt file with a question a line; or none."),
+        typer.Argument(metavar="QUESTIONS", help="As for eval; or a .txt file with a question a line; or none."),
     ] = None,
     *,
     regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,

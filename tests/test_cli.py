@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import typer
 
 from dpr_lance import cli, connect, display
 from dpr_lance.hash_encoder import HashEncoder
@@ -21,6 +22,10 @@ RECORDS = [
     {"id": "sand", "title": "Sand", "text": "Sand lies in hot deserts [bold]far[/bold] \x1b[31maway.", "year": 2005},
     {"id": "sea", "title": "Sea", "text": "Ships sail on the salty sea.", "year": None},
 ]
+
+
+def command_names():
+    return typer.main.get_command(cli.app).commands
 
 
 def write_lines(path, records):
@@ -391,6 +396,18 @@ def test_facts_are_shown_as_people_read_them(capsys):
 
 
 class TestProcess:
+    @pytest.mark.parametrize("command", sorted(command_names()))
+    def test_help_shows_all_that_is_written(self, command, run, monkeypatch):
+        """Also what stands in square brackets: defaults, and the extra to install."""
+        monkeypatch.setenv("COLUMNS", "160")
+        code, out, _ = run(command, "--help")
+        shown = "".join(out.replace("│", "").split())
+        entry = typer.main.get_command(cli.app).commands[command]
+        written = [entry.help, *(option.help for option in entry.params if getattr(option, "help", None))]
+        assert code == 0
+        for text in written:
+            assert "".join(text.replace("`", "").split()) in shown
+
     def test_help_imports_nothing_heavy(self):
         heavy = ["lancedb", "onnxruntime", "tokenizers", "torch", "transformers", "pyarrow", "numpy", "huggingface_hub"]
         code = (
