@@ -18,9 +18,9 @@ from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.fusion import Candidates
 from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
-from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
+from dpr_lance.questions import LabelledQuestion, QuestionSource, checked_question, read_questions
 from dpr_lance.recall import efforts
-from dpr_lance.records import Calibration, Mode, WeightPoint, checked_text
+from dpr_lance.records import Calibration, Mode, WeightPoint
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
 from dpr_lance.store import Store
@@ -158,7 +158,9 @@ def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[lis
         given = list(questions)
         texts = [item for item in given if isinstance(item, str)]
         if texts and len(texts) == len(given):
-            return [], [_checked(text, number) for number, text in enumerate(texts[:MOST_QUESTIONS])]
+            return [], [
+                checked_question(text, f"questions[{number}]") for number, text in enumerate(texts[:MOST_QUESTIONS])
+            ]
         if texts:
             raise InvalidInputError(f"labelled questions and plain ones cannot be mixed ({texts[0]!r:.60} is plain)")
         reader = read_questions([item for item in given if not isinstance(item, str)])
@@ -167,12 +169,6 @@ def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[lis
     if not labelled:
         raise InvalidInputError("there is no question to calibrate with; leave them out to do without")
     return labelled, []
-
-
-def _checked(text: str, number: int) -> str:
-    if not checked_text(text, name="question", place=f"questions[{number}]").strip():
-        raise InvalidInputError(f"questions[{number}] is blank: ask something")
-    return text
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

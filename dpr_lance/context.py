@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.filters import among, within
 from dpr_lance.records import Hit, Passage, checked_text
 from dpr_lance.schema import DOCUMENT_ID, passages_of
-from dpr_lance.store import Store, among, within
+from dpr_lance.store import Store
 
 _PASSAGE_ID = re.compile(r"(.*)#([0-9]{1,10})", re.DOTALL)
 _LAST_POSITION = 2**31 - 1

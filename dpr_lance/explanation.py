@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
+from dpr_lance.filters import among
 from dpr_lance.indexes import unindexed_tail
 from dpr_lance.legs import Found, Leg, bm25_leg
 from dpr_lance.records import Explanation, HitExplanation, Hits, WordScore
-from dpr_lance.store import Store, among
+from dpr_lance.store import Store
 from dpr_lance.words import distinct_words
 
 

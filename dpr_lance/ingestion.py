@@ -12,6 +12,7 @@ from dpr_lance.documents import DocumentStream
 from dpr_lance.embedding import PassageEncoder, ProgressCallback, fill_vectors
 from dpr_lance.encoder import Encoder
 from dpr_lance.errors import EncoderMismatchError, InvalidInputError
+from dpr_lance.filters import among
 from dpr_lance.heap import trim_heap
 from dpr_lance.indexes import create_text_index, ensure_text_index, fold
 from dpr_lance.records import AddReport, Document, Progress, Skipped
@@ -32,7 +33,7 @@ from dpr_lance.schema import (
     table_schema,
 )
 from dpr_lance.splitter import Splitter
-from dpr_lance.store import Store, among
+from dpr_lance.store import Store
 
 BATCH_CHARACTERS = 600_000
 """Text of one commit, about 1,000 passages of 100 words: what an interruption can lose, and what memory holds."""

@@ -18,18 +18,18 @@ from lancedb.query import MatchQuery
 from lancedb.table import Table
 
 from dpr_lance.errors import EncoderError, MissingExtraError
+from dpr_lance.filters import Filter, among, sql_of
 from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
-from dpr_lance.store import Store, among, sql_of
+from dpr_lance.store import Store
 from dpr_lance.words import distinct_words
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
 
-Filter: TypeAlias = Expr | str | None
 Encode: TypeAlias = Callable[[Sequence[str]], Vector]
 
 CALIBRATION = "calibration"

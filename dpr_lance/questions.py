@@ -32,6 +32,14 @@ CONTEXT_ID_FIELDS = ("passage_id", "psg_id", "id")
 DEFAULT_SPLIT = "test"
 
 
+def checked_question(question: object, place: str) -> str:
+    """Return a question that can be asked; raise `InvalidInputError` that names `place` for another."""
+    text = checked_text(question, name="question", place=place)
+    if not text.strip():
+        raise InvalidInputError(f"{place} is blank: ask something")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledQuestion:
     """A question with the answers that a passage may hold, or the passages (or documents) known to answer it, or both.

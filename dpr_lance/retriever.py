@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, overload
+from typing import Final, NoReturn, overload
 
 from dpr_lance import indexes, records, search
 from dpr_lance.calibration import Asked, Calibrating, sorted_questions
@@ -18,9 +18,11 @@ from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding
 from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
+from dpr_lance.filters import Filter, sql_of
 from dpr_lance.ingestion import Ingestion
-from dpr_lance.legs import QUESTIONS_AT_ONCE, Filter
+from dpr_lance.legs import QUESTIONS_AT_ONCE
 from dpr_lance.lookup import delete_named, named
+from dpr_lance.questions import checked_question
 from dpr_lance.records import (
     AddReport,
     Calibration,
@@ -32,7 +34,6 @@ from dpr_lance.records import (
     Passage,
     ReembedReport,
     TableInfo,
-    checked_text,
 )
 from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
 from dpr_lance.schema import passages_of
@@ -95,6 +96,7 @@ class Retriever:
         self._memory = ResidentVectors(store, resident_bytes)
         self._encoder = TableEncoder(store, encoder)
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
+        self._closed = False
 
     def add(
         self,
@@ -201,13 +203,12 @@ class Retriever:
         """
         if mode is not None and mode not in records.MODES:
             raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(records.MODES)}")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
+        k = search.checked_count(k)
         if isinstance(question, str):
-            return self._search([_checked_question(question, "the question")], k, mode, where, explain)[0]
+            return self._search([checked_question(question, "the question")], k, mode, where, explain)[0]
         if not isinstance(question, Sequence):
             raise InvalidInputError(f"a question is a string or a list of strings, not {type(question).__name__}")
-        questions = [_checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
+        questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
         parts = [questions[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(questions), QUESTIONS_AT_ONCE)]
         return [hits for part in parts for hits in self._search(part, k, mode, where, explain)]
 
@@ -235,6 +236,7 @@ class Retriever:
 
         Raises `EncoderError` when the encoder is not available.
         """
+        self._check_open()
         self._encoder.encode_questions([_WARMING])
         card = self._store.find_card()
         if card is not None:
@@ -300,6 +302,7 @@ class Retriever:
         Raises `InvalidInputError` for questions that cannot be used, `EncoderError` without encoder or vectors,
         `TableError` when nothing has been added yet.
         """
+        self._check_open()
         labelled, unlabelled = sorted_questions(questions, split=split)
         work = Calibrating(
             self._store, self._memory, self._store.card, self._encoder.encode_questions, self._pool, regex
@@ -332,8 +335,10 @@ class Retriever:
         return table_info(self._store, self._memory)
 
     def close(self) -> None:
-        """End the search threads; the retriever cannot search afterwards."""
+        """End the search threads and free the vectors in memory; the retriever cannot search afterwards."""
+        self._closed = True
         self._pool.shutdown()
+        self._memory = ResidentVectors(self._store, 0)
 
     def __enter__(self) -> Retriever:
         return self
@@ -346,12 +351,22 @@ class Retriever:
     def __repr__(self) -> str:
         return f"<dpr_lance.Retriever {self._store.place}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled, for its threads and open files: call connect() in each process")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TableError(f"{self._store.place}: this retriever is closed, connect again")
+
     def _search(self, questions: list[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
         """Search again when another writer has committed meanwhile, so that scores and texts are of one version.
 
         Beside a writer that never rests the last try stands: every hit then is whole, but scores may be of the version
         before.
         """
+        self._check_open()
+        if where is not None:
+            sql_of(where)
         for last in (False, False, True):
             card = self._store.find_card()
             if card is None:
@@ -380,10 +395,3 @@ class Retriever:
                 if last or self._store.table.version == version:
                     break
         return hits
-
-
-def _checked_question(question: object, place: str) -> str:
-    text = checked_text(question, name="question", place=place)
-    if not text.strip():
-        raise InvalidInputError(f"{place} is blank: ask something")
-    return text

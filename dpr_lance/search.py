@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from dpr_lance.errors import EncoderError, MissingExtraError
+from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.explanation import explained
+from dpr_lance.filters import Filter
 from dpr_lance.fusion import Candidates, fused_scores, known, leading
-from dpr_lance.legs import Encode, Filter, Stopwatch, calibration_of, gather
+from dpr_lance.legs import Encode, Stopwatch, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, is_reserved
@@ -23,13 +25,27 @@ Ranked: TypeAlias = tuple[int, float]
 MIN_CANDIDATES = 100
 CANDIDATES_PER_HIT = 4
 """Each leg hands `max(100, 4·k)` candidates to the fusion."""
+MOST_CANDIDATES = 2**31 - 1
+"""What LanceDB takes as a limit; no table has as many passages."""
 SPARE_HITS = 10
 """A leg that answers alone is asked for so many more than k, so that ties at the end are ordered too."""
 
 
+def checked_count(k: object) -> int:
+    """Return a number of hits: any whole number, NumPy's too."""
+    try:
+        count = operator.index(k)  # type: ignore[arg-type]  # that is what is being found out
+    except TypeError:
+        count = 0
+    if isinstance(k, bool) or count < 1:
+        raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
+    return count
+
+
 def candidates_wanted(k: int, mode: Mode) -> int:
     """Return how many candidates each leg is asked for."""
-    return max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k) if mode == "hybrid" else k + SPARE_HITS
+    wanted = max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k) if mode == "hybrid" else k + SPARE_HITS
+    return min(wanted, MOST_CANDIDATES)
 
 
 def answer(  # noqa: PLR0913 - keywords

@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
-from lancedb.expr import Expr, col
+from lancedb.expr import Expr
 from lancedb.table import Table
 from numpy.typing import NDArray
 
 from dpr_lance.contention import NoLock, TableLock, steadily
 from dpr_lance.errors import InvalidInputError, TableError
+from dpr_lance.filters import among, sql_of, unusable
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, TableCard, is_vector_column
 
 CACHE_BYTES = 320 << 20
@@ -293,11 +294,12 @@ class Store:
         return 0 if self.find() is None else int(self.steadily(lambda table: table.count_rows(condition)))
 
     def check_filter(self, where: Expr | str) -> None:
-        """Raise `InvalidInputError` that names the filter, and what is wrong with it, when LanceDB cannot use it."""
+        """Raise `InvalidInputError` when LanceDB cannot use a filter: what is wrong, and what it can be made of."""
+        sql = sql_of(where)
         try:
             self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
         except (ValueError, RuntimeError, TypeError) as error:
-            raise InvalidInputError(f"where={sql_of(where)!r} cannot be used: {error}") from error
+            raise unusable(sql, error, self.table.schema) from error
 
     def state(self) -> dict[str, Any]:
         """Return what is remembered beside the table, by key; read again only when it has changed."""
@@ -359,22 +361,6 @@ def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
     To read a whole table by parts: a stream of batches reads far ahead, up to whole columns.
     """
     return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()
-
-
-def sql_of(where: Expr | str) -> str:
-    """Return a filter as SQL."""
-    sql: str = where if isinstance(where, str) else where.to_sql()
-    return sql
-
-
-def among(column: str, values: Iterable[str | int]) -> Expr:
-    """Return the filter that a column's value is one of these; values are quoted by LanceDB, not by us."""
-    return col(column).isin(list(values))
-
-
-def within(column: str, low: int, high: int) -> Expr:
-    """Return the filter that a column's number is from `low` to `high`, both included."""
-    return (col(column) >= low) & (col(column) <= high)
 
 
 def _checked_uri(uri: str | os.PathLike[str]) -> tuple[str, Path | None]:

@@ -15,9 +15,10 @@ import pyarrow as pa
 from dpr_lance.dpr_files import read_embeddings
 from dpr_lance.embedding import BATCH_ROWS
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.filters import among
 from dpr_lance.indexes import fold
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector, vector_array
-from dpr_lance.store import Store, among
+from dpr_lance.store import Store
 
 KNOWN_PREFIX = "wiki:"
 """Stands before the ids of Wikipedia's passages in some of DPR's files, and not in psgs_w100.tsv."""

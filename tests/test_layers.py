@@ -32,6 +32,7 @@ ORDER = [
     "graph",
     "encoder",
     "schema",
+    "filters",
     "contention",
     "store",
     "index_policy",
@@ -74,7 +75,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "contention", "store", "resident", "recall", "indexes", "legs"},
+    "lancedb": {"words", "filters", "contention", "store", "resident", "recall", "indexes", "legs"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),

@@ -1,5 +1,8 @@
 """The front door: opening and its refusals, get, delete, passages, info, optimize, and the packaged default encoder."""
 
+import asyncio
+import copy
+import pickle
 import shutil
 
 import lancedb
@@ -251,3 +254,30 @@ def test_a_forked_child_is_told_to_connect_again(retriever, documents):
     )
     assert [in_forked_child(call) for call in calls] == [42] * 5
     assert len(retriever.search("river")) == 4
+
+
+def test_a_closed_retriever_says_so_and_holds_no_vectors(retriever, documents):
+    retriever.add(documents)
+    retriever.warm()
+    assert retriever.info().bytes_resident > 0
+    retriever.close()
+    retriever.close()
+    searches = [
+        lambda: retriever.search("river"),
+        lambda: retriever.search(["river", "alps"], mode="dense"),
+        lambda: asyncio.run(retriever.search_async("river", mode="bm25")),
+        retriever.warm,
+        retriever.calibrate,
+    ]
+    for refused in searches:
+        with pytest.raises(TableError, match="this retriever is closed, connect again"):
+            refused()
+    assert retriever.info().bytes_resident == 0
+    assert len(retriever) == 4
+
+
+def test_a_retriever_cannot_be_pickled_and_says_what_to_do(retriever):
+    with pytest.raises(TypeError, match=r"Retriever table 'passages'.*cannot be pickled.*call connect\(\) in each"):
+        pickle.dumps(retriever)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        copy.deepcopy(retriever)

@@ -175,6 +175,30 @@ def test_a_filter_that_cannot_be_used_is_named(filled, mode, where, message):
     assert len(filled) == 4
 
 
+@pytest.mark.parametrize("where", [5, True, b"year > 1", [], {"year": 2001}])
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+def test_what_is_no_filter_is_named_with_what_is(filled, mode, where):
+    with pytest.raises(
+        InvalidInputError, match=r"is no filter: give SQL.*col\('year'\) > 2000, not " + type(where).__name__
+    ):
+        filled.search("river", mode=mode, where=where)
+    with pytest.raises(InvalidInputError, match="is no filter"):
+        filled.delete(where=where)
+
+
+def test_the_error_of_a_filter_tells_what_there_is_to_filter_by(filled):
+    with pytest.raises(InvalidInputError) as refused:
+        filled.search("river", where="day > '2020-10-15'")
+    told = str(refused.value)
+    assert "Metadata columns: year (int64), kind (string); there are id, document_id, title and text too" in told
+    assert "date '2024-12-31'" in told
+    with pytest.raises(InvalidInputError) as refused:
+        filled.search("river", where="year = 'abc'")
+    assert "literal of type 'Int64'" in str(refused.value)
+    assert ".rs:" not in str(refused.value)
+    assert "content_hash" not in str(refused.value)
+
+
 @pytest.mark.parametrize("question", ["the of and", '"', '"a phrase"', "😀", "\0", "a:b AND (c OR d~2) *", "東京", "'"])
 def test_questions_that_full_text_search_cannot_use(filled, question):
     """No word in the index: hybrid is answered by dense alone, bm25 finds nothing."""
@@ -223,6 +247,13 @@ def test_other_bad_arguments(filled):
             filled.search("river", k)
     with pytest.raises(InvalidInputError, match="mode='fuzzy' is not one of hybrid, dense, bm25"):
         filled.search("river", mode="fuzzy")
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+@pytest.mark.parametrize("k", [np.int64(3), 10**6, 2**31, 10**12, 2**64])
+def test_any_whole_number_of_hits_can_be_asked_for(filled, mode, k):
+    expected = {"hybrid": 4, "dense": 4, "bm25": 2}[mode]
+    assert len(filled.search("river in the Alps", k, mode=mode)) == min(k, expected)
 
 
 def test_a_table_that_does_not_exist_yet_has_no_hits(retriever):
