@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -101,8 +101,17 @@ def _told(hits: Hits, told: Explanation) -> str:
         lines.append(f"vectors searched {'exactly' if effort.partitions is None else f'by the index: {index}'}")
     if told.unfolded_rows:
         lines.append(f"{told.unfolded_rows:,} passages outside the BM25 index: words' scores may not add up exactly")
-    lines.append(", ".join(f"{stage} {1000 * seconds:.1f} ms" for stage, seconds in hits.seconds.items()))
-    return "; ".join(lines)
+    lines.append(_times(hits.seconds))
+    return "\n".join(lines)
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """Say how long a search took, and its stages: BM25 runs beside encoding and dense search."""
+    told = {stage: f"{stage} {1000 * taken:.1f}" for stage, taken in seconds.items()}
+    total = told.pop("total").removeprefix("total ")
+    if "dense" in told and "bm25" in told:
+        told["dense"] += f" (beside them {told.pop('bm25')})"
+    return f"{total} ms: {', '.join(told.values())}"
 
 
 def _score(score: float | None) -> str:

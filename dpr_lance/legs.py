@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -73,7 +73,11 @@ class Stopwatch:
         """Add the time of the enclosed block to `name`."""
         started = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        self.add(name, time.perf_counter() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add to the time of `name`."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,17 @@ def gather(  # noqa: PLR0913 - keywords
     # BM25 runs in its threads while the questions are encoded in this one.
     held = memory.held(card) if mode != "bm25" else None
     column = card.column if mode == "hybrid" and held is None else None
-    pending = (
-        [] if mode == "dense" else [pool.submit(bm25_leg, store, question, n, where, column) for question in questions]
-    )
+    spans: list[tuple[float, float]] = []
+    # One more tells whether the last one ties with it.
+    asked = n + 1 if mode == "hybrid" else n
+
+    def bm25_timed(question: str) -> Leg:
+        began = time.perf_counter()
+        leg = bm25_leg(store, question, asked, where, column)
+        spans.append((began, time.perf_counter()))
+        return leg
+
+    pending = [] if mode == "dense" else [pool.submit(bm25_timed, question) for question in questions]
     vectors, fallback = _encoded(questions, mode, encode, watch)
     dense: list[Leg] | None = None
     effort = resident = None
@@ -119,9 +131,9 @@ def gather(  # noqa: PLR0913 - keywords
             effort = Effort() if resident is not None and where is None else effort_of(store, card)
             # To tell which of the vectors in memory match a filter takes longer than an index takes to search them.
             if resident is not None and effort.partitions is None:
-                dense = _dense_in_memory(store, resident, vectors, n, where, pool)
+                dense = _dense_in_memory(store, resident, vectors, asked, where, pool)
             else:
-                dense = _dense(store, card, vectors, n, where, effort)
+                dense, effort = _dense(store, card, vectors, asked, where, effort)
         if not any(map(len, dense)) and not store.count(card.embedded):
             fallback = "no passage has a vector yet: call embed()"
             if mode == "dense" and store.count():
@@ -129,8 +141,11 @@ def gather(  # noqa: PLR0913 - keywords
             dense = effort = None
     if mode == "hybrid" and dense is None:
         mode = "bm25"
-    with watch.stage("bm25"):
-        bm25 = [leg.result() for leg in pending]
+    bm25 = [leg.result() for leg in pending]
+    if spans:
+        watch.add("bm25", max(end for _, end in spans) - min(began for began, _ in spans))
+    if mode == "hybrid" and dense is not None:
+        dense, bm25 = ([_without_cut_ties(leg, n) for leg in legs] for legs in (dense, bm25))
     with watch.stage("fuse"):
         asks = [
             Ask(
@@ -196,41 +211,39 @@ def _matching(table: Table, where: Expr | str) -> pa.Table:
     return table.search().where(where).with_row_id(True).select(["_rowid"]).limit(None).to_arrow()
 
 
-def _dense(store: Store, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
-    """Return, for each question vector, the n passages with the largest inner product.
+def _dense(
+    store: Store, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort
+) -> tuple[list[Leg], Effort]:
+    """Return, for each question vector, the n passages with the largest inner product, and the effort it took.
 
     One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
-    vectors, and all partitions are probed where fewer than n passages that match the filter were found.
+    vectors, and all partitions are probed for a question that has found fewer than n passages that match the filter.
     """
 
-    def read(table: Table) -> pa.Table:
+    def read(table: Table) -> tuple[list[Leg], Effort]:
         if effort.partitions is None or effort.probes is None:
-            return _nearest(table, card.column, vectors, n, where, effort, 0)
+            return _nearest(table, card.column, vectors, n, where, effort), effort
         rows = table.count_rows()
         matching = rows if where is None else table.count_rows(sql_of(where))
         # The n best of what matches are among the n·rows/matching best of all.
         probes = min(effort.partitions, math.ceil(effort.probes * rows / max(1, matching)))
-        found = _nearest(table, card.column, vectors, n, where, effort, probes)
-        if probes < effort.partitions and found.num_rows < len(vectors) * min(n, matching):
-            found = _nearest(table, card.column, vectors, n, where, effort, effort.partitions)
-        return found
+        taken = replace(effort, probes=probes)
+        legs = _nearest(table, card.column, vectors, n, where, taken)
+        few = [number for number, leg in enumerate(legs) if len(leg) < min(n, matching)]
+        if few and probes < effort.partitions:
+            taken = replace(effort, probes=effort.partitions)
+            for number, leg in zip(few, _nearest(table, card.column, vectors[few], n, where, taken), strict=True):
+                legs[number] = leg
+        return legs, taken
 
-    found = store.steadily(read)
-    row_ids = row_ids_of(found)
-    # LanceDB's dot distance is 1 - inner product, in float32, and so is its cosine distance of unit vectors.
-    scores = 1.0 - found["_distance"].to_numpy().astype(np.float64)
-    if "query_index" not in found.schema.names:
-        return [Leg(row_ids, scores)]
-    index = found["query_index"].to_numpy()
-    return [Leg(row_ids[index == number], scores[index == number]) for number in range(len(vectors))]
+    return store.steadily(read)
 
 
-def _nearest(
-    table: Table, column: str, vectors: Vector, n: int, where: Filter, effort: Effort, probes: int
-) -> pa.Table:
+def _nearest(table: Table, column: str, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
     search = table.search(vectors, vector_column_name=column).distance_type(effort.metric)
     # Without refinement an index's distances are approximate, whoever built it; exact search ignores all three.
     search = search.refine_factor(effort.refine_factor or POLICY.refine_pq)
+    probes = effort.probes or 0
     if 0 < probes < (effort.partitions or 0):
         # With any higher maximum LanceDB scans all partitions up to it, however many rows it has found.
         search = search.minimum_nprobes(probes).maximum_nprobes(probes)
@@ -240,7 +253,27 @@ def _nearest(
             search = search.minimum_nprobes(probes)
     if where is not None:
         search = search.where(where)
-    return search.with_row_id(True).select(["_distance"]).limit(n).to_arrow()
+    found = search.with_row_id(True).select(["_distance"]).limit(n).to_arrow()
+    row_ids = row_ids_of(found)
+    # LanceDB's dot distance is 1 - inner product, in float32, and so is its cosine distance of unit vectors.
+    scores = 1.0 - found["_distance"].to_numpy().astype(np.float64)
+    if "query_index" not in found.schema.names:
+        return [Leg(row_ids, scores)]
+    index = found["query_index"].to_numpy()
+    return [Leg(row_ids[index == number], scores[index == number]) for number in range(len(vectors))]
+
+
+def _without_cut_ties(leg: Leg, n: int) -> Leg:
+    """Return the first n of a leg, without those among them that are as good as what follows.
+
+    Which of such ties LanceDB lists is chance. They stay where they are half of the leg.
+    """
+    if len(leg) <= n:
+        return leg
+    kept = int((leg.scores[:n] > leg.scores[n]).sum())
+    kept = kept if 2 * kept >= n else n
+    vectors = None if leg.vectors is None else leg.vectors.slice(0, kept)
+    return replace(leg, row_ids=leg.row_ids[:kept], scores=leg.scores[:kept], vectors=vectors)
 
 
 def unite(store: Store, resident: Resident | None, card: TableCard, ask: Ask) -> Candidates:

@@ -117,7 +117,7 @@ class WordScore:
 class HitExplanation:
     """How a hit was found: its rank within each leg's candidates (None when it was not among them), and its words.
 
-    `words` has only those that match, most telling first; their scores sum up to the hit's `bm25_score` (within 0.001
+    `words` has only those that match, most telling first; their scores sum up to the hit's `bm25_score` (within 1e-4
     while `Explanation.unfolded_rows` is 0).
     """
 
@@ -193,8 +193,8 @@ class Hits(Sequence[Hit]):
     """The ranked hits of one question.
 
     `mode` is what was really used, `fallback` says why BM25 alone answered a hybrid search (None when it did not),
-    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage,
-    `explanation` how the search went (when `explain=True` asked for it).
+    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage and in
+    "total" (BM25 runs beside "encode" and "dense"), `explanation` how the search went (when `explain=True` asked).
     """
 
     question: str

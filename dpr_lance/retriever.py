@@ -20,7 +20,6 @@ from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.filters import Filter, sql_of
 from dpr_lance.ingestion import Ingestion
-from dpr_lance.legs import QUESTIONS_AT_ONCE
 from dpr_lance.lookup import delete_named, named
 from dpr_lance.questions import checked_question
 from dpr_lance.records import (
@@ -209,7 +208,8 @@ class Retriever:
         if not isinstance(question, Sequence):
             raise InvalidInputError(f"a question is a string or a list of strings, not {type(question).__name__}")
         questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
-        parts = [questions[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(questions), QUESTIONS_AT_ONCE)]
+        size = search.questions_at_once(k)
+        parts = [questions[start : start + size] for start in range(0, len(questions), size)]
         return [hits for part in parts for hits in self._search(part, k, mode, where, explain)]
 
     async def search_async(

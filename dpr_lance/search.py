@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
-from dpr_lance.fusion import Candidates, fused_scores, known, leading
-from dpr_lance.legs import Encode, Stopwatch, calibration_of, gather
+from dpr_lance.fusion import Candidates, Scores, fused_scores, known, leading
+from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, is_reserved
@@ -29,6 +32,10 @@ MOST_CANDIDATES = 2**31 - 1
 """What LanceDB takes as a limit; no table has as many passages."""
 SPARE_HITS = 10
 """A leg that answers alone is asked for so many more than k, so that ties at the end are ordered too."""
+TIES = 16
+"""Where ties go on to the last candidate, so many times as many are asked for. Beyond, LanceDB chooses among them."""
+CANDIDATES_AT_ONCE = QUESTIONS_AT_ONCE * MIN_CANDIDATES * CANDIDATES_PER_HIT
+"""Candidates of a leg that are in memory at once, with their vectors: 40 MB at 384 dimensions."""
 
 
 def checked_count(k: object) -> int:
@@ -48,6 +55,11 @@ def candidates_wanted(k: int, mode: Mode) -> int:
     return min(wanted, MOST_CANDIDATES)
 
 
+def questions_at_once(k: int) -> int:
+    """Return how many questions of a batch are searched together."""
+    return max(1, min(QUESTIONS_AT_ONCE, CANDIDATES_AT_ONCE // candidates_wanted(k, "hybrid")))
+
+
 def answer(  # noqa: PLR0913 - keywords
     store: Store,
     memory: ResidentVectors,
@@ -64,20 +76,24 @@ def answer(  # noqa: PLR0913 - keywords
     """Return the k best passages for each question; `encode` gives float32[n, d] or raises what a fallback tells.
 
     Without a mode it is the calibrated one, which falls back to BM25 as hybrid does; else hybrid. The times in
-    `Hits.seconds` are those of all the questions together.
+    `Hits.seconds` are those of all the questions together; "total" is all of it.
     """
+    started = time.perf_counter()
     watch = Stopwatch()
     calibration = calibration_of(store, card)
     weight = card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
     usual: Mode = "hybrid" if calibration is None else calibration.mode
     n = candidates_wanted(k, mode or usual)
-    searched = partial(gather, store, memory, card, questions, n, where=where, encode=encode, pool=pool, watch=watch)
+    searched = partial(gather, store, memory, card, questions, where=where, encode=encode, pool=pool, watch=watch)
     try:
-        found = searched(mode=mode or usual)
+        found = searched(n, mode=mode or usual)
     except (EncoderError, MissingExtraError) as error:
         if mode is not None:
             raise
-        found = replace(searched(mode="bm25"), fallback=str(error))
+        found = replace(searched(n, mode="bm25"), fallback=str(error))
+    if any(_cut_within_ties(_scores(candidates, found.mode, weight), k, n) for candidates in found.united):
+        n = min(TIES * max(n, MIN_CANDIDATES), MOST_CANDIDATES)
+        found = replace(searched(n, mode=found.mode), fallback=found.fallback)
     with watch.stage("fuse"):
         best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):
@@ -94,21 +110,31 @@ def answer(  # noqa: PLR0913 - keywords
         )
         for ask, candidates, top in zip(found.asks, found.united, best, strict=True)
     ]
-    if not explain:
-        return answers
-    with watch.stage("explain"):
-        return [
-            explained(store, found, number, n, hits, [row for row, _ in best[number]], pool)
-            for number, hits in enumerate(answers)
-        ]
+    if explain:
+        with watch.stage("explain"):
+            answers = [
+                explained(store, found, number, n, hits, [row for row, _ in best[number]], pool)
+                for number, hits in enumerate(answers)
+            ]
+    watch.add("total", time.perf_counter() - started)
+    return answers
+
+
+def _scores(candidates: Candidates, mode: Mode, weight: float) -> Scores:
+    """Return what `mode` orders candidates by."""
+    if mode == "hybrid":
+        return fused_scores(candidates.dense, candidates.bm25, weight)
+    return candidates.dense if mode == "dense" else candidates.bm25
+
+
+def _cut_within_ties(scores: Scores, k: int, n: int) -> bool:
+    """Tell whether all candidates from the k-th on are equally good, so that there may be more of them."""
+    return len(scores) >= n and bool(np.partition(scores, -k)[-k] == scores.min())
 
 
 def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[Ranked]:
     """Return the k best candidates under `mode`, best first, and those that are as good as the last of them."""
-    if mode == "hybrid":
-        scores = fused_scores(candidates.dense, candidates.bm25, weight)
-    else:
-        scores = candidates.dense if mode == "dense" else candidates.bm25
+    scores = _scores(candidates, mode, weight)
     return [(int(candidates.row_ids[index]), float(scores[index])) for index in leading(scores, k)]
 
 

@@ -26,7 +26,7 @@ def test_words_sum_up_to_the_bm25_score(filled, mode):
     assert len(hits) == 20
     for hit in hits:
         words = hit.explanation.words
-        assert sum(word.score for word in words) == pytest.approx(hit.bm25_score, abs=1e-3)
+        assert sum(word.score for word in words) == pytest.approx(hit.bm25_score, abs=1e-4)
         assert [word.score for word in words] == sorted((word.score for word in words), reverse=True)
         assert {word.word for word in words} <= {"rivers", "bridge", "comet", "lantern"}
 
@@ -62,7 +62,11 @@ def test_a_passage_that_one_leg_did_not_find_has_no_rank_there(filled, monkeypat
     assert any(None in pair for pair in ranks)
     assert all(pair != (None, None) for pair in ranks)
     told = hits.explanation
-    assert (told.dense_candidates, told.bm25_candidates, told.candidates_asked) == (5, 5, 5)
+    assert (told.dense_candidates, told.bm25_candidates, told.candidates_asked) == (
+        5,
+        4,
+        5,
+    )  # the fifth of BM25 is tied
     assert 5 < told.candidates <= 10
 
 
@@ -104,3 +108,5 @@ def test_the_effort_of_an_index_is_told(tmp_path, monkeypatch):
         effort = retriever.search("river", explain=True).explanation.effort
         assert (effort.partitions, effort.refine_factor) == (9, small.refine_sq)
         assert 1 <= effort.probes <= 9
+        narrow = retriever.search("river", where="document_id = 'd007'", explain=True)
+        assert (len(narrow), narrow.explanation.effort.probes) == (1, 9)

@@ -8,7 +8,7 @@ from lancedb.expr import col
 
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError, cli, index_policy, indexes
-from tests.test_search import brute_force_bm25, random_documents
+from tests.test_search import WORDS, brute_force_bm25, random_documents
 
 COUNT = 600
 COLUMNS = ["year", "kind", "rare", "day", "tags"]
@@ -78,6 +78,25 @@ def test_filters_keep_the_best_of_what_matches(filled, where, matches):
             best = np.sort(scores)[::-1][: len(hits)]
             if mode == "bm25" or every_partition or k >= len(scores):
                 assert [hit.score for hit in hits] == pytest.approx(list(best), abs=1e-3 * (1 + weight))
+
+
+def test_a_batch_probes_no_more_for_a_question_than_it_would_alone(tmp_path):
+    """A question that finds too few passages in the partitions probed for it leaves the others as they are."""
+    policy = index_policy.IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=(0.05,))
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), resident_bytes=0) as retriever:
+        retriever.add(documents(), splitter=None)
+        indexes.optimize(retriever._store, policy)
+        questions = [f"{first} {second}" for first in WORDS for second in WORDS[:4]]
+        alone = [retriever.search(question, 25, mode="dense", where="year > 0") for question in questions]
+        probes = {
+            hits.explanation.effort.probes
+            for hits in [
+                retriever.search(question, 25, mode="dense", where="year > 0", explain=True) for question in questions
+            ]
+        }
+        assert len(probes) > 1
+        together = retriever.search(questions, 25, mode="dense", where="year > 0")
+        assert [hits.hits for hits in together] == [hits.hits for hits in alone]
 
 
 def test_an_index_is_built_once_and_kept(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+import time
 
 import lancedb
 import numpy as np
@@ -14,6 +15,7 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, InvalidInputError
 from dpr_lance.fusion import fused_scores
+from dpr_lance.search import questions_at_once
 
 WORDS = ["river", "mountain", "glacier", "bridge", "castle", "violin", "engine", "harbour", "lantern", "comet"]
 
@@ -121,7 +123,9 @@ def test_hits_are_a_sequence_with_all_that_is_stored(filled):
     assert hits[0].id == "andes#0"
     assert hits[0].text == "The Andes are a mountain range in South America."
     assert hits[0].metadata == {"year": 2005, "kind": None}
-    assert {"encode", "dense", "bm25", "fuse", "fetch"} == set(hits.seconds)
+    assert {"encode", "dense", "bm25", "fuse", "fetch", "total"} == set(hits.seconds)
+    assert set(filled.search("range", mode="bm25").seconds) == {"bm25", "fuse", "fetch", "total"}
+    assert set(filled.search("range", mode="dense").seconds) == {"encode", "dense", "fuse", "fetch", "total"}
     assert [hit.rank for hit in hits] == [1, 2]
 
 
@@ -135,6 +139,53 @@ def test_equal_scores_are_ordered_by_id(retriever):
     retriever.add([{"id": name, "text": "the same words"} for name in "dbca"])
     for mode in ("hybrid", "dense", "bm25"):
         assert [hit.document_id for hit in retriever.search("same words", mode=mode)] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 1 << 20])
+def test_many_equal_scores_are_ordered_by_id(tmp_path, resident_bytes):
+    """More than any leg is asked for at first, stored in no order of their ids."""
+    names = [f"{number:03}" for number in np.random.default_rng(0).permutation(250)]
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(32), resident_bytes=resident_bytes) as retriever:
+        retriever.add([{"id": name, "text": "the same words"} for name in names])
+        retriever.optimize()
+        # LanceDB's inner products and ours differ by 1e-7, which parts passages that different legs have found.
+        for mode in ("dense", "bm25", "hybrid")[: 3 if resident_bytes else 2]:
+            for questions in ("same words", ["same words", "same words"]):
+                found = retriever.search(questions, 3, mode=mode)
+                for hits in [found] if isinstance(questions, str) else found:
+                    assert [hit.document_id for hit in hits] == ["000", "001", "002"]
+
+
+def test_candidates_do_not_depend_on_which_ties_a_leg_lists(tmp_path):
+    """60 passages fill a leg's first ranks; of the 100 that tie for its last 40 none is a candidate by chance."""
+    better = [{"id": f"b{number}", "text": f"river river river word{number}"} for number in range(60)]
+    tied = [{"id": f"t{number}", "text": f"river word{number:03} alpha beta"} for number in range(100)]
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32)) as retriever:
+        retriever.add(tied + better)
+        retriever.optimize()
+        hits = retriever.search("river", 10, explain=True)
+        assert hits.explanation.bm25_candidates == 60
+        assert len(retriever.search("river", 300, mode="bm25")) == 160
+
+
+def test_the_time_of_bm25_is_its_own(tmp_path):
+    """It runs while the question is encoded; what the search waits for it afterwards says nothing."""
+
+    class SlowEncoder(HashEncoder):
+        def encode_questions(self, questions):
+            time.sleep(0.3)
+            return super().encode_questions(questions)
+
+    with dpr_lance.connect(tmp_path / "t", encoder=SlowEncoder(dimension=32)) as retriever:
+        retriever.add(random_documents(0, 50), splitter=None)
+        for seconds in (retriever.search("river").seconds, retriever.search(["river", "comet"])[0].seconds):
+            assert 1e-4 < seconds["bm25"] < 0.3 <= seconds["encode"]
+            beside = sum(taken for stage, taken in seconds.items() if stage not in ("bm25", "total"))
+            assert 0.3 <= beside <= seconds["total"] < beside + 0.2
+
+
+def test_a_batch_of_many_hits_is_searched_in_smaller_parts():
+    assert [questions_at_once(k) for k in (1, 10, 100, 1000, 10**9)] == [64, 64, 64, 6, 1]
 
 
 def test_repeated_words_count_once(filled):
