@@ -60,10 +60,15 @@ def unindexed_tail(table: Table) -> tuple[int, int]:
 
 
 def fold_is_due(table: Table, *, bulk: bool, policy: IndexPolicy = POLICY) -> bool:
-    """Tell whether scanning the unindexed tail, or the files that small commits leave, costs more than folding."""
+    """Tell whether the unindexed tail, or the files that small commits leave, cost more than folding.
+
+    A tail is scanned by every search; in a small table it also blurs BM25 scores.
+    """
     tail, indexed = unindexed_tail(table)
-    share = policy.bulk_fold_share if bulk else policy.fold_share
-    if tail >= max(policy.fold_rows, share * indexed):
+    rows, share = policy.fold_rows, policy.bulk_fold_share if bulk else policy.fold_share
+    if not bulk:
+        rows = min(rows, max(policy.fold_rows_least, int(policy.fold_share_small * indexed)))
+    if tail >= max(rows, share * indexed):
         return True
     fragments = table.stats()["fragment_stats"]["num_fragments"]
     by_rows = min(policy.fragment_share * indexed, policy.fold_fragments_most)

@@ -10,6 +10,7 @@ import pytest
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError, index_policy, indexes
 from dpr_lance.card import EncoderCard
+from tests.test_search import brute_force_bm25, random_documents
 
 SMALL = dataclasses.replace(index_policy.POLICY, vector_index_rows=600, rows_per_partition=64, scalar_index_rows=300)
 
@@ -148,13 +149,26 @@ def test_indexed_scores_are_exact_and_filters_find_enough(either):
 
 def test_folding_is_due_by_rows_and_by_share(clustered, monkeypatch):
     monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": index_policy.POLICY})
-    clustered.add(numbered(0, 100))
-    table = clustered._store.table
-    assert indexes.unindexed_tail(table) == (100, 0)
-    assert not indexes.fold_is_due(table, bulk=False)
-    clustered.add(numbered(100, 600))
-    assert indexes.unindexed_tail(table) == (0, 600)  # `add` folded by itself
-    assert not indexes.fold_is_due(table, bulk=False)
+    tails = []
+    for start, stop in ((0, 49), (49, 50), (50, 90), (90, 700), (700, 769), (769, 770)):
+        clustered.add(numbered(start, stop))
+        tails.append(indexes.unindexed_tail(clustered._store.table))
+    # By itself from 50 rows on, and from a tenth of what is indexed.
+    assert tails == [(49, 0), (0, 50), (40, 50), (0, 700), (69, 700), (0, 770)]
+    assert not indexes.fold_is_due(clustered._store.table, bulk=False)
+
+
+def test_a_table_that_is_filled_step_by_step_has_exact_scores(tmp_path, monkeypatch):
+    """Also of passages that the other leg has found, and where a filter leaves few."""
+    monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": index_policy.POLICY})
+    documents = [document | {"part": number % 3} for number, document in enumerate(random_documents(7, 450))]
+    bm25 = brute_force_bm25("river bridge", [f"{document['title']}\n{document['text']}" for document in documents])
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32)) as retriever:
+        for start in range(0, 450, 150):
+            retriever.add(documents[start : start + 150], splitter=None)
+        for where in (None, "part = 1"):
+            for hit in retriever.search("river bridge", 100, where=where):
+                assert hit.bm25_score == pytest.approx(bm25[int(hit.document_id[1:])], abs=1e-4)
 
 
 @pytest.mark.usefixtures("small_policy")
@@ -185,7 +199,9 @@ def test_a_kind_that_is_unknown_or_unfit_is_refused_and_nothing_is_kept(tmp_path
 
 
 def test_many_new_rows_are_indexed_by_building_anew_and_few_by_folding(clustered, monkeypatch):
-    policy = dataclasses.replace(SMALL, rebuild_rows=100, fold_rows=1_000, vector_index_rows=10**6)
+    policy = dataclasses.replace(
+        SMALL, rebuild_rows=100, fold_rows_least=1_000, fold_rows=1_000, vector_index_rows=10**6
+    )
     monkeypatch.setattr(indexes.optimize, "__defaults__", (policy,))
     monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": policy})
     clustered.add(numbered(0, 90))
