@@ -63,7 +63,7 @@ class Calibrating:
         if not spreads:
             made = self._made_questions()
             spreads = [(each.dense, each.bm25) for part in _parts(made) for each in self._candidates(part)]
-        now = calibration_of(self.store, self.card)
+        now = calibration_of(self.store.state(), self.card)
         weight = self.card.encoder.hybrid_weight if now is None else now.hybrid_weight
         mode: Mode = "hybrid" if now is None else now.mode
         found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
@@ -85,19 +85,20 @@ class Calibrating:
 
     def _candidates(self, questions: Sequence[str]) -> list[Candidates]:
         """Return the union of both legs for each question; raise what `encode` raises."""
-        vectors = self.encode(questions)
+        vectors = self.encode(questions, self.card)
         self._vectors.append(vectors)
-        found = gather(
-            self.store,
-            self.memory,
-            self.card,
-            questions,
-            DEPTH,
-            mode="hybrid",
-            where=None,
-            encode=lambda _: vectors,
-            pool=self.pool,
-            watch=Stopwatch(),
+        found = self.store.at_one_moment(
+            lambda snapshot: gather(
+                snapshot,
+                self.memory,
+                questions,
+                DEPTH,
+                mode="hybrid",
+                where=None,
+                encode=lambda *_: vectors,
+                pool=self.pool,
+                watch=Stopwatch(),
+            )
         )
         if found.fallback is not None:
             raise EncoderError(f"{self.store.place} cannot be calibrated: {found.fallback}")

@@ -21,6 +21,10 @@ _CONTENTION = ("Not found", "commit conflict", "concurrent writers")
 T = TypeVar("T")
 
 
+class SupersededError(RuntimeError):
+    """What was read of the table no longer holds, because another process has committed since."""
+
+
 def steadily(call: Callable[[Table], T], table: Table) -> T:
     """Return `call(table)`, called again as long as another process's commit or clean-up gets in its way.
 
@@ -44,7 +48,7 @@ def steadily(call: Callable[[Table], T], table: Table) -> T:
 
 def _is_contention(error: RuntimeError) -> bool:
     """Tell whether LanceDB failed because another process committed or cleaned up at the same time."""
-    return any(sign in str(error) for sign in _CONTENTION)
+    return isinstance(error, SupersededError) or any(sign in str(error) for sign in _CONTENTION)
 
 
 class NoLock:

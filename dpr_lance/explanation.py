@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 
 from dpr_lance.filters import among
 from dpr_lance.indexes import unindexed_tail
 from dpr_lance.legs import Found, Leg, bm25_leg
 from dpr_lance.records import Explanation, HitExplanation, Hits, WordScore
-from dpr_lance.store import Store
+from dpr_lance.snapshot import Snapshot
 from dpr_lance.words import distinct_words
 
 
-def explained(
-    store: Store, found: Found, number: int, asked: int, hits: Hits, row_ids: Sequence[int], pool: Executor
-) -> Hits:
+def explained(snapshot: Snapshot, found: Found, number: int, asked: int, hits: Hits, row_ids: Sequence[int]) -> Hits:
     """Return the hits of one of the questions, whose row ids come along, explained, and the search too.
 
     Each word of the question is scored once more, alone, on the hits: the index itself tells what it adds.
     """
     ask, candidates = found.asks[number], found.united[number]
-    words = _word_scores(store, ask.question, row_ids, pool) if ask.bm25 is not None else {}
+    words = _word_scores(snapshot, ask.question, row_ids) if ask.bm25 is not None else {}
     ranks = [{} if leg is None else _ranks(leg) for leg in (ask.dense, ask.bm25)]
     told = tuple(
         replace(hit, explanation=HitExplanation(ranks[0].get(row), ranks[1].get(row), words.get(row, ())))
@@ -34,7 +31,7 @@ def explained(
         bm25_candidates=None if ask.bm25 is None else len(ask.bm25),
         candidates_asked=asked,
         effort=found.effort,
-        unfolded_rows=0 if ask.bm25 is None else store.steadily(unindexed_tail)[0],
+        unfolded_rows=0 if ask.bm25 is None else unindexed_tail(snapshot.table)[0],
     )
     return replace(hits, hits=told, explanation=explanation)
 
@@ -44,16 +41,15 @@ def _ranks(leg: Leg) -> dict[int, int]:
     return {row: rank for rank, row in enumerate(leg.row_ids.tolist(), start=1)}
 
 
-def _word_scores(
-    store: Store, question: str, row_ids: Sequence[int], pool: Executor
-) -> dict[int, tuple[WordScore, ...]]:
+def _word_scores(snapshot: Snapshot, question: str, row_ids: Sequence[int]) -> dict[int, tuple[WordScore, ...]]:
     """Return, by row id, what each word of the question adds to a passage's BM25 score; most first."""
     if not row_ids:
         return {}
     words = distinct_words(question)
-    legs = pool.map(lambda word: bm25_leg(store, word.text, len(row_ids), among("_rowid", row_ids)), words)
+    hits = among("_rowid", row_ids)
+    legs = [snapshot.ask(bm25_leg(snapshot.reads, word.text, len(row_ids), hits)) for word in words]
     scores: dict[int, list[WordScore]] = {}
-    for word, leg in zip(words, legs, strict=True):
+    for word, leg in zip(words, (leg.result() for leg in legs), strict=True):
         for row, score in zip(leg.row_ids.tolist(), leg.scores.tolist(), strict=True):
             scores.setdefault(row, []).append(WordScore(word.text, " ".join(word.terms), score))
     return {row: tuple(sorted(found, key=lambda word: -word.score)) for row, found in scores.items()}

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from lancedb.expr import Expr
 from lancedb.query import MatchQuery
-from lancedb.table import Table
+from lancedb.table import AsyncTable
+from numpy.typing import NDArray
 
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.filters import Filter, among, sql_of
-from dpr_lance.fusion import Candidates, Scores
-from dpr_lance.index_policy import POLICY, training_of
+from dpr_lance.fusion import Candidates, Scores, fused_scores
+from dpr_lance.index_policy import POLICY, training_in
 from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
-from dpr_lance.store import Store
+from dpr_lance.snapshot import Snapshot
 from dpr_lance.words import distinct_words
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; bounds what a long list of them holds in memory."""
 
-Encode: TypeAlias = Callable[[Sequence[str]], Vector]
+Encode: TypeAlias = Callable[[Sequence[str], TableCard], Vector]
+"""Questions, and the card of the vectors that they are compared with, to float32[n, d]."""
 
 CALIBRATION = "calibration"
 """Key of the `Calibration` beside the table."""
@@ -81,6 +81,14 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many hits, ranked by which weight: what spares the union the scores that cannot change them."""
+
+    k: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What the legs found for some questions, in their order; `mode` is what was really used."""
 
@@ -92,9 +100,8 @@ class Found:
 
 
 def gather(  # noqa: PLR0913 - keywords
-    store: Store,
+    snapshot: Snapshot,
     memory: ResidentVectors,
-    card: TableCard,
     questions: Sequence[str],
     n: int,
     *,
@@ -103,41 +110,44 @@ def gather(  # noqa: PLR0913 - keywords
     encode: Encode,
     pool: Executor,
     watch: Stopwatch,
+    wanted: Wanted | None = None,
 ) -> Found:
     """Return up to `n` candidates of each leg that `mode` uses, united, for each question.
 
-    `encode` gives float32[questions, d], or raises what a fallback tells.
+    `encode` gives float32[questions, d], or raises what a fallback tells. What cannot be among the hits that are
+    `wanted` may lack its BM25 score.
     """
-    # BM25 runs in its threads while the questions are encoded in this one.
-    held = memory.held(card) if mode != "bm25" else None
+    card = snapshot.card
+    # BM25 runs in LanceDB's threads while the questions are encoded in this one.
+    held = memory.held(card, snapshot.version) if mode != "bm25" else None
     column = card.column if mode == "hybrid" and held is None else None
     spans: list[tuple[float, float]] = []
     # One more tells whether the last one ties with it.
     asked = n + 1 if mode == "hybrid" else n
 
-    def bm25_timed(question: str) -> Leg:
+    async def bm25_timed(question: str) -> Leg:
         began = time.perf_counter()
-        leg = bm25_leg(store, question, asked, where, column)
+        leg = await bm25_leg(snapshot.reads, question, asked, where, column)
         spans.append((began, time.perf_counter()))
         return leg
 
-    pending = [] if mode == "dense" else [pool.submit(bm25_timed, question) for question in questions]
-    vectors, fallback = _encoded(questions, mode, encode, watch)
+    pending = [] if mode == "dense" else [snapshot.ask(bm25_timed(question)) for question in questions]
+    vectors, fallback = _encoded(questions, card, mode, encode, watch)
     dense: list[Leg] | None = None
     effort = resident = None
     if vectors is not None:
         with watch.stage("dense"):
-            resident = held or memory.asked(card, len(questions))
-            effort = Effort() if resident is not None and where is None else effort_of(store, card)
+            resident = held or memory.asked(card, snapshot.version, len(questions))
+            effort = Effort() if resident is not None and where is None else effort_of(snapshot.state, card, mode)
             # To tell which of the vectors in memory match a filter takes longer than an index takes to search them.
             if resident is not None and effort.partitions is None:
-                dense = _dense_in_memory(store, resident, vectors, asked, where, pool)
+                dense = _dense_in_memory(snapshot, resident, vectors, asked, where, pool)
             else:
-                dense, effort = _dense(store, card, vectors, asked, where, effort)
-        if not any(map(len, dense)) and not store.count(card.embedded):
+                dense, effort = snapshot.ask(_dense(snapshot.reads, card, vectors, asked, where, effort)).result()
+        if not any(map(len, dense)) and not snapshot.ask(snapshot.reads.count_rows(card.embedded)).result():
             fallback = "no passage has a vector yet: call embed()"
-            if mode == "dense" and store.count():
-                raise EncoderError(f"{store.place}: {fallback}")
+            if mode == "dense" and snapshot.ask(snapshot.reads.count_rows()).result():
+                raise EncoderError(f"{snapshot.place}: {fallback}")
             dense = effort = None
     if mode == "hybrid" and dense is None:
         mode = "bm25"
@@ -156,39 +166,46 @@ def gather(  # noqa: PLR0913 - keywords
             )
             for number, question in enumerate(questions)
         ]
-        work = partial(unite, store, resident, card)
-        united = list(pool.map(work, asks) if len(asks) > 1 else map(work, asks))
+        uniting = [snapshot.ask(unite(snapshot.reads, resident, card.column, ask, wanted)) for ask in asks]
+        united = [each.result() for each in uniting]
     return Found(asks, united, mode, fallback, effort)
 
 
-def effort_of(store: Store, card: TableCard) -> Effort:
-    """Return with what effort the table's vectors are searched."""
-    training = training_of(store, card)
+def effort_of(state: Mapping[str, Any], card: TableCard, mode: Mode = "dense") -> Effort:
+    """Return with what effort the table's vectors are searched, by what is remembered beside it.
+
+    A hybrid search asks for several candidates a hit, and all that are asked for are scored again: no more are needed.
+    """
+    training = training_in(state, card)
     if training is None:
         return Effort()
-    calibration = calibration_of(store, card)
+    calibration = calibration_of(state, card)
     if calibration is None or calibration.probed_share is None:
         probes = training.probes or training.partitions
     else:
         probes = max(1, round(calibration.probed_share * training.partitions))
-    return Effort(training.partitions, probes, POLICY.refine_factor(training.kind), training.metric)
+    refined = 1 if mode == "hybrid" else POLICY.refine_factor(training.kind)
+    return Effort(training.partitions, probes, refined, training.metric)
 
 
-def calibration_of(store: Store, card: TableCard) -> Calibration | None:
-    """Return what `calibrate` has chosen for the card's vectors; None when it has not, or for other vectors."""
-    fields = store.state().get(CALIBRATION)
+def calibration_of(state: Mapping[str, Any], card: TableCard) -> Calibration | None:
+    """Return what `calibrate` has chosen for the card's vectors, by what is remembered beside the table.
+
+    None when it has not, or for other vectors.
+    """
+    fields = state.get(CALIBRATION)
     return Calibration.from_fields(fields) if fields is not None and fields["column"] == card.column else None
 
 
 def _encoded(
-    questions: Sequence[str], mode: Mode, encode: Callable[[Sequence[str]], Vector], watch: Stopwatch
+    questions: Sequence[str], card: TableCard, mode: Mode, encode: Encode, watch: Stopwatch
 ) -> tuple[Vector | None, str | None]:
     """Return the questions' vectors, or None and why there are none; raise in dense mode instead."""
     if mode == "bm25":
         return None, None
     with watch.stage("encode"):
         try:
-            return encode(questions), None
+            return encode(questions, card), None
         except (EncoderError, MissingExtraError) as error:
             if mode == "dense":
                 raise
@@ -196,64 +213,57 @@ def _encoded(
 
 
 def _dense_in_memory(
-    store: Store, resident: Resident, vectors: Vector, n: int, where: Filter, pool: Executor
+    snapshot: Snapshot, resident: Resident, vectors: Vector, n: int, where: Filter, pool: Executor
 ) -> list[Leg]:
     """Return, for each question vector, the n passages with the largest inner product."""
     among = None
     if where is not None:
-        rows = store.steadily(lambda table: _matching(table, where))
-        places = resident.places(row_ids_of(rows))
+        matching = snapshot.reads.query().where(where).with_row_id().select(["_rowid"])
+        places = resident.places(row_ids_of(snapshot.ask(matching.to_arrow()).result()))
         among = places[places >= 0]
     return [Leg(rows, scores) for rows, scores in resident.nearest(vectors, n, among, pool)]
 
 
-def _matching(table: Table, where: Expr | str) -> pa.Table:
-    return table.search().where(where).with_row_id(True).select(["_rowid"]).limit(None).to_arrow()
-
-
-def _dense(
-    store: Store, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort
+async def _dense(
+    table: AsyncTable, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort
 ) -> tuple[list[Leg], Effort]:
     """Return, for each question vector, the n passages with the largest inner product, and the effort it took.
 
     One call for all questions. Exact while the table has no vector index; with one, hits are re-scored on the stored
     vectors, and all partitions are probed for a question that has found fewer than n passages that match the filter.
     """
-
-    def read(table: Table) -> tuple[list[Leg], Effort]:
-        if effort.partitions is None or effort.probes is None:
-            return _nearest(table, card.column, vectors, n, where, effort), effort
-        rows = table.count_rows()
-        matching = rows if where is None else table.count_rows(sql_of(where))
+    if effort.partitions is None or effort.probes is None:
+        return await _nearest(table, card.column, vectors, n, where, effort), effort
+    taken, matching = effort, n
+    if where is not None:
+        rows, matching = await table.count_rows(), await table.count_rows(sql_of(where))
         # The n best of what matches are among the n·rows/matching best of all.
         probes = min(effort.partitions, math.ceil(effort.probes * rows / max(1, matching)))
         taken = replace(effort, probes=probes)
-        legs = _nearest(table, card.column, vectors, n, where, taken)
-        few = [number for number, leg in enumerate(legs) if len(leg) < min(n, matching)]
-        if few and probes < effort.partitions:
-            taken = replace(effort, probes=effort.partitions)
-            for number, leg in zip(few, _nearest(table, card.column, vectors[few], n, where, taken), strict=True):
-                legs[number] = leg
-        return legs, taken
-
-    return store.steadily(read)
+    legs = await _nearest(table, card.column, vectors, n, where, taken)
+    few = [number for number, leg in enumerate(legs) if len(leg) < min(n, matching)]
+    if few and taken.probes != effort.partitions:
+        taken = replace(effort, probes=effort.partitions)
+        for number, leg in zip(few, await _nearest(table, card.column, vectors[few], n, where, taken), strict=True):
+            legs[number] = leg
+    return legs, taken
 
 
-def _nearest(table: Table, column: str, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
-    search = table.search(vectors, vector_column_name=column).distance_type(effort.metric)
+async def _nearest(table: AsyncTable, column: str, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
+    search = table.query().nearest_to(vectors).column(column).distance_type(effort.metric)
     # Without refinement an index's distances are approximate, whoever built it; exact search ignores all three.
     search = search.refine_factor(effort.refine_factor or POLICY.refine_pq)
     probes = effort.probes or 0
     if 0 < probes < (effort.partitions or 0):
         # With any higher maximum LanceDB scans all partitions up to it, however many rows it has found.
-        search = search.minimum_nprobes(probes).maximum_nprobes(probes)
+        search = search.nprobes(probes)
     else:
         search = search.maximum_nprobes(0)
         if probes:
             search = search.minimum_nprobes(probes)
     if where is not None:
         search = search.where(where)
-    found = search.with_row_id(True).select(["_distance"]).limit(n).to_arrow()
+    found = await search.with_row_id().select(["_distance"]).limit(n).to_arrow()
     row_ids = row_ids_of(found)
     # LanceDB's dot distance is 1 - inner product, in float32, and so is its cosine distance of unit vectors.
     scores = 1.0 - found["_distance"].to_numpy().astype(np.float64)
@@ -276,43 +286,65 @@ def _without_cut_ties(leg: Leg, n: int) -> Leg:
     return replace(leg, row_ids=leg.row_ids[:kept], scores=leg.scores[:kept], vectors=vectors)
 
 
-def unite(store: Store, resident: Resident | None, card: TableCard, ask: Ask) -> Candidates:
-    """Return the union of the legs that were searched, every candidate with each leg's exact score."""
+async def unite(
+    table: AsyncTable, resident: Resident | None, column: str, ask: Ask, wanted: Wanted | None
+) -> Candidates:
+    """Return the union of the legs that were searched, every candidate with each leg's exact score.
+
+    But for those that cannot be among the hits that are `wanted`: their BM25 score may be left at 0.
+    """
     legs = [leg for leg in (ask.dense, ask.bm25) if leg is not None]
     row_ids = np.array(list(dict.fromkeys(row for leg in legs for row in leg.row_ids.tolist())), dtype=np.int64)
     at = {row: index for index, row in enumerate(row_ids.tolist())}
     dense = np.full(len(row_ids), np.nan)
     bm25 = np.full(len(row_ids), np.nan if ask.bm25 is None else 0.0)
+    within = [at[row] for row in ask.bm25.row_ids.tolist()] if ask.bm25 is not None else []
     if ask.bm25 is not None:
-        within = [at[row] for row in ask.bm25.row_ids.tolist()]
         bm25[within] = ask.bm25.scores
         if ask.dense is not None and ask.vector is not None and within:
-            dense[within] = _inner_products(store, resident, card.column, ask.bm25, ask.vector)
-            missing = sorted(set(ask.dense.row_ids.tolist()) - set(ask.bm25.row_ids.tolist()))
-            if missing and not ask.bm25.complete:
-                scored = bm25_leg(store, ask.question, len(missing), among("_rowid", missing))
-                bm25[[at[row] for row in scored.row_ids.tolist()]] = scored.scores
+            dense[within] = await _inner_products(table, resident, column, ask.bm25, ask.vector)
     if ask.dense is not None:
         dense[[at[row] for row in ask.dense.row_ids.tolist()]] = ask.dense.scores
-    return Candidates(row_ids, dense, bm25)
+    united = Candidates(row_ids, dense, bm25)
+    if ask.dense is not None and ask.bm25 is not None and within and not ask.bm25.complete:
+        unscored = np.ones(len(row_ids), dtype=np.bool_)
+        unscored[within] = False
+        if wanted is not None:
+            unscored &= _in_reach(united, float(ask.bm25.scores.min()), wanted)
+        if unscored.any():
+            missing = row_ids[unscored].tolist()
+            scored = await bm25_leg(table, ask.question, len(missing), among("_rowid", missing))
+            bm25[[at[row] for row in scored.row_ids.tolist()]] = scored.scores
+    return united
 
 
-def bm25_leg(store: Store, question: str, n: int, where: Filter, column: str | None = None) -> Leg:
+def _in_reach(united: Candidates, most: float, wanted: Wanted) -> NDArray[np.bool_]:
+    """Return which candidates can be among the hits, where a BM25 score of 0 may turn out to be up to `most`.
+
+    The bound of Fagin's threshold algorithm: the k-th best of what all have for certain.
+    """
+    certain = fused_scores(united.dense, united.bm25, wanted.weight)
+    if len(certain) <= wanted.k:
+        return np.ones(len(certain), dtype=np.bool_)
+    least = np.partition(certain, -wanted.k)[-wanted.k]
+    return np.asarray(certain + most >= least)
+
+
+async def bm25_leg(table: AsyncTable, question: str, n: int, where: Filter, column: str | None = None) -> Leg:
     """Return up to n passages with a word of the question; with the vectors where their column is named."""
     match = MatchQuery(" ".join(word.text for word in distinct_words(question)), CONTENT)
-    columns = ["_score"] if column is None else [column, "_score"]
-
-    def read(table: Table) -> pa.Table:
-        search = table.search(match, query_type="fts").with_row_id(True).select(columns)
-        return (search if where is None else search.where(where)).limit(n).to_arrow()
-
-    found = store.steadily(read)
-    vectors = None if column is None else found[column]
+    search = table.query().nearest_to_text(match).with_row_id().select(["_score", *([column] if column else [])])
+    if where is not None:
+        search = search.where(where)
+    found = await search.limit(n).to_arrow()
     scores = found["_score"].to_numpy().astype(np.float64)
+    vectors = None if column is None else found[column]
     return Leg(row_ids_of(found), scores, vectors, complete=found.num_rows < n)
 
 
-def _inner_products(store: Store, resident: Resident | None, column: str, leg: Leg, vector: Vector) -> Scores:
+async def _inner_products(
+    table: AsyncTable, resident: Resident | None, column: str, leg: Leg, vector: Vector
+) -> Scores:
     """Return float64[rows of the leg]: inner products with the stored vectors, NaN where there is none."""
     products = np.full(len(leg), np.nan)
     row_ids, vectors = leg.row_ids, leg.vectors
@@ -325,7 +357,7 @@ def _inner_products(store: Store, resident: Resident | None, column: str, leg: L
     if not len(unknown):
         return products
     if vectors is None:
-        read = store.take(row_ids[unknown].tolist(), [column])
+        read = await table.take_row_ids(sorted(row_ids[unknown].tolist())).with_row_id().select([column]).to_arrow()
         at = {row: index for index, row in enumerate(row_ids.tolist())}
         unknown = np.array([at[row] for row in read["_rowid"].to_pylist()], dtype=np.int64)
         vectors = read[column]

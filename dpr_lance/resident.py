@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from lancedb.table import Table
 from numpy.typing import NDArray
 
 from dpr_lance.encoder import available_threads
@@ -183,6 +182,7 @@ class ResidentVectors:
         self._loading = threading.Lock()
         self._asked = 0
         self._held: Resident | None = None
+        self._counted = (-1, 0)
 
     @property
     def bytes_held(self) -> int:
@@ -190,29 +190,36 @@ class ResidentVectors:
         held = self._held
         return 0 if held is None else sum(block.nbytes for block in held.blocks)
 
-    def held(self, card: TableCard) -> Resident | None:
-        """Return the vectors when they are in memory already, of the table's latest version."""
+    def held(self, card: TableCard, version: int) -> Resident | None:
+        """Return the vectors when they are in memory already, of this version of the table."""
         held = self._held
-        return held if held is not None and _is_current(held, card, self._store.table) else None
+        return held if held is not None and _is_of(held, card, version) else None
 
-    def asked(self, card: TableCard, questions: int) -> Resident | None:
-        """Return the vectors of the table's latest version for so many questions.
+    def asked(self, card: TableCard, version: int, questions: int) -> Resident | None:
+        """Return the vectors of this version of the table for so many questions.
 
         None when there are too many for the bound, when too few questions have been asked yet to make up for loading
         them, and while another thread loads them or other processes keep writing.
         """
         if not self._most_bytes:
             return None
-        if (held := self.held(card)) is not None:
+        if (held := self.held(card, version)) is not None:
             return held
         self._asked += questions
-        wanted = self._store.count() * card.encoder.dimension * 4
+        wanted = self._wanted(card, version)
         if wanted > self._most_bytes:
             self._held = None
             return None
         if self._held is None and self._asked * BYTES_PER_QUESTION < wanted:
             return None
-        return self.load(card)
+        loaded = self.load(card)
+        return loaded if loaded is not None and loaded.version == version else None
+
+    def _wanted(self, card: TableCard, version: int) -> int:
+        """Return how many bytes the vectors take at this version of the table; the rows are counted once."""
+        if self._counted[0] != version:
+            self._counted = version, self._store.count()
+        return self._counted[1] * card.encoder.dimension * 4
 
     def load(self, card: TableCard) -> Resident | None:
         """Return the vectors of the table's latest version, loaded now; None as for `asked`."""
@@ -234,14 +241,14 @@ class ResidentVectors:
             held = _refreshed(self._store, card, held)
             if anew:
                 trim_heap()  # of what LanceDB has read
-            if _is_current(held, card, self._store.table):
+            if _is_of(held, card, self._store.table.version):
                 self._held = held
                 return held
         return None
 
 
-def _is_current(held: Resident, card: TableCard, table: Table) -> bool:
-    return held.column == card.column and held.version == table.version
+def _is_of(held: Resident, card: TableCard, version: int) -> bool:
+    return held.column == card.column and held.version == version
 
 
 def _refreshed(store: Store, card: TableCard, held: Resident | None) -> Resident:

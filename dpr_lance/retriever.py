@@ -36,6 +36,7 @@ from dpr_lance.records import (
 )
 from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
 from dpr_lance.schema import passages_of
+from dpr_lance.snapshot import Snapshot
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
 from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
 from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
@@ -359,39 +360,29 @@ class Retriever:
             raise TableError(f"{self._store.place}: this retriever is closed, connect again")
 
     def _search(self, questions: list[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
-        """Search again when another writer has committed meanwhile, so that scores and texts are of one version.
-
-        Beside a writer that never rests the last try stands: every hit then is whole, but scores may be of the version
-        before.
-        """
+        """Search the table as it is now; what others commit meanwhile is not seen."""
         self._check_open()
         if where is not None:
             sql_of(where)
-        for last in (False, False, True):
-            card = self._store.find_card()
-            if card is None:
-                return [Hits(question, (), mode or "hybrid") for question in questions]
-            version = self._store.table.version
-            try:
-                hits = search.answer(
-                    self._store,
-                    self._memory,
-                    questions,
-                    k,
-                    mode=mode,
-                    where=where,
-                    card=card,
-                    encode=self._encoder.encode_questions,
-                    pool=self._pool,
-                    explain=explain,
-                )
-            except (ValueError, RuntimeError, TypeError):
-                # A re-embedding may just have put other vectors in force and freed those that were asked for.
-                if last or self._store.card == card:
-                    if where is not None:
-                        self._store.check_filter(where)
-                    raise
-            else:
-                if last or self._store.table.version == version:
-                    break
-        return hits
+
+        def answer(snapshot: Snapshot) -> list[Hits]:
+            return search.answer(
+                snapshot,
+                self._memory,
+                questions,
+                k,
+                mode=mode,
+                where=where,
+                encode=self._encoder.encode_questions,
+                pool=self._pool,
+                explain=explain,
+            )
+
+        if self._store.find() is None:
+            return [Hits(question, (), mode or "hybrid") for question in questions]
+        try:
+            return self._store.at_one_moment(answer)
+        except (ValueError, RuntimeError, TypeError):
+            if where is not None:
+                self._store.check_filter(where)
+            raise

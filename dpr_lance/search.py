@@ -16,11 +16,11 @@ from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
 from dpr_lance.fusion import Candidates, Scores, fused_scores, known, leading
-from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
+from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Stopwatch, Wanted, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
-from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, is_reserved
-from dpr_lance.store import Store
+from dpr_lance.schema import DOCUMENT_ID, ID, is_reserved
+from dpr_lance.snapshot import Snapshot
 
 Ranked: TypeAlias = tuple[int, float]
 """A passage's row id and its score."""
@@ -61,14 +61,13 @@ def questions_at_once(k: int) -> int:
 
 
 def answer(  # noqa: PLR0913 - keywords
-    store: Store,
+    snapshot: Snapshot,
     memory: ResidentVectors,
     questions: Sequence[str],
     k: int,
     *,
     mode: Mode | None,
     where: Filter,
-    card: TableCard,
     encode: Encode,
     pool: Executor,
     explain: bool = False,
@@ -80,11 +79,21 @@ def answer(  # noqa: PLR0913 - keywords
     """
     started = time.perf_counter()
     watch = Stopwatch()
-    calibration = calibration_of(store, card)
-    weight = card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
+    calibration = calibration_of(snapshot.state, snapshot.card)
+    weight = snapshot.card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
     usual: Mode = "hybrid" if calibration is None else calibration.mode
     n = candidates_wanted(k, mode or usual)
-    searched = partial(gather, store, memory, card, questions, where=where, encode=encode, pool=pool, watch=watch)
+    searched = partial(
+        gather,
+        snapshot,
+        memory,
+        questions,
+        where=where,
+        encode=encode,
+        pool=pool,
+        watch=watch,
+        wanted=Wanted(k, weight),
+    )
     try:
         found = searched(n, mode=mode or usual)
     except (EncoderError, MissingExtraError) as error:
@@ -97,7 +106,7 @@ def answer(  # noqa: PLR0913 - keywords
     with watch.stage("fuse"):
         best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):
-        fields = _fetch(store, {row for top in best for row, _ in top})
+        fields = _fetch(snapshot, {row for top in best for row, _ in top})
         best = [_by_id(top, fields, k) for top in best]
     answers = [
         Hits(
@@ -113,7 +122,7 @@ def answer(  # noqa: PLR0913 - keywords
     if explain:
         with watch.stage("explain"):
             answers = [
-                explained(store, found, number, n, hits, [row for row, _ in best[number]], pool)
+                explained(snapshot, found, number, n, hits, [row for row, _ in best[number]])
                 for number, hits in enumerate(answers)
             ]
     watch.add("total", time.perf_counter() - started)
@@ -138,19 +147,19 @@ def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[R
     return [(int(candidates.row_ids[index]), float(scores[index])) for index in leading(scores, k)]
 
 
-def _fetch(store: Store, row_ids: set[int]) -> dict[int, dict[str, Any]]:
-    """Return the stored fields of these rows, by row id; rows deleted meanwhile are missing."""
+def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
+    """Return the stored fields of these rows, by row id."""
     if not row_ids:
         return {}
     shown = (ID, "title", "text", DOCUMENT_ID)
-    names = [name for name in store.table.schema.names if name in shown or not is_reserved(name)]
-    return {row.pop("_rowid"): row for row in store.take(row_ids, names).to_pylist()}
+    names = [name for name in snapshot.names if name in shown or not is_reserved(name)]
+    rows = snapshot.reads.take_row_ids(sorted(row_ids)).with_row_id().select(names)
+    return {row.pop("_rowid"): row for row in snapshot.ask(rows.to_arrow()).result().to_pylist()}
 
 
 def _by_id(best: Sequence[Ranked], fields: Mapping[int, Mapping[str, Any]], k: int) -> list[Ranked]:
-    """Return the k best that are still stored; ties are ordered by id."""
-    stored = [(row, score) for row, score in best if row in fields]
-    return sorted(stored, key=lambda ranked: (-ranked[1], fields[ranked[0]][ID]))[:k]
+    """Return the k best; ties are ordered by id."""
+    return sorted(best, key=lambda ranked: (-ranked[1], fields[ranked[0]][ID]))[:k]
 
 
 def _hits(

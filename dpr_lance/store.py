@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import lancedb
@@ -20,10 +19,12 @@ from lancedb.expr import Expr
 from lancedb.table import Table
 from numpy.typing import NDArray
 
-from dpr_lance.contention import NoLock, TableLock, steadily
-from dpr_lance.errors import InvalidInputError, TableError
+from dpr_lance.address import checked_address
+from dpr_lance.contention import NoLock, SupersededError, TableLock, steadily
+from dpr_lance.errors import TableError
 from dpr_lance.filters import among, sql_of, unusable
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, TableCard, is_vector_column
+from dpr_lance.snapshot import Snapshot
 
 CACHE_BYTES = 320 << 20
 """Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
@@ -66,7 +67,7 @@ class Store:
         storage_options: Mapping[str, str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.uri, self.folder = _checked_uri(uri)
+        self.uri, self.folder = checked_address(uri)
         self.name = name
         session = lancedb.Session(
             index_cache_size_bytes=cache_bytes - cache_bytes // 5, metadata_cache_size_bytes=cache_bytes // 5
@@ -84,6 +85,7 @@ class Store:
         self._state_table: Table | None = None
         self._state: tuple[int, dict[str, Any]] = (-1, {})
         self._card: TableCard | None = None
+        self._snapshot: Snapshot | None = None
 
     @property
     def place(self) -> str:
@@ -163,7 +165,9 @@ class Store:
 
     def cards(self) -> list[TableCard]:
         """Return the card in force and the one that a re-embedding is preparing, if any, as of one moment."""
-        state = self.state()
+        return self._cards(self.state())
+
+    def _cards(self, state: Mapping[str, Any]) -> list[TableCard]:
         in_force = self._remembered_card(state, CARD) or self._card
         return [card for card in (in_force, self._remembered_card(state, NEXT_CARD)) if card is not None]
 
@@ -179,6 +183,32 @@ class Store:
         to be tried again. What is called must bear to be repeated. Raises `LockedError` when there is no end to it.
         """
         return steadily(call, self.table)
+
+    def at_one_moment(self, call: Callable[[Snapshot], T]) -> T:
+        """Return `call` of the table as it is now, called again as `steadily` does."""
+
+        def attempt(table: Table) -> T:
+            try:
+                return call(self._now(table))
+            except RuntimeError:
+                self._snapshot = None
+                raise
+
+        return self.steadily(attempt)
+
+    def _now(self, table: Table) -> Snapshot:
+        # The state first: the vectors that it names are in the table from then on, until a re-embedding has put others
+        # in force and dropped these.
+        state, version, last = self.state(), table.version, self._snapshot
+        if last is None or last.version != version or last.state is not state:
+            pinned = self._database.open_table(self.name)
+            pinned.checkout(version)
+            last = Snapshot(pinned, self._cards(state)[0], state, self.place)
+            if last.card.column not in last.names:
+                error = TableError if self.state() is state else SupersededError
+                raise error(f"{self.place} has lost its column {last.card.column!r}: restore an earlier version")
+            self._snapshot = last
+        return last
 
     def commit(self, call: Callable[[Table], T]) -> T:
         """Return `call(table)`, which writes; see `steadily`. Local writers take turns.
@@ -361,25 +391,3 @@ def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
     To read a whole table by parts: a stream of batches reads far ahead, up to whole columns.
     """
     return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()
-
-
-def _checked_uri(uri: str | os.PathLike[str]) -> tuple[str, Path | None]:
-    """Return what LanceDB is given and the local folder, if it is one; raise for a path that cannot be ours."""
-    if isinstance(uri, str) and ("://" in uri):
-        return uri, None
-    if not isinstance(uri, (str, os.PathLike)) or not os.fspath(uri):
-        raise InvalidInputError(f"connect({uri!r}): give a folder, 'memory://', or an object store's address")
-    folder = Path(uri).expanduser().absolute()
-    if folder.is_file():
-        raise InvalidInputError(
-            f"connect({str(folder)!r}): that is a file; give a folder, which is created when missing"
-        )
-    if folder.is_dir():
-        names = [path.name for path in folder.iterdir()]
-        if any(not name.startswith(".") for name in names) and not any(name.endswith(".lance") for name in names):
-            example = next(name for name in sorted(names) if not name.startswith("."))
-            raise InvalidInputError(
-                f"connect({str(folder)!r}): that folder holds other things ({example!r}, …) and no LanceDB table; "
-                f"give an empty or a new folder"
-            )
-    return str(folder), folder

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from dpr_lance.contention import SupersededError
 from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, load_encoder
 from dpr_lance.errors import EncoderError, EncoderMismatchError
 from dpr_lance.schema import TableCard, Vector, checked_vectors
@@ -41,9 +42,14 @@ class TableEncoder:
             )
         return self._encoder
 
-    def encode_questions(self, questions: Sequence[str]) -> Vector:
-        """Return the questions' vectors, float32[n, d]; raise as `loaded` does."""
+    def encode_questions(self, questions: Sequence[str], card: TableCard | None = None) -> Vector:
+        """Return the questions' vectors, float32[n, d]; raise as `loaded` does.
+
+        With the card that the search has read, `SupersededError` when another encoder was put in force since.
+        """
         encoder = self.loaded()
+        if _differ(card, encoder):
+            raise SupersededError(f"{self._store.place} was given vectors of another encoder meanwhile")
         return checked_vectors(encoder.encode_questions(questions), len(questions), encoder.card)
 
     def new_card(self, splitter: Splitter | None) -> TableCard:

@@ -32,16 +32,23 @@ WEIGHTS = (0.0, 1.1, 10.0, 300.0)
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=14).map(" ".join)
 
 
-class RandomEncoder(HashEncoder):
-    """Vectors of uneven length, of which a quarter is the same: ties are common."""
+class WeightedEncoder(HashEncoder):
+    """Words hashed to vectors, with a weight of choice."""
 
-    def __init__(self, weight):
-        super().__init__(dimension=8)
+    def __init__(self, weight, dimension=16):
+        super().__init__(dimension)
         self._weighted = dataclasses.replace(super().card, hybrid_weight=weight)
 
     @property
     def card(self):
         return self._weighted
+
+
+class RandomEncoder(WeightedEncoder):
+    """Vectors of uneven length, of which a quarter is the same: ties are common."""
+
+    def __init__(self, weight):
+        super().__init__(weight, dimension=8)
 
     def _encode(self, entries):
         vectors = super()._encode(entries)
@@ -97,3 +104,33 @@ def test_every_hit_has_its_exact_scores(table, questions, weight, depth, residen
                     for number, hit in found.items():
                         assert hit.score == pytest.approx(scores[number], abs=1e-4 * (1 + weight))
             assert [(-hit.score, hit.id) for hit in hits] == sorted((-hit.score, hit.id) for hit in hits)
+
+
+@pytest.mark.parametrize("weight", [0.0, 3.0, 20.0, 300.0])
+def test_the_hits_are_the_best_of_both_legs_together(monkeypatch, weight):
+    """Few hits out of many candidates: those that are not scored by both legs could not have been among them."""
+    monkeypatch.setattr("dpr_lance.search.MIN_CANDIDATES", 20)
+    monkeypatch.setattr("dpr_lance.search.CANDIDATES_PER_HIT", 1)
+    encoder = WeightedEncoder(weight)
+    choose = np.random.default_rng(3)
+    words = np.array([f"word{number}" for number in range(80)])
+    often = 1 / np.arange(1, 81)
+    made = [" ".join(choose.choice(words, choose.integers(8, 60), p=often / often.sum())) for _ in range(225)]
+    documents = [{"id": f"d{number:03}", "title": "", "text": text} for number, text in enumerate(made[:200])]
+    contents = [f"{document['title']}\n{document['text']}" for document in documents]
+    vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
+    questions = [text[:40] for text in made[200:]]
+    with dpr_lance.connect("memory://", encoder=encoder) as retriever:
+        retriever.add(documents, splitter=None)
+        retriever.optimize()
+        for question in questions:
+            bm25 = brute_force_bm25(question, contents)
+            dense = (vectors @ encoder.encode_questions([question])[0]).astype(np.float64)
+            union = {*np.argsort(-dense)[:20].tolist(), *(row for row in np.argsort(-bm25)[:20].tolist() if bm25[row])}
+            scores = fused_scores(dense, bm25, weight)
+            best = sorted(scores[list(union)], reverse=True)
+            for k in (1, 3, 10, 20):
+                hits = retriever.search(question, k)
+                assert [hit.score for hit in hits] == pytest.approx(best[:k], abs=1e-4 * (1 + weight))
+                for hit in hits:
+                    assert hit.bm25_score == pytest.approx(bm25[int(hit.document_id[1:])], abs=1e-4)

@@ -32,8 +32,10 @@ ORDER = [
     "graph",
     "encoder",
     "schema",
+    "address",
     "filters",
     "contention",
+    "snapshot",
     "store",
     "index_policy",
     "recall",
@@ -75,7 +77,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "filters", "contention", "store", "resident", "recall", "indexes", "legs"},
+    "lancedb": {"words", "filters", "contention", "snapshot", "store", "recall", "indexes", "legs"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),

@@ -39,7 +39,7 @@ def pair(tmp_path):
 
 
 def held(retriever):
-    return retriever._memory.held(retriever._store.card)
+    return retriever._memory.held(retriever._store.card, retriever._store.table.version)
 
 
 def assert_same(ours, plain, **options):
