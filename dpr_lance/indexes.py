@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import get_args
 
@@ -23,6 +23,9 @@ _FOREVER = timedelta(days=36_500)
 
 LOCK_TIMEOUT = 600.0
 """Seconds to wait for another process that is changing the indexes."""
+
+_IN_MEMORY = 4
+"""Bytes in memory for a byte of an index on disk, at the most: BM25's words are unpacked."""
 
 _TEXT_INDEX_MIB = 64
 """Memory in which the BM25 index is built; beyond it, in parts."""
@@ -49,6 +52,20 @@ def index_infos(table: Table) -> tuple[IndexInfo, ...]:
                 )
             )
     return tuple(infos)
+
+
+def warm(store: Store, columns: Collection[str]) -> None:
+    """Read the indexes on these columns into LanceDB's cache, where they fit.
+
+    An index takes up to four times as much memory as it has bytes on disk.
+    """
+
+    def read(table: Table) -> None:
+        for config in table.list_indices():
+            if config.columns[0] in columns and _IN_MEMORY * (config.size_bytes or 0) <= store.index_cache_bytes:
+                table.prewarm_index(config.name)
+
+    store.steadily(read)
 
 
 def unindexed_tail(table: Table) -> tuple[int, int]:

@@ -35,7 +35,7 @@ from dpr_lance.records import (
     TableInfo,
 )
 from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
-from dpr_lance.schema import passages_of
+from dpr_lance.schema import CONTENT, passages_of
 from dpr_lance.snapshot import Snapshot
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
 from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
@@ -231,7 +231,7 @@ class Retriever:
         return await asyncio.to_thread(self.search, question, k, mode=mode, where=where, explain=explain)
 
     def warm(self) -> None:
-        """Load the encoder and the vectors, where they fit in memory, and open table and indexes.
+        """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache.
 
         The first search then is as fast as the next ones.
 

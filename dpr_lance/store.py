@@ -69,14 +69,15 @@ class Store:
     ) -> None:
         self.uri, self.folder = checked_address(uri)
         self.name = name
-        session = lancedb.Session(
-            index_cache_size_bytes=cache_bytes - cache_bytes // 5, metadata_cache_size_bytes=cache_bytes // 5
+        self.index_cache_bytes = cache_bytes - cache_bytes // 5
+        self.session = lancedb.Session(
+            index_cache_size_bytes=self.index_cache_bytes, metadata_cache_size_bytes=cache_bytes // 5
         )
         # Interval zero: every read sees what other processes have committed.
         self._database = lancedb.connect(
             self.uri,
             read_consistency_interval=timedelta(0),
-            session=session,
+            session=self.session,
             storage_options=dict(storage_options) if storage_options else None,
         )
         self._process = os.getpid()

@@ -421,6 +421,22 @@ def test_warming_loads_the_encoder(tmp_path):
         broken.warm()
 
 
+def test_warming_reads_the_indexes_that_fit_in_the_cache(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32)) as retriever:
+        retriever.add(random_documents(0, 600), splitter=None)
+        retriever.optimize(filter_columns=[])
+    cached = {}
+    for name, cache_bytes in (("roomy", 1 << 20), ("tight", 10_000)):
+        with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), cache_bytes=cache_bytes) as opened:
+            opened.warm()
+            before = opened._store.session.approx_num_items
+            for word in WORDS:
+                opened.search(word, mode="bm25")
+            cached[name] = opened._store.session.approx_num_items - before
+    assert cached["roomy"] == 0  # of BM25's words there is none that it has not read
+    assert cached["tight"] > 0
+
+
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 def test_a_small_cache_changes_no_hit(filled, folder, cache_bytes):
     with dpr_lance.connect(folder, encoder=HashEncoder(dimension=64), cache_bytes=cache_bytes) as small:
