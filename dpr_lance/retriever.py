@@ -241,7 +241,8 @@ class Retriever:
         self._encoder.encode_questions([_WARMING])
         card = self._store.find_card()
         if card is not None:
-            self._memory.load(card)
+            held = self._memory.load(card)
+            indexes.warm(self._store, {CONTENT} if held else {CONTENT, card.column})
             self.search(_WARMING, 1)
 
     def delete(self, ids: str | Sequence[str] | None = None, *, where: Filter = None) -> int:
