@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from dpr_lance.errors import EncoderError, InvalidInputError
-from dpr_lance.fusion import Candidates
+from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
 from dpr_lance.questions import LabelledQuestion, QuestionSource, checked_question, read_questions
@@ -24,7 +24,7 @@ from dpr_lance.records import Calibration, Mode, WeightPoint
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
 from dpr_lance.store import Store
-from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose, unlabelled_weight
+from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose, mutual_weight, weight_in_scale
 
 Asked = QuestionSource | Sequence[str]
 T = TypeVar("T")
@@ -58,24 +58,27 @@ class Calibrating:
         started = time.perf_counter()
         judged = [each for part in _parts(labelled) for each in self._judged(part)]
         spreads = [(each.dense, each.bm25) for each in judged]
-        spreads += [(each.dense, each.bm25) for part in _parts(unlabelled) for each in self._candidates(part)]
+        spreads += [pair for part in _parts(unlabelled) for pair in self._spreads(part)]
         asked = self._asked()
-        if not spreads:
-            made = self._made_questions()
-            spreads = [(each.dense, each.bm25) for part in _parts(made) for each in self._candidates(part)]
+        made = self._made_questions() if asked is None else []
         now = calibration_of(self.store.state(), self.card)
-        weight = self.card.encoder.hybrid_weight if now is None else now.hybrid_weight
+        usual = self.card.encoder.hybrid_weight
+        weight = usual if now is None else now.hybrid_weight
         mode: Mode = "hybrid" if now is None else now.mode
+        balanced = balanced_weight(spreads + [pair for part in _parts(made) for pair in self._spreads(part)])
+        suggested = mutual_weight(spreads, weight_in_scale(usual, balanced))
         found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
         if len(judged) >= FEWEST_QUESTIONS:
-            chosen = choose(judged, weight, mode)
+            chosen = choose(judged, weight, mode, suggested)
             points = tuple(WeightPoint(tried, mean) for tried, mean in chosen.curve)
             found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=points)
             found = replace(found, before=chosen.before, after=chosen.after)
+        elif now is not None and now.after is not None:
+            # What labels have chosen stands.
+            found = now
         else:
-            found = replace(found, hybrid_weight=unlabelled_weight(weight, balanced_weight(spreads)))
-        found = self._with_effort(found, asked, now)
-        found = replace(found, questions=len(labelled) + len(unlabelled), seconds=time.perf_counter() - started)
+            found = replace(found, hybrid_weight=suggested if spreads else weight_in_scale(weight, balanced))
+        found = replace(self._with_effort(found, asked, now), seconds=time.perf_counter() - started)
         self.store.remember(**{CALIBRATION: dataclasses.asdict(found)})
         return found
 
@@ -103,6 +106,10 @@ class Calibrating:
         if found.fallback is not None:
             raise EncoderError(f"{self.store.place} cannot be calibrated: {found.fallback}")
         return found.united
+
+    def _spreads(self, questions: Sequence[str]) -> list[tuple[Scores, Scores]]:
+        """Return the dense and BM25 scores of each question's candidates."""
+        return [(each.dense, each.bm25) for each in self._candidates(questions)]
 
     def _judged(self, questions: Sequence[LabelledQuestion]) -> Iterator[Judged]:
         """Yield each question's candidates with which of them answer it: by its answers, else by its labels."""

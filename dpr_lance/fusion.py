@@ -32,9 +32,13 @@ def fused_scores(dense: Scores, bm25: Scores, weight: float) -> Scores:
     A passage that has no vector yet gets the lowest dense score among the candidates (0 when none has one): it is
     ranked by its BM25 score among the least similar, neither lost nor favoured.
     """
-    known = dense[~np.isnan(dense)]
-    floor = float(known.min()) if known.size else 0.0
-    return bm25 + weight * np.where(np.isnan(dense), floor, dense)
+    return bm25 + weight * filled(dense)
+
+
+def filled(dense: Scores) -> Scores:
+    """Return the dense scores with the lowest of them (0 when there is none) in place of NaN."""
+    missing = np.isnan(dense)
+    return np.where(missing, 0.0 if missing.all() else dense[~missing].min(), dense)
 
 
 def leading(scores: Scores, k: int) -> list[int]:

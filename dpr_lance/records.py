@@ -339,7 +339,8 @@ class Calibration:
     `questions` were asked, `labelled` of them had answers or labels. `before` and `after` are the mean reciprocal ranks
     of the first answer with what was in force and with what was chosen, on questions that it was not chosen on (None
     where nothing was chosen by labels). `weights` and `efforts` are all that was tried; `recall` is that of
-    `probed_share`. `column` is that of the vectors it holds for: new vectors of another encoder drop it.
+    `probed_share`. Calibrated again without labels, all stands that labels have chosen, with the numbers of then; only
+    the effort changes. `column` is that of the vectors it holds for: new vectors of another encoder drop it.
     """
 
     hybrid_weight: float

@@ -292,12 +292,13 @@ class Retriever:
         """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them beside it.
 
         `questions`: labelled ones as `evaluate` takes them (a file, a BEIR folder with its `split`, an iterable), from
-        50 on; or a list of strings; or None. With labels, λ is chosen by the mean reciprocal rank of the first answer,
-        and a single leg becomes the default mode where it is clearly better than hybrid. What is in force is kept
-        unless another choice beats it on questions that it was not made on, so more calibration does no harm. Without
-        labels λ stays unless it is out of scale: then both legs' scores are given the same spread. With 20 questions or
-        more, labelled or not, as many partitions of the vector index are probed as they need for the recall target.
-        New vectors of another encoder drop all of it.
+        50 on; or a list of strings; or None. With labels, λ is the one that makes the answers most likely, and a single
+        leg becomes the default mode where it is clearly better than hybrid. What is in force is kept unless the choice
+        has the higher mean reciprocal rank of the first answer on questions that it was not made on, so more
+        calibration does no harm. Without labels each leg is judged by the other: λ moves from the encoder's own
+        towards the leg whose favourites score well in the other one. Without any question λ stays unless it is out of
+        scale for the vectors. With 20 questions or more, labelled or not, as many partitions of the vector index are
+        probed as they need for the recall target. New vectors of another encoder drop all of it.
 
             retriever.calibrate("questions.jsonl").hybrid_weight
 

@@ -1,4 +1,4 @@
-"""Which weight and mode rank a table's candidates best: chosen on labelled questions, in numpy alone."""
+"""Which weight and mode rank a table's candidates best: from labelled questions or plain ones, in numpy alone."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.fusion import Scores
+from dpr_lance.fusion import Scores, filled
 from dpr_lance.metrics import SEED, Values
 from dpr_lance.records import MODES, Mode
 
+OVER_BALANCED = 1.75
+"""A weight that is good for an encoder's vectors is so many times the one at which both legs' scores spread equally:
+about the median over ten tables, whose best weights were 0.6 to 5 times it."""
+OUT_OF_SCALE = 4.0
+"""A weight that is so many times off what the spreads suggest was made for vectors of another scale, and no table's
+questions move a weight further."""
+EVEN_LOSSES = 0.8
+"""What dense loses on BM25's favourites, over what BM25 loses on dense's, where both legs err alike: BM25 has few high
+scores. With it the weights of eleven tables came nearest to their best ones."""
+DOUBTS = 10
+"""Questions that speak for the usual weight before any is asked."""
+
 FOLDS = 5
 FEWEST_QUESTIONS = 50
-"""With fewer, nothing is chosen by labels: on four sets 20 gained nothing on the rest of a set and cost it up to 2
-points of mean reciprocal rank, by chance."""
-NEAR, PAYS, LEG_PAYS = 1.0, 1.5, 2.0
-"""Standard errors: weights so near the best are as good; a new weight has to beat the old one by so many, a single leg
-the hybrid. With less, 50 questions of a set cost its others some tenths of a point of mean reciprocal rank more often;
-with more, nothing changes where it would have been worth a point."""
-STEPS = np.arange(-8, 9)
-"""Weights that are tried: the balanced one, times powers of the square root of 2."""
-OUT_OF_SCALE = 4.0
-"""A weight that is so many times off the balanced one was made for vectors of another scale."""
+"""With fewer labels, what plain questions tell is the better guide: on eight tables the weight that 20 labels chose
+gained half as much."""
+STEPS = np.arange(-10, 11) / 4
+"""Weights that are tried: the one that the questions suggest without their labels, times these powers of 2."""
+LIKELY = 1 / 4
+"""Standard deviation of the best weight's logarithm around that suggestion. With 50 questions the gain is smaller with
+twice as much; from some hundred on it makes no difference."""
+SHARPNESS = 2.0 ** np.arange(-5, 1.25, 0.25)
+"""What fused scores are multiplied by, tried for each weight, to make probabilities of them."""
+LEG_PAYS = 2.0
+"""Standard errors of mean reciprocal rank by which a single leg has to beat the hybrid to replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,61 +76,101 @@ def balanced_weight(candidates: Sequence[tuple[Scores, Scores]]) -> float | None
     return float(np.median(ratios)) if ratios else None
 
 
-def unlabelled_weight(current: float, balanced: float | None) -> float:
-    """Return the current weight, or the balanced one where the current one is out of scale.
+def weight_in_scale(weight: float, balanced: float | None) -> float:
+    """Return the weight, or `OVER_BALANCED` times the balanced one where the weight is out of scale."""
+    usual = None if balanced is None else OVER_BALANCED * balanced
+    if usual is None or usual / OUT_OF_SCALE <= weight <= usual * OUT_OF_SCALE:
+        return weight
+    return usual
 
-    Measured without labels, the weight of a known encoder did at least as well as the balanced one.
+
+def mutual_weight(candidates: Sequence[tuple[Scores, Scores]], usual: float) -> float:
+    """Return the weight that questions suggest without labels: each leg is judged by the other.
+
+    The favourite of the better leg is the answer more often, and an answer has a good score in the other leg too; a
+    wrong favourite of the worse leg has none. So the leg that loses less on the other's favourites, in units of its own
+    spread, is the worse one: it takes wrong passages for good ones. `usual` is the weight for two legs that err alike,
+    the encoder's own; it moves by the ratio of the losses, and less where few questions have two favourites.
+
+    Each question gives the dense and BM25 scores of its candidates.
     """
-    if balanced is None or balanced / OUT_OF_SCALE <= current <= balanced * OUT_OF_SCALE:
-        return current
-    return balanced
+    both = [(dense, bm25) for dense, bm25 in candidates if bm25.any() and not np.isnan(dense).all()]
+    facts = np.array([_losses(filled(dense), bm25) for dense, bm25 in both]).reshape(-1, 2, 2)
+    (dense_lost, bm25_lost), (dense_spread, bm25_spread) = facts.sum(axis=0)
+    if min(dense_lost, bm25_lost, dense_spread, bm25_spread) <= 0:
+        return usual
+    losses = (dense_lost / dense_spread) / (bm25_lost / bm25_spread)
+    differing = int((facts[:, 0] > 0).all(axis=1).sum())
+    moved = (losses / EVEN_LOSSES) ** (differing / (differing + DOUBTS))
+    return usual * float(np.clip(moved, 1 / OUT_OF_SCALE, OUT_OF_SCALE))
 
 
-def choose(judged: Sequence[Judged], weight: float, mode: Mode) -> Choice:
-    """Return the weight and mode to use in place of those in force; they change only where that clearly pays.
+def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
+    """Return how far each leg's score of the other's favourite is below its best, and both spreads; dense first."""
+    first, second = int(dense.argmax()), int(bm25.argmax())
+    lost = [float(dense[first] - dense[second]), float(bm25[second] - bm25[first])]
+    return [lost, [float(dense.std()), float(bm25.std())]]
 
-    A weight has to beat the one in force on questions it was not chosen on (`FOLDS`-fold cross-validation) by more than
-    a standard error; among weights that are as good within a standard error it is the one nearest to that in force. A
-    single leg is preferred to hybrid only where it is better by two standard errors.
+
+def choose(judged: Sequence[Judged], weight: float, mode: Mode, suggested: float) -> Choice:
+    """Return the weight and mode to use in place of those in force; they change only where that pays.
+
+    The weight is the one under which the questions' answers are most likely (see `_likelihoods`), all the more likely
+    the nearer it is to the one that is `suggested` without labels; likelihood varies far less from question to question
+    than the rank of an answer. It takes the place of the one in force where it has the higher mean reciprocal rank on
+    questions that it was not chosen on (`FOLDS`-fold cross-validation). A single leg is preferred to hybrid only where
+    it is better by two standard errors.
     """
-    balanced = balanced_weight([(each.dense, each.bm25) for each in judged])
-    tried = np.unique([weight, *((balanced or weight) * np.sqrt(2.0) ** STEPS)])
-    now = int(np.flatnonzero(tried == weight)[0])
+    tried = suggested * 2.0**STEPS
+    likelihoods = np.array([_likelihoods(each, tried) for each in judged])  # [questions, weights, sharpness]
     hybrid = np.array([_reciprocal_ranks(each, tried) for each in judged])  # [questions, weights]
+    now = np.array([_reciprocal_ranks(each, np.array([weight]))[0] for each in judged])
     legs = {"bm25": _leg_ranks(judged, "bm25"), "dense": _leg_ranks(judged, "dense")}
     fold = np.random.default_rng(SEED).permutation(len(judged)) % FOLDS
     held_out = np.empty(len(judged))
     for part in range(FOLDS):
-        held_out[fold == part] = hybrid[fold == part, _best(hybrid[fold != part], tried, now)]
-    chosen = _best(hybrid, tried, now)
-    if not _clearly_above(held_out, hybrid[:, now], PAYS):
-        chosen, held_out = now, hybrid[:, now]
+        held_out[fold == part] = hybrid[fold == part, _most_likely(likelihoods[fold != part])]
+    chosen = float(tried[_most_likely(likelihoods)])
+    if np.isclose(chosen, weight) or not held_out.mean() > now.mean():
+        chosen, held_out = weight, now
     by_mode = {"hybrid": held_out, **legs}
     best: Mode = "hybrid"
     for leg in MODES[1:]:
         if _clearly_above(by_mode[leg], by_mode["hybrid"], LEG_PAYS) and by_mode[leg].mean() > by_mode[best].mean():
             best = leg
-    before = hybrid[:, now] if mode == "hybrid" else legs[mode]
-    if not _clearly_above(by_mode[best], before, 0.0):
+    before = now if mode == "hybrid" else legs[mode]
+    if not by_mode[best].mean() > before.mean():
         # Nothing is gained over what was in force.
-        chosen, best, by_mode[best] = now, mode, before
-    means = hybrid.mean(axis=0)
+        chosen, best, by_mode[best] = weight, mode, before
+    points = sorted(
+        {**dict(zip(tried.tolist(), hybrid.mean(axis=0).tolist(), strict=True)), weight: float(now.mean())}.items()
+    )
     return Choice(
-        weight=float(tried[chosen]),
-        mode=best,
-        before=float(before.mean()),
-        after=float(by_mode[best].mean()),
-        curve=tuple(zip(tried.tolist(), means.tolist(), strict=True)),
+        weight=chosen, mode=best, before=float(before.mean()), after=float(by_mode[best].mean()), curve=tuple(points)
     )
 
 
-def _best(ranks: Values, tried: Values, now: int) -> int:
-    """Return, of the weights within a standard error of the best, the one nearest to that in force."""
-    best = int(ranks.mean(axis=0).argmax())
-    behind = ranks[:, [best]] - ranks  # [questions, weights]
-    near = behind.mean(axis=0) <= NEAR * behind.std(axis=0) / np.sqrt(len(ranks))
-    distance = np.where(near, np.abs(np.log(tried / tried[now])), np.inf)
-    return int(distance.argmin())
+def _most_likely(likelihoods: Values) -> int:
+    """Return the index of the most likely of the weights, at whatever sharpness."""
+    doubt = (STEPS * np.log(2.0) / LIKELY) ** 2 / 2
+    return int((likelihoods.sum(axis=0).max(axis=1) - doubt).argmax())
+
+
+def _likelihoods(judged: Judged, weights: Values) -> NDArray[np.float32]:
+    """Return log P(answer) under each weight: float32[weights, sharpness]; 0 where no candidate is an answer.
+
+    P is that of a softmax over the candidates' fused scores, times a sharpness (a conditional logit model: McFadden
+    1974); with several answers it is the sum of theirs.
+    """
+    if not judged.relevant.any():
+        return np.zeros((len(weights), len(SHARPNESS)), np.float32)
+    scores = judged.bm25 + weights[:, None] * filled(judged.dense)  # [weights, candidates]
+    scores -= scores[:, judged.relevant].max(axis=1, keepdims=True)
+    sharp = (SHARPNESS[:, None] * scores[:, None, :]).astype(np.float32)  # [weights, sharpness, candidates]
+    # The best answer has the score 0; so much above it that float32 has no power of it, the exact one does not matter.
+    powers = np.exp(np.minimum(sharp, np.float32(80.0)))
+    found: NDArray[np.float32] = np.log(powers[:, :, judged.relevant].sum(axis=2)) - np.log(powers.sum(axis=2))
+    return found
 
 
 def _clearly_above(first: Values, second: Values, errors: float) -> bool:
@@ -130,9 +183,7 @@ def _reciprocal_ranks(judged: Judged, weights: Values) -> Values:
     """Return 1 / the rank of the first answer under each weight, 0 where there is none: float64[weights]."""
     if not judged.relevant.any():
         return np.zeros(len(weights))
-    known = judged.dense[~np.isnan(judged.dense)]
-    dense = np.where(np.isnan(judged.dense), known.min() if known.size else 0.0, judged.dense)
-    scores = judged.bm25 + weights[:, None] * dense  # [weights, candidates]
+    scores = judged.bm25 + weights[:, None] * filled(judged.dense)  # [weights, candidates]
     first = scores[:, judged.relevant].max(axis=1, keepdims=True)
     ranks: Values = 1.0 / (1 + (scores > first).sum(axis=1))
     return ranks

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,7 +82,30 @@ def test_a_list_of_texts_puts_right_a_weight_out_of_scale(tmp_path, documents):
         assert (found.questions, found.labelled, found.before, found.after) == (30, 0, None, None)
         assert found.hybrid_weight > 1
         assert (found.mode, found.weights) == ("hybrid", ())
-        assert retriever.calibrate(texts).hybrid_weight == found.hybrid_weight  # within scale now
+        assert retriever.calibrate(texts).hybrid_weight == found.hybrid_weight
+
+
+def test_a_list_of_texts_moves_weight_to_the_leg_that_errs_less(tmp_path):
+    """Vectors of questions are noise here, and BM25 finds the one text that has many of a question's words."""
+    choose = np.random.default_rng(5)
+    rare = [f"{first}{second}{third}" for first in "bdfklmnrtz" for second in "aeiou" for third in "bdfklmnrtz"]
+    texts = [" ".join(choose.choice(rare, 30)) for _ in range(COUNT)]
+    asked = [" ".join(text.split()[:4]) for text in texts[:60]]
+    documents = [{"id": f"{at}", "text": text} for at, text in enumerate(texts)]
+    with opened(tmp_path / "t", NoisyEncoder(20.0), documents) as retriever:
+        found = retriever.calibrate(asked)
+        assert (found.hybrid_weight < 15.0, found.after) == (True, None)
+        # It starts from the encoder's own weight: it does not run away when it is repeated.
+        assert retriever.calibrate(asked).hybrid_weight == found.hybrid_weight
+
+
+def test_what_labels_have_chosen_stands_without_labels(tmp_path, documents):
+    asked = questions_of(documents, 120)
+    with opened(tmp_path / "t", NoisyEncoder(10_000.0), documents) as retriever:
+        chosen = retriever.calibrate(asked)
+        for later in ([question["question"] for question in asked[:30]], asked[:30], None):
+            again = retriever.calibrate(later)
+            assert dataclasses.replace(again, seconds=chosen.seconds) == chosen
 
 
 def test_without_questions_passages_stand_in(tmp_path, documents):
@@ -194,7 +218,7 @@ def run(capsys):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
+def filled_library(tmp_path_factory):
     """A folder with documents that the packaged encoder has read, and questions about them."""
     folder = tmp_path_factory.mktemp("calibrate")
     documents = random_documents(2, 60)
@@ -204,6 +228,12 @@ def library(tmp_path_factory):
     (folder / "labelled.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
     (folder / "plain.txt").write_text("\n".join(question["question"] for question in questions))
     return folder
+
+
+@pytest.fixture
+def library(filled_library, tmp_path):
+    """A copy of it for one test."""
+    return shutil.copytree(filled_library, tmp_path / "library")
 
 
 def test_the_command_tells_what_it_chose_and_draws_it(run, library, tmp_path):
