@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import get_args
 
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IvfPq, IvfSq, LabelList
+from lancedb.index import FTS, BTree, IndexConfig, IvfPq, IvfSq, LabelList
 from lancedb.table import Table
 
 from dpr_lance.errors import InvalidInputError, LockedError
@@ -45,7 +45,7 @@ def index_infos(table: Table) -> tuple[IndexInfo, ...]:
             infos.append(
                 IndexInfo(
                     config.name,
-                    config.columns[0],
+                    _column_of(config),
                     str(config.index_type),
                     stats.num_indexed_rows,
                     stats.num_unindexed_rows,
@@ -62,7 +62,7 @@ def warm(store: Store, columns: Collection[str]) -> None:
 
     def read(table: Table) -> None:
         for config in table.list_indices():
-            if config.columns[0] in columns and _IN_MEMORY * (config.size_bytes or 0) <= store.index_cache_bytes:
+            if _column_of(config) in columns and _IN_MEMORY * (config.size_bytes or 0) <= store.index_cache_bytes:
                 table.prewarm_index(config.name)
 
     store.steadily(read)
@@ -161,7 +161,13 @@ def ensure_text_index(store: Store) -> None:
 
 
 def _indexed_columns(table: Table) -> set[str]:
-    return {column for config in table.list_indices() for column in config.columns}
+    return {_column_of(config) for config in table.list_indices()}
+
+
+def _column_of(config: IndexConfig) -> str:
+    """Return the column of an index; LanceDB puts a name with blanks in backticks."""
+    name: str = config.columns[0]
+    return name.removeprefix("`").removesuffix("`")
 
 
 def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:

@@ -111,6 +111,19 @@ def test_an_index_is_built_once_and_kept(tmp_path, capsys):
     assert "on kind: 60 rows" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("column", ["two words", "Größe", "a-b", "select"])
+def test_a_column_with_any_name_that_is_stored_can_be_filtered_by(tmp_path, column):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32)) as retriever:
+        retriever.add([document | {column: document["year"]} for document in documents()[:20]], splitter=None)
+        for _ in range(2):
+            hits = retriever.search("river", where=f"`{column}` = 1907")
+            assert [hit.metadata[column] for hit in hits] == [1907]
+            assert len(retriever.search("river", where=col(column) == 1907)) == 1
+            built = retriever.optimize(filter_columns=[column]).built
+            assert {index.column for index in retriever.info().indexes} == {"content", column}
+        assert built == ()
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [
