@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
@@ -13,8 +13,9 @@ from dpr_lance.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
 Metric = Literal["dot", "cosine"]
-IndexKind = Literal["ivf_sq", "ivf_pq"]
-"""How a vector index keeps vectors: scalar quantised, a byte a dimension, or product quantised, a quarter of that."""
+IndexKind = Literal["ivf_rq", "ivf_sq", "ivf_pq"]
+"""How a vector index keeps vectors: rotated and rounded to four bits a dimension (RaBitQ), scalar quantised to a byte a
+dimension, or product quantised to a quarter of that."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -176,16 +177,19 @@ class Hit:
     question: str = field(default="", repr=False)
     explanation: HitExplanation | None = None
 
-    def snippet(self, length: int = LENGTH, *, before: str = "**", after: str = "**") -> str:
+    def snippet(
+        self, length: int = LENGTH, *, before: str = "**", after: str = "**", escape: Callable[[str], str] = str
+    ) -> str:
         """Return the part of the text that holds most of the question's words, each of them between two marks.
 
         Up to `length` characters without the marks, on one line. Words match as they do for BM25: whatever their case,
-        accents and endings; stop words do not. Without a match it is the text's beginning.
+        accents and endings; stop words do not. Without a match it is the text's beginning. `escape` is for the text.
 
-            retriever.search("rivers in the alps")[0].snippet()  # The Rhine is a **river** that rises in the **Alps**.
+            hit.snippet()  # The Rhine is a **river** that rises in the **Alps**.
+            hit.snippet(before="<mark>", after="</mark>", escape=html.escape)
         """
-        pieces = snippet(self.text, self.question, length)
-        return "".join(f"{before}{piece.text}{after}" if piece.matches else piece.text for piece in pieces)
+        pieces = [(escape(piece.text), piece.matches) for piece in snippet(self.text, self.question, length)]
+        return "".join(f"{before}{text}{after}" if matches else text for text, matches in pieces)
 
 
 @dataclass(frozen=True, slots=True)

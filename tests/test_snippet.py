@@ -1,5 +1,7 @@
 """Snippets: the window that says most about a question, with the words marked that BM25 matches."""
 
+import html
+
 import lancedb
 import pytest
 from hypothesis import given
@@ -91,3 +93,12 @@ def test_a_term_counts_once_however_it_is_written(tmp_path, question):
         for mode in ("bm25", "hybrid"):
             scores = [{hit.id: hit.bm25_score for hit in retriever.search(q, mode=mode)} for q in (question, once)]
             assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_text_is_escaped_and_marks_are_not(retriever):
+    retriever.add([{"text": "<b>Rivers</b> & <script>alert('rivers')</script>"}])
+    shown = retriever.search("river")[0].snippet(before="<mark>", after="</mark>", escape=html.escape)
+    assert shown == (
+        "&lt;b&gt;<mark>Rivers</mark>&lt;/b&gt; &amp; &lt;script&gt;alert(&#x27;<mark>rivers</mark>&#x27;)"
+        "&lt;/script&gt;"
+    )
