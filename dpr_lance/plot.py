@@ -10,6 +10,7 @@ from dpr_lance.evaluation import Evaluation
 from dpr_lance.records import Calibration
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -52,33 +53,55 @@ def plot_accuracy(evaluation: Evaluation, path: Path) -> None:
 def plot_calibration(calibration: Calibration, path: Path) -> None:
     """Draw mean reciprocal rank over the weights that were tried, and time over recall for the index's efforts."""
     check_plot(path)
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-
     if not calibration.weights and not calibration.efforts:
         raise InvalidInputError(
             f"{path}: nothing was tried that could be drawn: it takes labelled questions, or a vector index"
         )
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    panels = iter(figure.subplots(1, bool(calibration.weights) + bool(calibration.efforts), squeeze=False)[0])
-    if calibration.weights:
-        axes = next(panels)
-        axes.plot([point.weight for point in calibration.weights], [100 * point.mrr for point in calibration.weights])
-        axes.axvline(calibration.hybrid_weight, linestyle="--", label=f"λ = {calibration.hybrid_weight:.4g}")
-        axes.set_xscale("log")
-        axes.set_xlabel("λ of bm25 + λ·dense")
-        axes.set_ylabel(f"mean reciprocal rank, % ({calibration.labelled:,} questions)")
+    _save(_calibration_figure(calibration), path)
+
+
+def _calibration_figure(calibration: Calibration) -> Figure:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    drawn = [
+        draw for draw, tried in ((_draw_weights, calibration.weights), (_draw_efforts, calibration.efforts)) if tried
+    ]
+    figure = Figure(figsize=(6 * len(drawn), 4), layout="constrained")
+    for draw, axes in zip(drawn, figure.subplots(1, len(drawn), squeeze=False)[0], strict=True):
+        draw(calibration, axes)
+        axes.grid(alpha=0.3)
         axes.legend()
-        axes.grid(alpha=0.3)
-    if calibration.efforts:
-        axes = next(panels)
-        recalls, times = zip(*((point.recall, point.milliseconds) for point in calibration.efforts), strict=True)
-        axes.plot(recalls, times, marker="o")
+    return figure
+
+
+def _draw_weights(calibration: Calibration, axes: Axes) -> None:
+    weights, ranks = zip(*((point.weight, 100 * point.mrr) for point in calibration.weights), strict=True)
+    axes.plot(weights, ranks, marker=".", label="tried")
+    axes.axvline(calibration.hybrid_weight, linestyle="--", label=f"in force: λ = {calibration.hybrid_weight:.4g}")
+    axes.set_xscale("log")
+    axes.set_title("weight of the dense score")
+    axes.set_xlabel("λ of bm25 + λ·dense")
+    axes.set_ylabel(f"mean reciprocal rank, % ({calibration.labelled:,} questions)")
+
+
+def _draw_efforts(calibration: Calibration, axes: Axes) -> None:
+    recalls, times = zip(*((point.recall, point.milliseconds) for point in calibration.efforts), strict=True)
+    axes.plot(recalls, times, marker=".", label="tried")
+    partitions = max(point.probes for point in calibration.efforts)  # all of them are tried, too
+    for point in calibration.efforts:
+        share = f"{100 * point.probes / partitions:.3g} %"
+        axes.annotate(share, (point.recall, point.milliseconds), (4, -10), textcoords="offset points", fontsize=8)
+    if calibration.probed_share is not None:
+        probes = round(calibration.probed_share * partitions)
         for point in calibration.efforts:
-            axes.annotate(f"{point.probes}", (point.recall, point.milliseconds))
-        axes.set_xlabel("recall@20 (at each point: partitions probed)")
-        axes.set_ylabel("ms a question, in a batch")
-        axes.grid(alpha=0.3)
-    _save(figure, path)
+            if point.probes == probes:
+                label = f"in force: {probes} of {partitions} partitions, recall {point.recall:.3f}"
+                axes.plot(point.recall, point.milliseconds, "o", fillstyle="none", markersize=10, label=label)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.1)
+    axes.set_title("share of the index that is probed")
+    axes.set_xlabel("recall@20 against exact search")
+    axes.set_ylabel("ms for a question asked alone")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError, cli, index_policy, indexes
-from dpr_lance.plot import plot_calibration
+from dpr_lance.plot import _calibration_figure, plot_calibration
 from dpr_lance.records import Calibration, EffortPoint, WeightPoint
 from tests.test_search import WORDS, random_documents
 
@@ -279,3 +279,21 @@ def test_efforts_are_drawn_too(tmp_path):
     for name, drawn in (("a.svg", dataclasses.replace(found, efforts=points)), ("b.svg", found)):
         plot_calibration(drawn, tmp_path / name)
         assert ("recall@20" in (tmp_path / name).read_text()) == (name == "a.svg")
+
+
+def test_nothing_that_is_drawn_is_cut_off_and_what_is_in_force_is_marked():
+    pytest.importorskip("matplotlib")
+    points = tuple(EffortPoint(probes, 1 - 0.5 / probes, 1.5 + probes) for probes in (1, 2, 8, 40, 160))
+    weights = tuple(WeightPoint(2.0**power, 0.5) for power in range(-4, 12))
+    calibration = Calibration(20.0, "hybrid", "vector", weights=weights, labelled=12_000)
+    for shown in (calibration, dataclasses.replace(calibration, efforts=points, probed_share=0.25, recall=0.9875)):
+        figure = _calibration_figure(shown)
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+        legends = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
+        marked = ["tried", "in force: λ = 20", "tried", "in force: 40 of 160 partitions, recall 0.988"]
+        assert legends == marked[: 4 if shown.efforts else 2]
