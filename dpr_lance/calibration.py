@@ -69,6 +69,8 @@ class Calibrating:
         suggested = mutual_weight(spreads, weight_in_scale(usual, balanced))
         found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
         if len(judged) >= FEWEST_QUESTIONS:
+            if not any(each.relevant.any() for each in judged):
+                raise _none_answered(labelled, self.store.place)
             chosen = choose(judged, weight, mode, suggested)
             points = tuple(WeightPoint(tried, mean) for tried, mean in chosen.curve)
             found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=points)
@@ -151,6 +153,16 @@ class Calibrating:
         enough = [point for point in points if point.recall >= POLICY.target_recall]
         point = enough[0] if enough else max(points, key=lambda point: point.recall)
         return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)
+
+
+def _none_answered(labelled: Sequence[LabelledQuestion], place: str) -> InvalidInputError:
+    first = labelled[0]
+    sought = f"the answer {first.answers[0]!r:.60}" if first.answers else f"the label {min(first.labels)!r:.60}"
+    return InvalidInputError(
+        f"{place}: no passage that was found for any of {len(labelled):,} questions answers it, so there is nothing to "
+        f"choose by (the first has {sought}). Labels are ids of this table's passages or documents; answers are looked "
+        f"for in its texts"
+    )
 
 
 def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[list[LabelledQuestion], list[str]]:

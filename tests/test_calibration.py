@@ -150,6 +150,19 @@ def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
             blind.search("river", mode="dense")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"labels": ["elsewhere"]}, "the label 'elsewhere'"), ({"answers": ["xyzzy"]}, "the answer 'xyzzy'")],
+)
+def test_labels_that_name_nothing_here_choose_nothing(tmp_path, documents, wrong, told):
+    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+        asked = [{"question": f"{word} {number}"} | wrong for number in range(5) for word in WORDS]
+        with pytest.raises(InvalidInputError, match=f"for any of 50 questions answers it.*{told}.*Labels are ids"):
+            retriever.calibrate(asked)
+        assert retriever.info().calibration is None
+        assert retriever.calibrate(asked[:20]).after is None  # few are taken as unlabelled ones, whatever their labels
+
+
 def test_new_vectors_drop_it(tmp_path, documents):
     with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
         retriever.calibrate()
