@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import get_args
 
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IndexConfig, IvfPq, IvfSq, LabelList
+from lancedb.index import FTS, BTree, IndexConfig, IvfPq, IvfRq, IvfSq, LabelList
 from lancedb.table import Table
 
 from dpr_lance.errors import InvalidInputError, LockedError
 from dpr_lance.heap import large_blocks_given_back, trim_heap
-from dpr_lance.index_policy import KIND, POLICY, IndexPolicy, Training, kind_of, remember, suits, training_of
+from dpr_lance.index_policy import KIND, POLICY, IndexPolicy, Training, kind_of, remember, training_of, unfit
 from dpr_lance.recall import recall_of
 from dpr_lance.records import IndexInfo, IndexKind, IndexReport, Metric
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column, metadata_fields
@@ -199,10 +199,8 @@ def ask_for_kind(store: Store, kind: IndexKind) -> None:
     """
     if kind not in get_args(IndexKind):
         raise InvalidInputError(f"index={kind!r}: not one of {', '.join(get_args(IndexKind))}")
-    if not suits(kind, store.card):
-        raise InvalidInputError(
-            f"index={kind!r} is for unit vectors, and those of {store.card.encoder.name!r} are not: use {POLICY.kind!r}"
-        )
+    if (why := unfit(kind, store.card)) is not None:
+        raise InvalidInputError(f"index={kind!r} {why}: use 'ivf_sq'")
     store.remember(**{KIND: {"kind": kind}})
 
 
@@ -275,8 +273,10 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
         "max_iterations": policy.kmeans_iterations,
         "sample_rate": policy.sample_rate,
     }
-    config: IvfSq | IvfPq
-    if kind == "ivf_sq":
+    config: IvfRq | IvfSq | IvfPq
+    if kind == "ivf_rq":
+        config = IvfRq(**common, num_bits=policy.bits_per_dimension)
+    elif kind == "ivf_sq":
         config = IvfSq(**common)
     else:
         config = IvfPq(**common, num_sub_vectors=_sub_vectors(card.encoder.dimension, policy))
@@ -286,7 +286,8 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
 
 
 def _drifted(training: Training, policy: IndexPolicy) -> bool:
-    return training.probes >= policy.retrain_effort * max(1, training.trained_probes)
+    least = max(1, training.trained_probes, policy.retrain_share * training.partitions)
+    return training.probes >= policy.retrain_effort * least
 
 
 def _sub_vectors(dimension: int, policy: IndexPolicy) -> int:

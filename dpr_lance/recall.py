@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 from lancedb.table import Table
 
-from dpr_lance.index_policy import POLICY, IndexPolicy, Training, remember, training_of
+from dpr_lance.index_policy import POLICY, SPARE_HITS, IndexPolicy, Training, remember, training_of
 from dpr_lance.metrics import SEED
 from dpr_lance.records import EffortPoint
-from dpr_lance.schema import ID, TableCard, Vector, vectors_of
+from dpr_lance.schema import TableCard, Vector, vectors_of
 from dpr_lance.store import PART_ROWS, Store, part_of
 
 
@@ -68,30 +68,31 @@ def efforts(
         yield EffortPoint(probes, recall, milliseconds)
 
 
-def _nearest(table: Table, training: Training, questions: Vector, probes: int, policy: IndexPolicy) -> list[set[str]]:
-    """Return the ids that the vector index gives for each question.
+def _nearest(table: Table, training: Training, questions: Vector, probes: int, policy: IndexPolicy) -> list[set[int]]:
+    """Return the row ids that a dense search through the vector index gives for each question.
 
     One by one: a batch would hold all partitions at once that any of its questions probes.
     """
-    names = []
+    found = []
     for question in questions:
-        search = table.search(question, vector_column_name=training.column).distance_type(training.metric).select([ID])
-        search = (
-            search.minimum_nprobes(probes).maximum_nprobes(probes).refine_factor(policy.refine_factor(training.kind))
-        )
-        names.append(set(search.limit(policy.recall_at).to_arrow()[ID].to_pylist()))
-    return names
+        search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
+        search = search.minimum_nprobes(probes).maximum_nprobes(probes)
+        search = search.refine_factor(policy.refine_factor(training.kind)).with_row_id(True).select(["_distance"])
+        rows = search.limit(policy.recall_at + SPARE_HITS).to_arrow()["_rowid"]
+        found.append(set(rows[: policy.recall_at].to_pylist()))
+    return found
 
 
-def _exact_nearest(table: Table, column: str, questions: Vector, k: int) -> list[set[str]]:
-    """Return the ids of each question's k largest inner products, in one pass over the table, a part at a time."""
+def _exact_nearest(table: Table, column: str, questions: Vector, k: int) -> list[set[int]]:
+    """Return the row ids of each question's k largest inner products, in one pass over the table, a part at a time."""
     best = np.empty((len(questions), 0), dtype=np.float32)  # scores [questions, <= k]
-    names = np.empty((len(questions), 0), dtype=object)  # their ids
+    rows = np.empty((len(questions), 0), dtype=np.uint64)  # their row ids
     for start in range(0, table.count_rows(), PART_ROWS):
-        part = part_of(table, [ID, column], start)
-        vectors, ids = vectors_of(part[column]), part[ID].filter(part[column].is_valid()).to_numpy()
+        part = part_of(table, [column], start)
+        vectors, ids = vectors_of(part[column]), part["_rowid"].filter(part[column].is_valid()).to_numpy()
         best = np.hstack([best, questions @ vectors.T])
-        names = np.hstack([names, np.broadcast_to(ids, (len(questions), len(ids)))])
-        kept = np.argsort(-best, axis=1)[:, :k]
-        best, names = np.take_along_axis(best, kept, 1), np.take_along_axis(names, kept, 1)
-    return [set(row) for row in names]
+        rows = np.hstack([rows, np.broadcast_to(ids, (len(questions), len(ids)))])
+        if best.shape[1] > k:
+            kept = np.argpartition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k :]
+            best, rows = np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
+    return [set(row) for row in rows.tolist()]

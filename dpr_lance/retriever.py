@@ -317,8 +317,9 @@ class Retriever:
 
         `add` does this by itself when it pays. `filter_columns` names metadata columns that get an index for filters,
         and keep it: worth it where a filter on them leaves few passages of a large table. `index` is the kind of vector
-        index that the table has from now on: "ivf_sq", the default, or for unit vectors "ivf_pq", a quarter of its size
-        and slower. Safe while others read and write; one process at a time does it.
+        index that the table has from now on: "ivf_rq", the default; "ivf_sq", twice its size, of any dimension, where
+        "ivf_rq" is for multiples of 8; for unit vectors "ivf_pq", half its size and slower to build.
+        Safe while others read and write; one process at a time does it.
 
         Raises `TableError` when nothing has been added yet, `InvalidInputError` for a column that cannot have an index
         or a kind that the table cannot have, `LockedError` when another process is at it for too long, or when writers

@@ -16,6 +16,7 @@ from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
 from dpr_lance.fusion import Candidates, Scores, fused_scores, known, leading
+from dpr_lance.index_policy import SPARE_HITS
 from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Stopwatch, Wanted, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
@@ -30,8 +31,6 @@ CANDIDATES_PER_HIT = 4
 """Each leg hands `max(100, 4·k)` candidates to the fusion."""
 MOST_CANDIDATES = 2**31 - 1
 """What LanceDB takes as a limit; no table has as many passages."""
-SPARE_HITS = 10
-"""A leg that answers alone is asked for so many more than k, so that ties at the end are ordered too."""
 TIES = 16
 """Where ties go on to the last candidate, so many times as many are asked for. Beyond, LanceDB chooses among them."""
 CANDIDATES_AT_ONCE = QUESTIONS_AT_ONCE * MIN_CANDIDATES * CANDIDATES_PER_HIT

@@ -108,7 +108,7 @@ def test_the_effort_of_an_index_is_told(tmp_path, monkeypatch):
         effort = retriever.search("river", explain=True).explanation.effort
         assert (effort.partitions, effort.refine_factor) == (9, 1)
         effort = retriever.search("river", mode="dense", explain=True).explanation.effort
-        assert effort.refine_factor == small.refine_sq
+        assert effort.refine_factor == small.refine_rq
         assert 1 <= effort.probes <= 9
         narrow = retriever.search("river", where="document_id = 'd007'", explain=True)
         assert (len(narrow), narrow.explanation.effort.probes) == (1, 9)

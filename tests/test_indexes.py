@@ -18,9 +18,9 @@ SMALL = dataclasses.replace(index_policy.POLICY, vector_index_rows=600, rows_per
 class VectorsByNumber:
     """An encoder whose vectors come in clusters, seeded by the number at the end of the text."""
 
-    def __init__(self, *, unit=True):
+    def __init__(self, *, unit=True, dimension=16):
         self.card = EncoderCard(
-            name="clusters", dimension=16, fingerprint="clusters", hybrid_weight=1.0, normalise=unit
+            name="clusters", dimension=dimension, fingerprint="clusters", hybrid_weight=1.0, normalise=unit
         )
 
     def encode_passages(self, passages):
@@ -30,8 +30,9 @@ class VectorsByNumber:
         return np.stack([self._vector(int(question.split()[-1])) for question in questions])
 
     def _vector(self, number):
-        centre = np.random.default_rng(number % 20).standard_normal(16)
-        vector = centre + 0.3 * np.random.default_rng(1000 + number).standard_normal(16)
+        dimension = self.card.dimension
+        centre = np.random.default_rng(number % 20).standard_normal(dimension)
+        vector = centre + 0.3 * np.random.default_rng(1000 + number).standard_normal(dimension)
         return (vector / np.linalg.norm(vector) if self.card.normalise else vector).astype(np.float32)
 
 
@@ -47,7 +48,7 @@ def clustered(tmp_path):
 
 @pytest.fixture(params=[True, False], ids=["unit", "any norm"])
 def either(tmp_path, request):
-    """Vectors that are indexed by cosine and product quantisation, and by inner product and scalar quantisation."""
+    """Vectors that are indexed by cosine, and by inner product."""
     with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=request.param), resident_bytes=0) as retriever:
         yield retriever
 
@@ -73,7 +74,7 @@ def test_training_recall_and_retraining(clustered, monkeypatch):
     monkeypatch.setattr(indexes.optimize, "__defaults__", (by_rows_alone,))
     clustered.add(numbered(0, 700))
     report = clustered.optimize()
-    assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfSq"}
+    assert kinds(clustered) == {"content": "FTS", "id": "BTree", "document_id": "BTree", "vector": "IvfRq"}
     assert report.recall >= 0.95
     assert clustered.info().recall == report.recall
     training = index_policy.training_of(clustered._store, clustered._store.card)
@@ -133,7 +134,7 @@ def test_indexed_scores_are_exact_and_filters_find_enough(either):
     either.optimize()
     either.add(numbered(700, 720))  # the unindexed tail is searched too
     encoder = VectorsByNumber(unit=either._store.card.encoder.normalise)
-    assert kinds(either)["vector"] == "IvfSq"
+    assert kinds(either)["vector"] == "IvfRq"
     question = encoder.encode_questions(["about 7"])[0]
     hits = either.search("about 7", 50, mode="dense")
     assert len(hits) == 50
@@ -175,7 +176,7 @@ def test_a_table_that_is_filled_step_by_step_has_exact_scores(tmp_path, monkeypa
 def test_a_kind_of_index_is_asked_for_by_name_and_kept(clustered):
     clustered.add(numbered(0, 700))
     clustered.optimize()
-    assert kinds(clustered)["vector"] == "IvfSq"
+    assert kinds(clustered)["vector"] == "IvfRq"
     assert "vector" in clustered.optimize(index="ivf_pq").built
     assert kinds(clustered)["vector"] == "IvfPq"
     assert clustered.search("about 7", 1, mode="dense", explain=True).explanation.effort.refine_factor == 4
@@ -191,11 +192,21 @@ def test_a_kind_of_index_is_asked_for_by_name_and_kept(clustered):
 def test_a_kind_that_is_unknown_or_unfit_is_refused_and_nothing_is_kept(tmp_path):
     with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=False)) as retriever:
         retriever.add(numbered(0, 5))
-        with pytest.raises(InvalidInputError, match="index='hnsw': not one of ivf_sq, ivf_pq"):
+        with pytest.raises(InvalidInputError, match="index='hnsw': not one of ivf_rq, ivf_sq, ivf_pq"):
             retriever.optimize(index="hnsw")
         with pytest.raises(InvalidInputError, match=r"index='ivf_pq' is for unit vectors, .* use 'ivf_sq'"):
             retriever.optimize(index="ivf_pq")
-        assert index_policy.kind_of(retriever._store, retriever._store.card, SMALL) == "ivf_sq"
+        assert index_policy.kind_of(retriever._store, retriever._store.card, SMALL) == "ivf_rq"
+
+
+@pytest.mark.usefixtures("small_policy")
+def test_vectors_of_an_odd_dimension_get_a_scalar_quantised_index(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(dimension=13), resident_bytes=0) as retriever:
+        retriever.add(numbered(0, 700))
+        with pytest.raises(InvalidInputError, match=r"index='ivf_rq' is for dimensions that 8 divides, .* have 13"):
+            retriever.optimize(index="ivf_rq")
+        assert retriever.optimize().recall >= 0.95
+        assert kinds(retriever)["vector"] == "IvfSq"
 
 
 def test_many_new_rows_are_indexed_by_building_anew_and_few_by_folding(clustered, monkeypatch):
