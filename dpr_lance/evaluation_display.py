@@ -55,10 +55,13 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
         "questions": f"{found.questions:,}, {found.labelled:,} of them labelled",
     }
     if found.before is not None and found.after is not None:
-        facts["mean reciprocal rank"] = f"{found.after:.4f}, it was {found.before:.4f} (on questions not chosen on)"
+        earlier = "" if found.after == found.before else f", it was {found.before:.4f}"
+        facts["mean reciprocal rank"] = f"{found.after:.4f}{earlier} (on questions not chosen on)"
     if found.probed_share is not None and found.recall is not None:
         facts["index effort"] = f"{100 * found.probed_share:.0f} % of the partitions, recall {found.recall:.3f}"
     print_facts(facts | {"seconds": found.seconds})
+    if found.after is not None and found.after == found.before:
+        say("what was in force stays: nothing that was tried is clearly better")
     if found.questions and found.after is None:
         say(f"the weight was not chosen by labels: that takes {FEWEST_QUESTIONS} labelled questions")
 

@@ -259,6 +259,10 @@ def test_the_command_tells_what_it_chose_and_draws_it(run, library, tmp_path):
     assert "hybrid by default" in run("info", library / "lib")[1]
     code, out, _ = run("calibrate", library / "lib", library / "labelled.jsonl", "--json")
     assert (code, json.loads(out)["labelled"]) == (0, 50)
+    # The same questions again have nothing better to offer than what they chose.
+    code, out, err = run("calibrate", library / "lib", library / "labelled.jsonl")
+    assert (code, ", it was" in out) == (0, False)
+    assert err == "what was in force stays: nothing that was tried is clearly better\n"
 
 
 def test_the_command_takes_plain_questions_or_none(run, library, tmp_path):
