@@ -86,7 +86,6 @@ def answer(  # noqa: PLR0913 - keywords
         gather,
         snapshot,
         memory,
-        questions,
         where=where,
         encode=encode,
         pool=pool,
@@ -94,14 +93,21 @@ def answer(  # noqa: PLR0913 - keywords
         wanted=Wanted(k, weight),
     )
     try:
-        found = searched(n, mode=mode or usual)
+        found = searched(questions, n, mode=mode or usual)
     except (EncoderError, MissingExtraError) as error:
         if mode is not None:
             raise
-        found = replace(searched(n, mode="bm25"), fallback=str(error))
-    if any(_cut_within_ties(_scores(candidates, found.mode, weight), k, n) for candidates in found.united):
-        n = min(TIES * max(n, MIN_CANDIDATES), MOST_CANDIDATES)
-        found = replace(searched(n, mode=found.mode), fallback=found.fallback)
+        found = replace(searched(questions, n, mode="bm25"), fallback=str(error))
+    tied = [
+        number
+        for number, candidates in enumerate(found.united)
+        if _cut_within_ties(_scores(candidates, found.mode, weight), k, n)
+    ]
+    more = min(TIES * max(n, MIN_CANDIDATES), MOST_CANDIDATES)
+    if tied:
+        again = searched([questions[number] for number in tied], more, mode=found.mode)
+        for number, ask, candidates in zip(tied, again.asks, again.united, strict=True):
+            found.asks[number], found.united[number] = ask, candidates
     with watch.stage("fuse"):
         best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):
@@ -121,7 +127,9 @@ def answer(  # noqa: PLR0913 - keywords
     if explain:
         with watch.stage("explain"):
             answers = [
-                explained(snapshot, found, number, n, hits, [row for row, _ in best[number]])
+                explained(
+                    snapshot, found, number, more if number in tied else n, hits, [row for row, _ in best[number]]
+                )
                 for number, hits in enumerate(answers)
             ]
     watch.add("total", time.perf_counter() - started)

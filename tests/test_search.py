@@ -156,6 +156,20 @@ def test_many_equal_scores_are_ordered_by_id(tmp_path, resident_bytes):
                     assert [hit.document_id for hit in hits] == ["000", "001", "002"]
 
 
+def test_ties_of_one_question_change_nothing_for_the_others_of_a_batch(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32)) as retriever:
+        retriever.add([{"text": "the same words", "id": f"s{number}"} for number in range(150)])
+        retriever.add(random_documents(0, 400), splitter=None)
+        questions = ["river bridge", "same words", "comet"]
+        for mode in ("hybrid", "dense", "bm25"):
+            alone = [retriever.search(question, 3, mode=mode, explain=True) for question in questions]
+            together = retriever.search(questions, 3, mode=mode, explain=True)
+            assert [hits.hits for hits in together] == [hits.hits for hits in alone]
+            assert [hits.explanation for hits in together] == [hits.explanation for hits in alone]
+            asked = [hits.explanation.candidates_asked for hits in together]
+            assert asked[0] == asked[2] < asked[1]
+
+
 def test_candidates_do_not_depend_on_which_ties_a_leg_lists(tmp_path):
     """60 passages fill a leg's first ranks; of the 100 that tie for its last 40 none is a candidate by chance."""
     better = [{"id": f"b{number}", "text": f"river river river word{number}"} for number in range(60)]
