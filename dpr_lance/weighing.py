@@ -35,6 +35,8 @@ LIKELY = 1 / 4
 twice as much; from some hundred on it makes no difference."""
 SHARPNESS = 2.0 ** np.arange(-5, 1.25, 0.25)
 """What fused scores are multiplied by, tried for each weight, to make probabilities of them."""
+PARTS = np.array([1.0, 0.75, 0.5, 0.25])
+"""How much of the way to a better weight is tried, until some of it pays."""
 LEG_PAYS = 2.0
 """Standard errors of mean reciprocal rank by which a single leg has to beat the hybrid to replace it."""
 
@@ -115,11 +117,11 @@ def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
 def choose(judged: Sequence[Judged], weight: float, mode: Mode, suggested: float) -> Choice:
     """Return the weight and mode to use in place of those in force; they change only where that pays.
 
-    The weight is the one under which the questions' answers are most likely (see `_likelihoods`), all the more likely
-    the nearer it is to the one that is `suggested` without labels; likelihood varies far less from question to question
-    than the rank of an answer. It takes the place of the one in force where it has the higher mean reciprocal rank on
-    questions that it was not chosen on (`FOLDS`-fold cross-validation). A single leg is preferred to hybrid only where
-    it is better by two standard errors.
+    The best weight is the one under which the questions' answers are most likely (see `_likelihoods`), all the more
+    likely the nearer it is to the one that is `suggested` without labels: likelihood varies far less from question to
+    question than the rank of an answer. The weight in force goes there, or as far of the way in `PARTS`, as it gains
+    mean reciprocal rank on questions that were not chosen on (`FOLDS`-fold cross-validation). A single leg is preferred
+    to hybrid only where it is better by two standard errors.
     """
     tried = suggested * 2.0**STEPS
     likelihoods = np.array([_likelihoods(each, tried) for each in judged])  # [questions, weights, sharpness]
@@ -127,12 +129,13 @@ def choose(judged: Sequence[Judged], weight: float, mode: Mode, suggested: float
     now = np.array([_reciprocal_ranks(each, np.array([weight]))[0] for each in judged])
     legs = {"bm25": _leg_ranks(judged, "bm25"), "dense": _leg_ranks(judged, "dense")}
     fold = np.random.default_rng(SEED).permutation(len(judged)) % FOLDS
-    held_out = np.empty(len(judged))
-    for part in range(FOLDS):
-        held_out[fold == part] = hybrid[fold == part, _most_likely(likelihoods[fold != part])]
-    chosen = float(tried[_most_likely(likelihoods)])
-    if np.isclose(chosen, weight) or not held_out.mean() > now.mean():
-        chosen, held_out = weight, now
+    of_fold = [_towards(weight, tried[_most_likely(likelihoods[fold != part])]) for part in range(FOLDS)]
+    parts = np.array([_reciprocal_ranks(each, of_fold[part]) for each, part in zip(judged, fold, strict=True)])
+    chosen, held_out = weight, now
+    for part, to in enumerate(_towards(weight, tried[_most_likely(likelihoods)])):
+        if parts[:, part].mean() > now.mean() and not np.isclose(to, weight):
+            chosen, held_out = float(to), parts[:, part]
+            break
     by_mode = {"hybrid": held_out, **legs}
     best: Mode = "hybrid"
     for leg in MODES[1:]:
@@ -142,12 +145,19 @@ def choose(judged: Sequence[Judged], weight: float, mode: Mode, suggested: float
     if not by_mode[best].mean() > before.mean():
         # Nothing is gained over what was in force.
         chosen, best, by_mode[best] = weight, mode, before
-    points = sorted(
-        {**dict(zip(tried.tolist(), hybrid.mean(axis=0).tolist(), strict=True)), weight: float(now.mean())}.items()
-    )
+    means = dict(zip(tried.tolist(), hybrid.mean(axis=0).tolist(), strict=True)) | {weight: float(now.mean())}
     return Choice(
-        weight=chosen, mode=best, before=float(before.mean()), after=float(by_mode[best].mean()), curve=tuple(points)
+        weight=chosen,
+        mode=best,
+        before=float(before.mean()),
+        after=float(by_mode[best].mean()),
+        curve=tuple(sorted(means.items())),
     )
+
+
+def _towards(weight: float, to: float) -> Values:
+    """Return the weights that are `PARTS` of the way, on a scale of ratios."""
+    return max(weight, 0.0) ** (1 - PARTS) * to**PARTS
 
 
 def _most_likely(likelihoods: Values) -> int:

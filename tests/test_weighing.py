@@ -120,6 +120,15 @@ def test_a_choice_varies_little_with_the_questions():
     assert max(best_ranked) / min(best_ranked) > 2
 
 
+def test_a_weight_goes_part_of_the_way_where_all_of_it_costs_rank():
+    questions = judged(208, 60)
+    choice = choose(questions, 40.0, "hybrid", 20.0)
+    whole = choose(questions, 0.0, "hybrid", 20.0).weight  # from 0 there is only all of the way
+    assert choice.weight == pytest.approx(40.0 * (whole / 40.0) ** 0.75)
+    assert whole < choice.weight < 40.0
+    assert choice.after > choice.before
+
+
 def test_several_answers_are_likely_together():
     """One answer that dense finds and one that BM25 finds: with the first alone dense gets more weight."""
     questions = judged(10, 200, dense_noise=0.1)
