@@ -116,8 +116,9 @@ def calibrate(
 ) -> None:
     """Choose the hybrid weight λ, the default mode and the index effort for a table, and keep them with it.
 
-    Labelled questions, 50 or more, decide all of it; what is in force stays unless it is clearly beaten on questions
-    that were not chosen on. --plot needs the eval extra: pip install 'dpr-lance[eval]'.
+    Labelled questions, 50 or more, decide all of it; what is in force stays unless it is beaten on questions that were
+    not chosen on. Plain ones tell the weight by how each leg scores what the other likes best. --plot needs the eval
+    extra: pip install 'dpr-lance[eval]'.
     """
     from dpr_lance.evaluation_display import print_calibration
     from dpr_lance.plot import check_plot, plot_calibration
