@@ -32,6 +32,10 @@ CACHE_BYTES = 320 << 20
 MAINTENANCE_CACHE_BYTES = 32 << 20
 """The same for maintenance, which reads everything: see `Store.apart`."""
 
+_CREATION = {"new_table_enable_stable_row_ids": "true", "new_table_data_storage_version": "2.1"}
+"""How the table is created. LanceDB's latest file format, 2.2, decodes a column that is equal in all rows (no titles,
+one source) as a whole to take one row: 1.6 ms for a million. Its 2.1 is as fast and as small otherwise."""
+
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that is creating the same table."""
 
@@ -140,8 +144,7 @@ class Store:
             if self.find() is None:
                 # The state first: where the table is, its state is too, whenever a process dies.
                 self._database.create_table(self._state_name, schema=_STATE_SCHEMA, exist_ok=True)
-                stable = {"new_table_enable_stable_row_ids": "true"}
-                prepare(self._database.create_table(self.name, schema=schema, storage_options=stable))
+                prepare(self._database.create_table(self.name, schema=schema, storage_options=_CREATION))
         self.find()
 
     @contextlib.contextmanager
