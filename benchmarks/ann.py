@@ -8,12 +8,13 @@ what is held in memory, and with all vectors there.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from benchmarks import data, machine, results
 from benchmarks.environments import environment
 from benchmarks.ingest import in_new_process
 from benchmarks.made_vectors import CLUSTERS, DIMENSION, QUESTION_SPREAD, SEED, SPREAD, Floats
-from benchmarks.peers.ann import CONTENDERS, RETURNED, measured
+from benchmarks.peers.ann import CONTENDERS, RETURNED, K, measured
 from benchmarks.references import CACHE
 from dpr_lance.card import EncoderCard
+from dpr_lance.index_policy import with_spare
+from dpr_lance.records import Effort
 
 SIZES = (100_000,)
 LARGEST = 1_000_000
@@ -34,6 +37,8 @@ QUESTIONS = 1_000
 RECALL = 0.98
 NORMS = 0.2
 """Standard deviation of the logarithm of the vectors' lengths."""
+PROFILED = 200
+"""Questions for which LanceDB's own share of a search is measured."""
 CHUNK = 10_000
 IN_MEMORY = "dpr_lance, vectors in memory"
 MOST_IN_MEMORY = 1 << 30
@@ -45,6 +50,18 @@ NAMES = {
     "faiss-hnsw16": "FAISS HNSW, 16 neighbours",
     "hnswlib": "hnswlib, 16 neighbours",
     "lancedb": "LanceDB, its defaults, tuned",
+}
+PARTS = {
+    "one partition": "LanceDB: one partition, approximate scores (the fixed cost of a query)",
+    "partitions": "LanceDB: all partitions that are probed",
+    "scored again": f"LanceDB: the same, {with_spare(K)} candidates scored again on the stored vectors",
+    "ids": f"LanceDB: {K} ids by row id (the fixed cost of fetching)",
+    "passages": f"LanceDB: {K} passages by row id",
+}
+STAGES = {
+    "dense": "`search`: the dense leg",
+    "fetch": f"`search`: fetching {K} passages",
+    "total": "`search`: all of it",
 }
 USUAL = ("faiss-ivfpq", "faiss-ivfsq", "faiss-hnsw", "hnswlib", "lancedb")
 
@@ -180,19 +197,67 @@ def searched(place: Path, resident: int) -> dict[str, Any]:
     questions, exact = np.load(place / "questions.npy"), np.load(place / "exact.npy")
     numbers = {question.tobytes(): str(number) for number, question in enumerate(questions)}
     bound = RESIDENT_BYTES if resident < 0 else resident
+    alone = []
     with connect(place / "dpr_lance", encoder=encoder, resident_bytes=bound) as retriever:
 
         def search(asked: Floats, k: int) -> Any:  # noqa: ANN401
             found = retriever.search([numbers[question.tobytes()] for question in asked], k, mode="dense")
+            if len(asked) == 1:
+                alone.append(found[0].seconds)
             return np.array([[int(hit.document_id) for hit in hits] for hits in found])
 
-        search(questions[:2], 20)
+        search(questions[:2], K)
         report = measured(search, questions, exact)
         explanation = retriever.search("0", 1, mode="dense", explain=True).explanation
         if explanation is None or explanation.effort is None:
             raise RuntimeError("a dense search tells its effort when asked to explain")
-        report["effort"] = [explanation.effort.probes, explanation.effort.partitions]
+        effort, column = explanation.effort, retriever._store.card.column
+    report["stages"] = {
+        stage: 1000 * float(np.median([seconds[stage] for seconds in alone])) for stage in ("dense", "fetch", "total")
+    }
+    report["without_fetch"] = [1000 * (seconds["total"] - seconds["fetch"]) for seconds in alone]
+    report["effort"] = [effort.probes, effort.partitions]
+    if effort.probes is not None:
+        report["lancedb"] = asyncio.run(lancedb_alone(place, questions[:PROFILED], column, effort))
     return report
+
+
+async def lancedb_alone(place: Path, questions: Floats, column: str, effort: Effort) -> dict[str, dict[str, float]]:
+    """Milliseconds, and those of CPU, that LanceDB takes by itself for what a search asks of it."""
+    import lancedb
+
+    database = await lancedb.connect_async(place / "dpr_lance")
+    table = await database.open_table("passages")
+    await table.prewarm_index(f"{column}_idx")
+
+    async def nearest(question: Floats, probes: int, refined: int | None) -> list[int]:
+        search = table.query().nearest_to(question).column(column).distance_type(effort.metric).nprobes(probes)
+        search = search if refined is None else search.refine_factor(refined)
+        found = await search.with_row_id().select(["_distance"]).limit(with_spare(K)).to_arrow()
+        return sorted(found["_rowid"].to_pylist()[:K])
+
+    rows = [await nearest(question, effort.probes or 1, 1) for question in questions]
+
+    async def taken(number: int, columns: list[str]) -> None:
+        await table.take_row_ids(rows[number]).with_row_id().select(columns).to_arrow()
+
+    works: dict[str, Callable[[int], Awaitable[Any]]] = {
+        "one partition": lambda number: nearest(questions[number], 1, None),
+        "partitions": lambda number: nearest(questions[number], effort.probes or 1, None),
+        "scored again": lambda number: nearest(questions[number], effort.probes or 1, effort.refine_factor),
+        "ids": lambda number: taken(number, ["id"]),
+        "passages": lambda number: taken(number, ["id", "document_id", "title", "text"]),
+    }
+    found = {}
+    for name, work in works.items():
+        milliseconds, used = [], time.process_time()
+        for number in range(len(questions)):
+            started = time.perf_counter()
+            await work(number)
+            milliseconds.append(1000 * (time.perf_counter() - started))
+        cpu = 1000 * (time.process_time() - used) / len(questions)
+        found[name] = {"milliseconds": float(np.median(milliseconds)), "cpu_milliseconds": cpu}
+    return found
 
 
 def peer(place: Path, name: str) -> dict[str, Any]:
@@ -253,5 +318,54 @@ def tables(records: list[dict[str, Any]]) -> str:
                     f"{each['resident_mib']:,.0f}",
                 ]
             )
+            if name == "dpr_lance" and "without_fetch" in each:
+                p50, p99 = np.percentile(each["without_fetch"], [50, 99])
+                rows.append(["dpr_lance, ids and scores alone", rows[-1][1], f"{p50:.2f} / {p99:.2f}", *[""] * 5])
         parts += [f"**{record['vectors']:,} vectors**", results.table(header, rows)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *profile(records), *ratios(records)])
+
+
+def profile(records: list[dict[str, Any]]) -> list[str]:
+    """Where the time of a search goes, size by size."""
+    ours = {f"{each['vectors']:,}": each["contenders"].get("dpr_lance", {}) for each in records}
+    ours = {size: each for size, each in ours.items() if "lancedb" in each}
+    if not ours:
+        return []
+    rows = [
+        [
+            label,
+            *(
+                f"{each['lancedb'][part]['milliseconds']:.2f} ({each['lancedb'][part]['cpu_milliseconds']:.2f})"
+                for each in ours.values()
+            ),
+        ]
+        for part, label in PARTS.items()
+    ]
+    rows += [[label, *(f"{each['stages'][stage]:.2f}" for each in ours.values())] for stage, label in STAGES.items()]
+    efforts = ", ".join(f"{each['effort'][0]} of {each['effort'][1]} at {size}" for size, each in ours.items())
+    told = (
+        f"Where the time goes: milliseconds, p50 (mean of CPU), of {PROFILED} questions through LanceDB's asynchronous "
+        f"tables, and of all questions in `search`. Partitions probed: {efforts}."
+    )
+    return [told, results.table(["", *(f"{size} vectors" for size in ours)], rows)]
+
+
+def ratios(records: list[dict[str, Any]]) -> list[str]:
+    """Ours to its peers, as far as both are there."""
+    wanted: dict[str, tuple[str, Callable[[dict[str, Any]], float], str]] = {
+        "CPU of the index / FAISS IVF-PQ": ("faiss-ivfpq", lambda each: each["build_cpu"], "0.5"),
+        "memory after searching / FAISS HNSW": ("faiss-hnsw", lambda each: each["resident_mib"], "0.3"),
+        "p50 / FAISS IVF-PQ": ("faiss-ivfpq", lambda each: float(np.median(each["milliseconds"])), "3"),
+        "p50 / LanceDB's defaults": ("lancedb", lambda each: float(np.median(each["milliseconds"])), "0.2"),
+    }
+    rows = []
+    for label, (peer_name, value, aim) in wanted.items():
+        row = [label, aim]
+        for record in records:
+            contenders = record["contenders"]
+            there = "dpr_lance" in contenders and peer_name in contenders
+            row.append(f"{value(contenders['dpr_lance']) / value(contenders[peer_name]):.2f}" if there else "")
+        rows.append(row)
+    rows = [row for row in rows if any(row[2:])]
+    sizes = [f"{record['vectors']:,} vectors" for record in records]
+    return [results.table(["dpr_lance to its peers", "aim, at most", *sizes], rows)] if rows else []

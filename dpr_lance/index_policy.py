@@ -107,8 +107,16 @@ class IndexPolicy:
 POLICY = IndexPolicy()
 
 SPARE_HITS = 10
-"""A leg that answers alone is asked for so many more than k, so that ties at the end are ordered too, and that an index
-scores again on stored vectors more than it answers."""
+"""See `with_spare`."""
+
+
+def with_spare(k: int) -> int:
+    """Return how many candidates a leg is asked for that alone answers with k hits.
+
+    More than k, so that ties at the end are ordered too, and that an index scores more of them again on stored vectors:
+    of the 100 nearest real questions lost .012 with 10 more.
+    """
+    return k + max(SPARE_HITS, k // 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from lancedb.table import Table
 
-from dpr_lance.index_policy import POLICY, SPARE_HITS, IndexPolicy, Training, remember, training_of
+from dpr_lance.index_policy import POLICY, IndexPolicy, Training, remember, training_of, with_spare
 from dpr_lance.metrics import SEED
 from dpr_lance.records import EffortPoint
 from dpr_lance.schema import TableCard, Vector, vectors_of
@@ -78,7 +78,7 @@ def _nearest(table: Table, training: Training, questions: Vector, probes: int, p
         search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
         search = search.minimum_nprobes(probes).maximum_nprobes(probes)
         search = search.refine_factor(policy.refine_factor(training.kind)).with_row_id(True).select(["_distance"])
-        rows = search.limit(policy.recall_at + SPARE_HITS).to_arrow()["_rowid"]
+        rows = search.limit(with_spare(policy.recall_at)).to_arrow()["_rowid"]
         found.append(set(rows[: policy.recall_at].to_pylist()))
     return found
 

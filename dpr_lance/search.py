@@ -16,7 +16,7 @@ from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
 from dpr_lance.fusion import Candidates, Scores, fused_scores, known, leading
-from dpr_lance.index_policy import SPARE_HITS
+from dpr_lance.index_policy import with_spare
 from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Stopwatch, Wanted, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
@@ -50,7 +50,7 @@ def checked_count(k: object) -> int:
 
 def candidates_wanted(k: int, mode: Mode) -> int:
     """Return how many candidates each leg is asked for."""
-    wanted = max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k) if mode == "hybrid" else k + SPARE_HITS
+    wanted = max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k) if mode == "hybrid" else with_spare(k)
     return min(wanted, MOST_CANDIDATES)
 
 
