@@ -55,7 +55,7 @@ QUICK: dict[str, list[str]] = {
 """What each case is given in the quick form, which keeps its results in benchmarks/quick/."""
 LONG: dict[str, list[str]] = {
     "quality": ["--all"],
-    "calibration": ["nq-gold", "squad", "reqa-bioasq", "medquad"],
+    "calibration": ["nq-gold", "squad", "reqa-bioasq", "medquad", "nq-gold+wiki-ottqa"],
     "encode": ["hardware", "speed", "one-thread", "parity", "memory", "dpr-pair"],
     "end-to-end": ["--passages", "20000", "--questions", "300"],
     "scale": ["10000", "100000", "1000000"],

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from dpr_lance import metrics
 from dpr_lance.metrics import SEED, Interval, bootstrap
 
-__all__ = ["SEED", "Interval", "Spread", "bootstrap", "first_rank", "hits_within"]
+__all__ = ["SEED", "Floats", "Interval", "Spread", "bootstrap", "first_rank", "hits_within", "mean_of_sets"]
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,14 @@ def first_rank(ranking: Sequence[object], gold: Collection[object]) -> int:
     return metrics.first_rank(item in gold for item in ranking)
 
 
-def hits_within(ranks: Sequence[int], k: int) -> npt.NDArray[np.float64]:
+def hits_within(ranks: Sequence[int], k: int) -> Floats:
     """float64[questions]: 100 where the first gold passage is among the first k, else 0: means are per cent."""
     return 100 * metrics.hits_within(ranks, k)
+
+
+def mean_of_sets(values: Sequence[Floats]) -> Interval:
+    """The mean over sets of their means, of one value a question; questions are resampled within each set."""
+    drawn = np.random.default_rng(SEED)
+    means = np.mean([drawn.choice(each, (metrics.RESAMPLES, len(each))).mean(axis=1) for each in values], axis=0)
+    low, high = np.quantile(means, ((1 - metrics.CONFIDENCE) / 2, (1 + metrics.CONFIDENCE) / 2))
+    return Interval(float(np.mean([each.mean() for each in values])), float(low), float(high))

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import __main__ as runner
 from benchmarks import data, end_to_end, headlines, machine, made_vectors, paper, quality, results, scale, shown
 from benchmarks.__main__ import CASES, LONG, QUICK
-from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within
+from benchmarks.accuracy import Spread, bootstrap, first_rank, hits_within, mean_of_sets
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_questions():
     assert few.low < many.low < 50 < many.high < few.high
     # The normal approximation: 1.96 · 50 / sqrt(2000) = 2.19 points each way.
     assert many.high - many.low == pytest.approx(2 * 2.19, abs=0.3)
+
+
+def test_the_mean_of_sets_weighs_each_set_alike():
+    small, large = np.array([100.0, 0.0, 0.0, 0.0]), np.full(1_000, -1.0)
+    found = mean_of_sets([small, large])
+    assert found.mean == pytest.approx((25.0 - 1.0) / 2)
+    assert found.low == pytest.approx(-0.5)
+    assert 12 < found.high < 50
+    assert mean_of_sets([large]).low == mean_of_sets([large]).high == pytest.approx(-1.0)
 
 
 def test_a_spread_is_minimum_median_maximum():
