@@ -92,12 +92,14 @@ class IndexPolicy:
     """Stored vectors that stand in for questions. An index misses many neighbours of few questions: of 50, the recall
     that was measured strayed by .02."""
     recall_at: int = 20
-    recall_growth: float = 1.25
-    """Measure recall again when the table has so many times the rows of the last measurement."""
+    recall_change: float = 0.25
+    """Measure recall again when so large a share of the table has been added or replaced since the last measurement."""
     retrain_effort: float = 3.0
     """Train anew when so many times the probes of the training are needed, or of `retrain_share` of the partitions."""
     retrain_share: float = 0.02
     """Where fewer partitions than these were enough, that was luck: their number varies by some times itself."""
+    retrain_fall: float = 0.03
+    """Train anew, too, when recall is below what is aimed at and by so much below that of the training."""
 
     def refine_factor(self, kind: IndexKind) -> int:
         """Return the multiple of the hits asked for that is re-scored on stored vectors."""
@@ -132,7 +134,12 @@ class Training:
     """How many partitions a search probes at the least, as that measurement has found; 0 before it: then all are."""
     trained_probes: int = 0
     """The same right after the training."""
+    trained_recall: float | None = None
+    """Recall right after the training."""
     measured_rows: int = 0
+    """The table's rows when recall was last measured."""
+    changed_rows: int = 0
+    """Vectors that were put into the index since then, of new passages or of changed ones."""
     metric: Metric = "dot"
     """What the index orders by."""
     kind: IndexKind = "ivf_pq"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -127,6 +128,7 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     trim_heap()
     built += store.steadily(lambda table: _rebuild_text_index(table, policy))
     trim_heap()
+    _count_changes(store, card)
     store.steadily(_compact)
     trim_heap()
     keep = policy.keep_versions if store.folder is not None else policy.keep_versions_remotely
@@ -134,6 +136,9 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     store.commit(lambda table: _free(table, keep))
     trim_heap()
     recall = recall_of(store, card, policy)  # last, because LanceDB changes partitions while it compacts
+    if train_if_due(store, card, policy):  # after what has just been measured
+        built.append(card.column)
+        recall = recall_of(store, card, policy)
     return IndexReport(
         built=tuple(built),
         indexes=store.steadily(index_infos),
@@ -142,6 +147,14 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
         bytes_after=store.bytes_on_disk(),
         seconds=time.perf_counter() - started,
     )
+
+
+def _count_changes(store: Store, card: TableCard) -> None:
+    """Keep count of the vectors that are about to be put into the index."""
+    training = training_of(store, card)
+    tail = sum(info.unindexed_rows for info in store.steadily(index_infos) if info.column == card.column)
+    if training is not None and tail:
+        remember(store, dataclasses.replace(training, changed_rows=training.changed_rows + tail))
 
 
 def _drop_stale_vectors(store: Store) -> None:
@@ -287,7 +300,11 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
 
 def _drifted(training: Training, policy: IndexPolicy) -> bool:
     least = max(1, training.trained_probes, policy.retrain_share * training.partitions)
-    return training.probes >= policy.retrain_effort * least
+    if training.probes >= policy.retrain_effort * least:
+        return True
+    if training.recall is None or training.trained_recall is None:
+        return False
+    return training.recall < min(policy.target_recall, training.trained_recall - policy.retrain_fall)
 
 
 def _sub_vectors(dimension: int, policy: IndexPolicy) -> int:

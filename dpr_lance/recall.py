@@ -17,19 +17,17 @@ from dpr_lance.store import PART_ROWS, Store, part_of
 
 
 def recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | None:
-    """Return the vector index's recall, measured again when the table has grown since; None without an index."""
+    """Return the vector index's recall, measured again when much has changed since; None without an index."""
     training = training_of(store, card)
     if training is None:
         return None
-    rows = store.count()
-    if training.recall is not None and rows < policy.recall_growth * training.measured_rows:
+    if training.recall is not None and training.changed_rows < policy.recall_change * training.measured_rows:
         return training.recall
     probes, recall = store.steadily(lambda table: _effort(table, training, policy))
-    first = training.trained_probes or probes
-    remember(
-        store,
-        dataclasses.replace(training, recall=recall, probes=probes, trained_probes=first, measured_rows=rows),
-    )
+    measured = dataclasses.replace(training, recall=recall, probes=probes, measured_rows=store.count(), changed_rows=0)
+    if training.recall is None:
+        measured = dataclasses.replace(measured, trained_probes=probes, trained_recall=recall)
+    remember(store, measured)
     return recall
 
 
