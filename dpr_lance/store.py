@@ -206,7 +206,10 @@ class Store:
         state, version, last = self.state(), table.version, self._snapshot
         if last is None or last.version != version or last.state is not state:
             pinned = self._database.open_table(self.name)
-            pinned.checkout(version)
+            try:
+                pinned.checkout(version)
+            except ValueError as error:  # freed already
+                raise SupersededError(f"{self.place}: {error}") from error
             last = Snapshot(pinned, self._cards(state)[0], state, self.place)
             if last.card.column not in last.names:
                 error = TableError if self.state() is state else SupersededError

@@ -74,6 +74,21 @@ def test_a_version_that_is_freed_meanwhile_is_searched_anew(busy, other, encoder
     assert encoder.asked == asked + 2
 
 
+def test_a_version_that_is_freed_before_it_is_opened_is_passed_over(busy, other, monkeypatch):
+    version = type(busy._store.table).version
+    freed = busy._store.table.version
+    other.add([{"id": "new", "text": "river"}])
+    other.optimize()
+    seen = [freed]
+
+    def late(table):
+        return seen.pop() if seen and table.name == "passages" else version.fget(table)
+
+    monkeypatch.setattr(type(busy._store.table), "version", property(late))
+    assert "new" in {hit.document_id for hit in busy.search("river", 30)}
+    assert not seen
+
+
 def test_vectors_of_another_encoder_than_the_search_has_read_are_not_compared(busy):
     earlier = dataclasses.replace(busy._store.card, encoder=HashEncoder(dimension=8).card)
     with pytest.raises(SupersededError, match="meanwhile"):
