@@ -227,7 +227,7 @@ class Retriever:
         Several at once share the processor: `asyncio.gather` over a few questions is answered side by side. Cancelled,
         the search goes on to its end unseen.
         """
-        # Not in the pool of the legs: searches that fill it would wait for their own legs for ever.
+        # Not in the retriever's pool: searches that fill it would wait there for ever for their own parts.
         return await asyncio.to_thread(self.search, question, k, mode=mode, where=where, explain=explain)
 
     def warm(self) -> None:
