@@ -134,7 +134,10 @@ class TableCard:
 def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Schema:
     """Return the schema of a new table: our columns, then the user's metadata columns.
 
-    `id` is not nullable, as LanceDB asks of a primary key; `vector` is null until a passage is embedded.
+    `id` is not nullable, as LanceDB asks of a primary key; `vector` is null until a passage is embedded. It is float32:
+    over 50,000 passages x 384 float16 took .61 of the disk and found the same neighbours as fast through an index, but
+    LanceDB then rounds the question too, so that inner products are off by 5e-5 (fused scores by .003), searches 1.6
+    times as long without an index, and builds IVF-RQ in 1.2 to 1.7 times, IVF-PQ in 3.2 times the CPU.
     """
     own = [
         pa.field(ID, pa.string(), nullable=False, metadata=PRIMARY_KEY),
