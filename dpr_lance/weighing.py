@@ -14,20 +14,20 @@ from dpr_lance.records import MODES, Mode
 
 OVER_BALANCED = 1.75
 """A weight that is good for an encoder's vectors is so many times the one at which both legs' scores spread equally:
-about the median over ten tables, whose best weights were 0.6 to 5 times it."""
+about the median over ten sets of questions, whose best weights were 0.6 to 5 times it."""
 OUT_OF_SCALE = 4.0
 """A weight that is so many times off what the spreads suggest was made for vectors of another scale, and no table's
 questions move a weight further."""
 EVEN_LOSSES = 0.8
 """What dense loses on BM25's favourites, over what BM25 loses on dense's, where both legs err alike: BM25 has few high
-scores. With it the weights of eleven tables came nearest to their best ones."""
+scores. With it the weights of ten sets of questions came nearest to their best ones."""
 DOUBTS = 10
 """Questions that speak for the usual weight before any is asked."""
 
 FOLDS = 5
 FEWEST_QUESTIONS = 50
-"""With fewer labels, what plain questions tell is the better guide: on eight tables the weight that 20 labels chose
-gained half as much."""
+"""With fewer labels, what plain questions tell is the better guide: on eight sets the weight that 20 labels chose gained
+two thirds as much."""
 STEPS = np.arange(-10, 11) / 4
 """Weights that are tried: the one that the questions suggest without their labels, times these powers of 2."""
 LIKELY = 1 / 4
@@ -92,7 +92,8 @@ def mutual_weight(candidates: Sequence[tuple[Scores, Scores]], usual: float) -> 
     The favourite of the better leg is the answer more often, and an answer has a good score in the other leg too; a
     wrong favourite of the worse leg has none. So the leg that loses less on the other's favourites, in units of its own
     spread, is the worse one: it takes wrong passages for good ones. `usual` is the weight for two legs that err alike,
-    the encoder's own; it moves by the ratio of the losses, and less where few questions have two favourites.
+    the encoder's own; it moves by the ratio of the losses, and less where few questions have two favourites. An encoder
+    whose vectors are noise loses weight too, but only labels tell how much it deserves.
 
     Each question gives the dense and BM25 scores of its candidates.
     """
