@@ -52,33 +52,31 @@ def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int,
 def efforts(
     table: Table, training: Training, questions: Vector, policy: IndexPolicy = POLICY, *, at_least: int = 0
 ) -> Iterator[EffortPoint]:
-    """Yield recall@20 against exact search, and the time it takes, for growing shares of the partitions probed.
+    """Yield recall@20 against exact search, and a question's median time, for growing shares of the partitions probed.
 
     `at_least` is the first number of probes, if it is not 0.
     """
     exact = _exact_nearest(table, training.column, questions, policy.recall_at)
     shares = {max(1, round(share * training.partitions)) for share in policy.probed_shares}
     for probes in sorted(count for count in shares | {at_least} if count >= max(1, at_least)):
-        started = time.perf_counter()
-        found = _nearest(table, training, questions, probes, policy)
-        milliseconds = 1000 * (time.perf_counter() - started) / len(questions)
-        recall = float(np.mean([len(near & best) / len(best) for near, best in zip(found, exact, strict=True)]))
-        yield EffortPoint(probes, recall, milliseconds)
+        recalls, times = [], []
+        # One by one: a batch would hold all partitions at once that any of its questions probes.
+        for question, best in zip(questions, exact, strict=True):
+            started = time.perf_counter()
+            near = _nearest(table, training, question, probes, policy)
+            times.append(time.perf_counter() - started)
+            recalls.append(len(near & best) / len(best))
+        # The median: the first to probe a partition reads it.
+        yield EffortPoint(probes, float(np.mean(recalls)), 1000 * float(np.median(times)))
 
 
-def _nearest(table: Table, training: Training, questions: Vector, probes: int, policy: IndexPolicy) -> list[set[int]]:
-    """Return the row ids that a dense search through the vector index gives for each question.
-
-    One by one: a batch would hold all partitions at once that any of its questions probes.
-    """
-    found = []
-    for question in questions:
-        search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
-        search = search.minimum_nprobes(probes).maximum_nprobes(probes)
-        search = search.refine_factor(policy.refine_factor(training.kind)).with_row_id(True).select(["_distance"])
-        rows = search.limit(with_spare(policy.recall_at)).to_arrow()["_rowid"]
-        found.append(set(rows[: policy.recall_at].to_pylist()))
-    return found
+def _nearest(table: Table, training: Training, question: Vector, probes: int, policy: IndexPolicy) -> set[int]:
+    """Return the row ids that a dense search through the vector index gives for a question."""
+    search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
+    search = search.minimum_nprobes(probes).maximum_nprobes(probes)
+    search = search.refine_factor(policy.refine_factor(training.kind)).with_row_id(True).select(["_distance"])
+    rows = search.limit(with_spare(policy.recall_at)).to_arrow()["_rowid"]
+    return set(rows[: policy.recall_at].to_pylist())
 
 
 def _exact_nearest(table: Table, column: str, questions: Vector, k: int) -> list[set[int]]:
