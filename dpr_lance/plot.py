@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_APART = 0.05
+"""How far apart labels stand at the least: recall, or a share of the longest time."""
+
 
 def check_plot(path: Path) -> None:
     """Raise `MissingExtraError` without matplotlib, `InvalidInputError` for a file name that it cannot write."""
@@ -75,10 +78,15 @@ def _calibration_figure(calibration: Calibration) -> Figure:
 
 
 def _draw_weights(calibration: Calibration, axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415 - an extra
+
     weights, ranks = zip(*((point.weight, 100 * point.mrr) for point in calibration.weights), strict=True)
     axes.plot(weights, ranks, marker=".", label="tried")
     axes.axvline(calibration.hybrid_weight, linestyle="--", label=f"in force: λ = {calibration.hybrid_weight:.4g}")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_title("weight of the dense score")
     axes.set_xlabel("λ of bm25 + λ·dense")
     axes.set_ylabel(f"mean reciprocal rank, % ({calibration.labelled:,} questions)")
@@ -88,9 +96,13 @@ def _draw_efforts(calibration: Calibration, axes: Axes) -> None:
     recalls, times = zip(*((point.recall, point.milliseconds) for point in calibration.efforts), strict=True)
     axes.plot(recalls, times, marker=".", label="tried")
     partitions = max(point.probes for point in calibration.efforts)  # all of them are tried, too
+    highest, labelled = max(times), (-1.0, -1.0)
     for point in calibration.efforts:
-        share = f"{100 * point.probes / partitions:.3g} %"
-        axes.annotate(share, (point.recall, point.milliseconds), (4, -10), textcoords="offset points", fontsize=8)
+        if point.recall - labelled[0] < _APART and abs(point.milliseconds - labelled[1]) < _APART * highest:
+            continue  # it would be written over the last one
+        labelled = (point.recall, point.milliseconds)
+        share = f"{100 * point.probes / partitions:.1f}".removesuffix(".0")
+        axes.annotate(f"{share} %", labelled, (4, -10), textcoords="offset points", fontsize=8)
     if calibration.probed_share is not None:
         probes = round(calibration.probed_share * partitions)
         for point in calibration.efforts:
