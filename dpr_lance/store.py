@@ -212,8 +212,8 @@ class Store:
                 raise SupersededError(f"{self.place}: {error}") from error
             last = Snapshot(pinned, self._cards(state)[0], state, self.place)
             if last.card.column not in last.names:
-                error = TableError if self.state() is state else SupersededError
-                raise error(f"{self.place} has lost its column {last.card.column!r}: restore an earlier version")
+                kind = TableError if self.state() is state else SupersededError
+                raise kind(f"{self.place} has lost its column {last.card.column!r}: restore an earlier version")
             self._snapshot = last
         return last
 
