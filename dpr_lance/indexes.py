@@ -257,8 +257,8 @@ def _free(table: Table, keep: timedelta) -> None:
 
 
 def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) -> bool:
-    """Train the index on the card's vectors when they are many, and have doubled since, or recall has fallen, or
-    another kind is asked for.
+    """Train the index on the card's vectors when they are many, and have doubled since, or recall has fallen, or it is
+    in too many parts, or another kind is asked for.
 
     Return whether it was done.
     """
@@ -267,7 +267,11 @@ def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) ->
         return False
     kind = kind_of(store, card, policy)
     if (training := training_of(store, card)) is not None and training.kind == kind:
-        grown = embedded >= policy.retrain_growth * training.rows
+        growth = embedded / training.rows
+        grown = growth >= policy.retrain_growth or (
+            growth >= policy.parts_growth
+            and store.steadily(lambda table: _parts(table, card.column)) > policy.most_parts
+        )
         if not grown and not _drifted(training, policy):
             return False
     _train(store, card, kind, embedded, policy)
@@ -296,6 +300,12 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
     store.table.create_index(card.column, config=config, replace=True)
     partitions = max(1, rows // policy.rows_per_partition)
     remember(store, Training(card.column, rows, partitions, metric=metric, kind=kind))
+
+
+def _parts(table: Table, column: str) -> int:
+    """Return how many parts the index on this column is in: one of its training, and those of folds."""
+    stats = [table.index_stats(config.name) for config in table.list_indices() if _column_of(config) == column]
+    return sum(each.num_indices or 1 for each in stats if each is not None)
 
 
 def _drifted(training: Training, policy: IndexPolicy) -> bool:

@@ -183,6 +183,24 @@ def test_indexed_scores_are_exact_and_filters_find_enough(either):
     assert sorted(hit.document_id for hit in found) == wanted
 
 
+def test_an_index_in_many_parts_is_trained_anew_once_the_table_has_grown_enough(clustered, monkeypatch):
+    policy = dataclasses.replace(SMALL, most_parts=3, parts_growth=1.15, recall_change=99)
+    monkeypatch.setattr(indexes.optimize, "__defaults__", (policy,))
+    clustered.add(numbered(0, 700))
+    clustered.optimize()
+    built, parts = [], []
+    for start in range(700, 840, 20):
+        clustered.add(numbered(start, start + 20))
+        built.append("vector" in clustered.optimize().built)
+        parts.append(clustered._store.table.index_stats("vector_idx").num_indices)
+    assert built.count(True) == 1
+    at = built.index(True)
+    assert parts[at - 1] > 3
+    assert parts[at] == 1
+    assert 700 + 20 * (at + 1) >= 1.15 * 700
+    assert [hit.document_id for hit in clustered.search("about 833", 1, mode="dense")] == ["d00833"]
+
+
 def test_folding_is_due_by_rows_and_by_share(clustered, monkeypatch):
     monkeypatch.setattr(indexes.fold_is_due, "__kwdefaults__", {"policy": index_policy.POLICY})
     tails = []
