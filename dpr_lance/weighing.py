@@ -26,8 +26,8 @@ DOUBTS = 10
 
 FOLDS = 5
 FEWEST_QUESTIONS = 50
-"""With fewer labels, what plain questions tell is the better guide: on eight sets the weight that 20 labels chose gained
-two thirds as much."""
+"""With fewer labels, what plain questions tell is the better guide: on eight sets the weight that 20 labels chose
+gained two thirds as much."""
 STEPS = np.arange(-10, 11) / 4
 """Weights that are tried: the one that the questions suggest without their labels, times these powers of 2."""
 LIKELY = 1 / 4

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dpr_lance import weighing
 from dpr_lance.weighing import (
     DOUBTS,
     EVEN_LOSSES,
@@ -129,6 +130,26 @@ def test_a_weight_goes_part_of_the_way_where_all_of_it_costs_rank():
     assert choice.after > choice.before
 
 
+def test_what_one_question_alone_would_change_stays():
+    """It is judged by the choice of the others, which rank their answers first under any weight."""
+    answer = np.array([True, False])
+    content = Judged(np.array([0.5, 0.4]), np.array([10.0, 5.0]), answer)
+    alone = Judged(np.array([0.6, 0.3]), np.array([0.0, 15.0]), answer)  # its answer is first from 50 on
+    choice = choose([*[content] * 49, alone], 40.0, "hybrid", 40.0)
+    assert (choice.weight, choice.after) == (40.0, choice.before)
+    assert choose([*[content] * 40, *[alone] * 10], 40.0, "hybrid", 40.0).weight > 50.0
+
+
+def test_the_likelihood_of_answers():
+    """That of a softmax over the fused scores, for every weight and sharpness; of several answers the sum."""
+    each = Judged(np.array([0.3, 0.5, np.nan]), np.array([2.0, 1.0, 4.0]), np.array([True, True, False]))
+    found = weighing._likelihoods(each, np.array([0.0, 10.0]))
+    for row, weight in zip(found, (0.0, 10.0), strict=True):
+        scores = np.outer(weighing.SHARPNESS, np.array([2.0, 1.0, 4.0]) + weight * np.array([0.3, 0.5, 0.3]))
+        powers = np.exp(scores)
+        np.testing.assert_allclose(row, np.log(powers[:, :2].sum(axis=1) / powers.sum(axis=1)), rtol=1e-5)
+
+
 def test_several_answers_are_likely_together():
     """One answer that dense finds and one that BM25 finds: with the first alone dense gets more weight."""
     questions = judged(10, 200, dense_noise=0.1)
@@ -189,6 +210,8 @@ def test_what_the_legs_lose_on_each_others_favourites():
     assert 90 < expected < 150
     assert mutual_weight(many, 60.0) == pytest.approx(expected)
     assert mutual_weight([(3 * dense, 7 * bm25)] * 1_000, 60.0) == pytest.approx(expected)
+    tells_nothing = [(np.array([0.1, 0.9]), np.zeros(2)), (np.full(2, np.nan), np.array([0.0, 1.0]))]
+    assert mutual_weight(many + tells_nothing * 100, 60.0) == pytest.approx(expected)
     assert 60.0 < mutual_weight(many[:2], 60.0) < mutual_weight(many[:20], 60.0) < expected
 
 
