@@ -80,7 +80,9 @@ def test_the_tables():
     assert "| dpr_lance, ids and scores alone | 1.000 | 1.00 / 1.00 |" in told
     assert "| `search`: all of it | 3.00 |" in told
     assert "Partitions probed: 1 of 2 at 300." in told
-    assert "| p50 / LanceDB's defaults | 0.2 | 0.80 |" in told
+    assert "| p50, ids alone / LanceDB's defaults | 0.2 | 0.20 |" in told
+    assert "| p50, whole passages / LanceDB's defaults (ids) |  | 0.80 |" in told
+    assert "| p50 / that of the smallest size | 2 | 1.00 |" in told
     times = {name: [2.0] * 3 for name in search.TIMED}
     values = {
         "milliseconds": times | {"hybrid": [4.0] * 3},
