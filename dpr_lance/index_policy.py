@@ -24,7 +24,7 @@ class IndexPolicy:
     """Every number that decides about indexes. Times are from one measurement on 2 cores; ratios are what counts."""
 
     vector_index_rows: int = 50_000
-    """Exact search below: LanceDB scans 50,000 x 384 in about 40 ms, and is then overtaken by a refined IVF-PQ."""
+    """Exact search below: LanceDB scans 50,000 x 384 in about 40 ms, and is then overtaken by a refined index."""
     rows_per_partition: int = 1_024
     """Told to LanceDB as the target size, never as a number of partitions: with a number, its `optimize` joins and
     splits partitions towards a target of its own, and recall@20 at 200,000 rows fell from .85 to .12.
