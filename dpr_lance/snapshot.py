@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from lancedb.background_loop import LOOP
 from lancedb.table import AsyncTable, Table
 
+from dpr_lance.contention import SupersededError
 from dpr_lance.schema import TableCard
 
 T = TypeVar("T")
@@ -18,13 +19,18 @@ T = TypeVar("T")
 class Snapshot:
     """One version of the table, and what was remembered beside it then; shared by threads.
 
-    Others may commit meanwhile: nothing of it is seen here. A clean-up may free the version, and reads fail then.
+    Others may commit meanwhile: nothing of it is seen here. A clean-up may free the version, and reads fail then;
+    `SupersededError` is raised where it has done so already. The table that is given is its own from then on.
     """
 
-    def __init__(self, table: Table, card: TableCard, state: Mapping[str, Any], place: str) -> None:
+    def __init__(self, table: Table, version: int, card: TableCard, state: Mapping[str, Any], place: str) -> None:
+        try:
+            table.checkout(version)
+        except ValueError as error:
+            raise SupersededError(f"{place}: {error}") from error
         self.table = table
         """Checked out at the version."""
-        self.version: int = table.version
+        self.version = version
         self.names: list[str] = table.schema.names
         self.card = card
         self.state = state

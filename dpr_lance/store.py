@@ -101,13 +101,16 @@ class Store:
         """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours.
 
         A process that was forked from the one that opened it is refused: LanceDB's threads did not come along, and a
-        call would wait for them forever.
+        call would wait for them forever. So is a table whose folder is gone: readers would wait for it.
         """
         if os.getpid() != self._process:
             raise TableError(
                 f"{self.place} was opened before this process was forked: connect again here, or use spawn"
             )
-        if self._table is None:
+        if self._table is not None:
+            if self.folder is not None and not (self.folder / f"{self.name}.lance").exists():
+                raise TableError(f"{self.place} was removed after it was opened here: connect again")
+        else:
             with self._opening:
                 if self._table is None and (table := self._opened()) is not None:
                     self._card = TableCard.from_schema(table.schema, place=self.place)
@@ -205,12 +208,8 @@ class Store:
         # in force and dropped these.
         state, version, last = self.state(), table.version, self._snapshot
         if last is None or last.version != version or last.state is not state:
-            pinned = self._database.open_table(self.name)
-            try:
-                pinned.checkout(version)
-            except ValueError as error:  # freed already
-                raise SupersededError(f"{self.place}: {error}") from error
-            last = Snapshot(pinned, self._cards(state)[0], state, self.place)
+            opened = self._database.open_table(self.name)
+            last = Snapshot(opened, version, self._cards(state)[0], state, self.place)
             if last.card.column not in last.names:
                 kind = TableError if self.state() is state else SupersededError
                 raise kind(f"{self.place} has lost its column {last.card.column!r}: restore an earlier version")

@@ -1,6 +1,7 @@
 """A search reads the table as it is at one moment, whatever is committed and freed meanwhile."""
 
 import dataclasses
+import shutil
 
 import lancedb
 import pytest
@@ -109,3 +110,11 @@ def test_vectors_that_were_dropped_by_other_means_are_named(tmp_path, busy):
     lancedb.connect(tmp_path / "t").open_table("passages").drop_columns(["vector"])
     with pytest.raises(TableError, match="lost its column 'vector'"):
         busy.search("river")
+
+
+def test_a_table_that_was_removed_is_named_at_once(tmp_path, busy):
+    busy.search("river")
+    shutil.rmtree(tmp_path / "t")
+    for call in (lambda: busy.search("river"), busy.info, lambda: busy.add([{"text": "river"}]), lambda: len(busy)):
+        with pytest.raises(TableError, match="was removed after it was opened here: connect again"):
+            call()
