@@ -92,6 +92,8 @@ def test_the_tables():
         "passages": 300,
     }
     values |= {"held": True, "bytes_resident": 2**20, "probes": [2, 10]}
+    values |= {"stages": {"encode": [1.0, 2.0, 3.0], "dense": [4.0], "total": [9.0]}}
     text = search.tables([values])
     assert "**0.50**" in text  # of 4 over 2·2 + 2 + 2
     assert "2 of 10 partitions" in text
+    assert "| encode 2.0, dense 4.0 |" in text
