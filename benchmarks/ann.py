@@ -51,7 +51,7 @@ NAMES = {
     "hnswlib": "hnswlib, 16 neighbours",
     "lancedb": "LanceDB, its defaults, tuned",
 }
-STAGES = {
+LANCEDB_STAGES = {
     "one partition": "LanceDB: one partition, approximate scores (the fixed cost of a query)",
     "partitions": "LanceDB: all partitions that are probed",
     "scored again": f"LanceDB: the same, {with_spare(K)} candidates scored again on the stored vectors",
@@ -339,7 +339,7 @@ def profile(records: list[dict[str, Any]]) -> list[str]:
                 for each in ours.values()
             ),
         ]
-        for part, label in STAGES.items()
+        for part, label in LANCEDB_STAGES.items()
     ]
     rows += [[label, *(f"{each['stages'][stage]:.2f}" for each in ours.values())] for stage, label in STAGES.items()]
     efforts = ", ".join(f"{each['effort'][0]} of {each['effort'][1]} at {size}" for size, each in ours.items())

@@ -72,7 +72,7 @@ def test_the_tables():
     assert ours["recall@20"] == 1.0
     record = {"vectors": 300, "machine": MACHINE, "contenders": {"dpr_lance": ours | {"build_cpu": 1.2, "bytes": 3e6}}}
     assert "| dpr_lance | 1.000 |" in ann.tables([record])
-    parts = {part: {"milliseconds": 2.0, "cpu_milliseconds": 1.5} for part in ann.PARTS}
+    parts = {part: {"milliseconds": 2.0, "cpu_milliseconds": 1.5} for part in ann.LANCEDB_STAGES}
     more = {"stages": dict.fromkeys(ann.STAGES, 3.0), "without_fetch": [1.0], "lancedb": parts, "effort": [1, 2]}
     peer = ours | {"build_cpu": 2.4, "bytes": 3e6, "milliseconds": [5.0]}
     contenders = {"dpr_lance": record["contenders"]["dpr_lance"] | more | {"milliseconds": [4.0]}, "lancedb": peer}
