@@ -46,10 +46,10 @@ class IndexPolicy:
     target_recall: float = 0.98
     """Recall@20 against exact search that probing is widened for."""
     question_noise: float = 1.75
-    """Length of the noise, as a share of a vector's, that is added to stored vectors where they stand in for questions,
-    which lie less close to passages. Over 171,348 real passages, where half of the partitions found .985 of real
-    questions' neighbours, they found .981 of these, .995 with noise of length 1, and .997 of the vectors' own;
-    `calibrate` measures with real ones."""
+    """Length of the noise, as a share of a vector's distance from the mean, that is added to stored vectors where they
+    stand in for questions, which lie less close to passages. Over 171,348 real passages, where half of the partitions
+    found .985 of real questions' neighbours, they found .981 of these, .995 with noise of length 1, and .997 of the
+    vectors' own; `calibrate` measures with real ones."""
     probed_shares: tuple[float, ...] = (
         *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15),
         *(0.2, 0.275, 0.35, 0.425, 0.5, 0.6, 0.7, 1.0),

@@ -43,7 +43,8 @@ def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int,
     offsets = np.linspace(0, total - 1, min(total, policy.recall_questions), dtype=np.int64)
     vectors = vectors_of(table.take_offsets(offsets.tolist()).select([column]).to_arrow()[column])
     noise = np.random.default_rng(_NOISE).standard_normal(vectors.shape, dtype=np.float32)
-    length = policy.question_noise * np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
+    spread = np.linalg.norm(vectors - vectors.mean(axis=0), axis=1, keepdims=True)
+    length = policy.question_noise * spread / np.sqrt(vectors.shape[1])
     questions = vectors + noise * length.astype(np.float32)
     for point in efforts(table, training, questions, policy, at_least=training.probes):
         if point.recall >= policy.target_recall:
