@@ -34,14 +34,18 @@ def regenerate(cases: Mapping[str, ModuleType], names: Collection[str]) -> None:
 def quick_page(cases: Mapping[str, ModuleType]) -> None:
     """Write the tables and plots of the quick form alone to a page of their own, with the time of each case."""
     with results.within(results.QUICK):
-        blocks = []
         for name, case in cases.items():
-            if found := results.read(name):
-                if hasattr(case, "plot"):
-                    case.plot(found)
-                blocks.append(f"## {name}\n\n{case.tables(found)}")
-        page = "\n\n".join(["# The quick form", _durations(list(cases)), *blocks])
-        results.QUICK.readme.write_text(page + "\n", encoding="utf-8")
+            if hasattr(case, "plot") and (found := results.read(name)):
+                case.plot(found)
+    results.QUICK.readme.write_text(quick_text(cases), encoding="utf-8")
+
+
+def quick_text(cases: Mapping[str, ModuleType]) -> str:
+    """That page, without the plots."""
+    with results.within(results.QUICK):
+        found = {name: results.read(name) for name in cases}
+        blocks = [f"## {name}\n\n{cases[name].tables(records)}" for name, records in found.items() if records]
+        return "\n\n".join(["# The quick form", _durations(list(cases)), *blocks]) + "\n"
 
 
 def _durations(names: list[str]) -> str:

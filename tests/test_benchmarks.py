@@ -215,6 +215,9 @@ class TestPages:
         found = shown.records(case)
         assert standing(results.MAIN.readme, case) == (CASES[case].tables(found).strip() if found else "")
 
+    def test_the_page_of_the_quick_form_is_what_its_raw_results_give(self):
+        assert results.QUICK.readme.read_text(encoding="utf-8") == shown.quick_text(CASES)
+
     def test_the_readme_quotes_the_raw_results(self):
         blocks = headlines.blocks(shown.records)
         assert set(blocks) == {"accuracy", "paper", "end-to-end", "training", "ratios", "behind"}
