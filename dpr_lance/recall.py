@@ -76,8 +76,8 @@ def efforts(
 def _nearest(table: Table, training: Training, question: Vector, probes: int, policy: IndexPolicy) -> set[int]:
     """Return the row ids that a dense search through the vector index gives for a question."""
     search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
-    search = search.minimum_nprobes(probes).maximum_nprobes(probes)
-    search = search.refine_factor(policy.refine_factor(training.kind)).with_row_id(True).select(["_distance"])
+    search = search.nprobes(probes).refine_factor(policy.refine_factor(training.kind))
+    search = search.with_row_id(True).select(["_distance"])
     rows = search.limit(with_spare(policy.recall_at)).to_arrow()["_rowid"]
     return set(rows[: policy.recall_at].to_pylist())
 
