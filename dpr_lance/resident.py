@@ -1,7 +1,7 @@
 """A table's vectors in memory, always of its latest version: exact search and inner products as matrix products.
 
-LanceDB's exact search takes 10 to 15 times as long as a matrix product over the same vectors. An index overtakes one for
-a question alone (100,000 x 768: 4 ms for 13), not for batches, and is not exact (see benchmarks/README.md).
+LanceDB's exact search takes 10 to 15 times as long as a matrix product over the same vectors. An index overtakes one
+for a question alone (100,000 x 768: 4 ms for 13), not for batches, and is not exact (see benchmarks/README.md).
 """
 
 from __future__ import annotations
