@@ -168,7 +168,7 @@ def ours(place: Path, size: int) -> dict[str, Any]:
 def built(place: Path, size: int) -> dict[str, Any]:
     """Time of `add` with its folding and training, and of training the index at the full size alone."""
     from dpr_lance import index_policy, indexes
-    from dpr_lance.retriever import connect
+    from dpr_lance.connection import connect
 
     def documents() -> Iterator[dict[str, str]]:
         for number in range(size):
@@ -190,8 +190,8 @@ def built(place: Path, size: int) -> dict[str, Any]:
 
 def searched(place: Path, resident: int) -> dict[str, Any]:
     """Ask the table; `resident` is the bound of vectors in memory, the default one where it is negative."""
+    from dpr_lance.connection import connect
     from dpr_lance.resident import RESIDENT_BYTES
-    from dpr_lance.retriever import connect
 
     encoder = FileEncoder(place)
     questions, exact = np.load(place / "questions.npy"), np.load(place / "exact.npy")

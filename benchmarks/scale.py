@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure(size: int) -> dict[str, Any]:
     """Fill a table with so many passages, search it, and add to it."""
-    from dpr_lance.retriever import connect
+    from dpr_lance.connection import connect
 
     encoder = MadeEncoder()
     asked = made_vectors.questions(QUESTIONS, size)

@@ -17,20 +17,23 @@ from dpr_lance.heap import bound_heap
 from dpr_lance.lean_import import REST_CLIENT, defer
 
 if TYPE_CHECKING:
+    from dpr_lance.connection import connect
     from dpr_lance.encoder import Encoder, load_encoder
     from dpr_lance.errors import (
+        DamagedTableError,
         DprLanceError,
         EncoderError,
         EncoderMismatchError,
         InvalidInputError,
         LockedError,
         MissingExtraError,
+        StorageError,
         TableError,
     )
     from dpr_lance.evaluation import evaluate
     from dpr_lance.hash_encoder import HashEncoder
     from dpr_lance.records import Document, Hit, Hits, Passage
-    from dpr_lance.retriever import Retriever, connect
+    from dpr_lance.retriever import Retriever
     from dpr_lance.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
 
 # Both come before LanceDB is imported.
@@ -38,7 +41,7 @@ defer(REST_CLIENT)
 bound_heap()
 
 _ROOMS = {
-    "connect": "retriever",
+    "connect": "connection",
     "Retriever": "retriever",
     "evaluate": "evaluation",
     "Document": "records",
@@ -56,11 +59,14 @@ _ROOMS = {
     "EncoderError": "errors",
     "EncoderMismatchError": "errors",
     "TableError": "errors",
+    "DamagedTableError": "errors",
+    "StorageError": "errors",
     "LockedError": "errors",
     "MissingExtraError": "errors",
 }
 
 __all__ = [
+    "DamagedTableError",
     "Document",
     "DprLanceError",
     "Encoder",
@@ -76,6 +82,7 @@ __all__ = [
     "Passage",
     "Retriever",
     "SentenceSplitter",
+    "StorageError",
     "TableError",
     "WordSplitter",
     "connect",

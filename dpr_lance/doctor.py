@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dpr_lance.bundle import Bundle
+from dpr_lance.connection import connect
 from dpr_lance.encoder import (
     DEFAULT_ENCODER,
     Encoder,
@@ -28,7 +29,6 @@ from dpr_lance.encoder import (
 )
 from dpr_lance.errors import DprLanceError
 from dpr_lance.hash_encoder import HashEncoder
-from dpr_lance.retriever import connect
 
 DISTRIBUTION = "dpr-lance"
 PASSAGE_SECONDS = 3.0

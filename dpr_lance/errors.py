@@ -4,7 +4,9 @@
     ├── InvalidInputError (ValueError)       a document, question, argument, filter or path that cannot be used
     ├── EncoderError (RuntimeError)          an encoder that cannot be loaded or run
     │   └── EncoderMismatchError             an encoder that is not the one that made the table's vectors
-    ├── TableError (RuntimeError)            a folder or table that is not ours, is damaged, or has a newer format
+    ├── TableError (RuntimeError)            a folder or table that is not ours, or has a newer format
+    │   └── DamagedTableError                a table of which files are missing, damaged, or do not fit together
+    ├── StorageError (OSError)               the disk is full, or files may not be read or written
     ├── LockedError (TimeoutError)           someone else is changing the indexes right now
     └── MissingExtraError (ImportError)      a feature whose optional packages are not installed
 
@@ -32,6 +34,14 @@ class EncoderMismatchError(EncoderError):
 
 class TableError(DprLanceError, RuntimeError):
     """A folder or table that was not made by dpr_lance, is damaged, or is of a newer format."""
+
+
+class DamagedTableError(TableError):
+    """A table whose files are missing, damaged, or do not fit together; the message names the file and the remedy."""
+
+
+class StorageError(DprLanceError, OSError):
+    """The disk is full, or files may not be read or written; the message says what is kept and what to do."""
 
 
 class LockedError(DprLanceError, TimeoutError):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from dpr_lance.connection import connect
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.legs import QUESTIONS_AT_ONCE
 from dpr_lance.metrics import (
@@ -28,7 +29,7 @@ from dpr_lance.metrics import (
 )
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.records import MODES, Document, Hit, Hits, Mode, Progress
-from dpr_lance.retriever import Retriever, connect
+from dpr_lance.retriever import Retriever
 from dpr_lance.table_encoder import EncoderSource
 from dpr_lance.trec import RunFiles
 

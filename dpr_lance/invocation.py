@@ -44,7 +44,7 @@ def opened(
     with interruptible(kept):
         if not create:
             _check_exists(uri, table)
-        from dpr_lance.retriever import connect  # noqa: PLC0415 - LanceDB takes a second to import
+        from dpr_lance.connection import connect  # noqa: PLC0415 - LanceDB takes a second to import
 
         with connect(uri, encoder=encoder, table=table) as retriever:
             yield retriever

@@ -1,11 +1,9 @@
-"""The front door: a `Retriever` over one table; what it does is in the rooms it calls."""
+"""The front door: a `Retriever` over one table, made by `connect`; what it does is in the rooms it calls."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -38,12 +36,11 @@ from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
 from dpr_lance.schema import CONTENT, passages_of
 from dpr_lance.snapshot import Snapshot
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
-from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
+from dpr_lance.store import Store
 from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
 from dpr_lance.table_info import table_info
 
 _WARMING = "what is asked first?"
-_TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class _TableSplitter:
@@ -51,41 +48,6 @@ class _TableSplitter:
 
 
 TABLE_SPLITTER: Final = _TableSplitter()
-
-
-def connect(
-    uri: str | os.PathLike[str],
-    *,
-    encoder: EncoderSource | None = None,
-    table: str = "passages",
-    storage_options: Mapping[str, str] | None = None,
-    cache_bytes: int = CACHE_BYTES,
-    resident_bytes: int = RESIDENT_BYTES,
-) -> Retriever:
-    """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
-
-    `encoder`: None (an existing table's own, else the packaged default), a packaged name, a bundle folder, a Hub name
-    or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding. `cache_bytes` bounds the memory in
-    which LanceDB keeps indexes and what it knows of the files. Where a table's vectors fit in `resident_bytes`, a
-    retriever that is asked often holds them in memory: dense search is then exact, and faster. 0 holds none.
-
-        retriever = dpr_lance.connect("wiki.lance")
-        retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
-        retriever.search("where are the alps?")[0].text
-
-    Raises `InvalidInputError` for a path that is a file or a folder with other things, `TableError` for a table that
-    was not made by dpr_lance.
-    """
-    if not isinstance(table, str) or not _TABLE_NAME.fullmatch(table) or table.endswith(STATE_SUFFIX):
-        raise InvalidInputError(
-            f"table={table!r}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
-        )
-    for name, value in (("cache_bytes", cache_bytes), ("resident_bytes", resident_bytes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidInputError(f"{name}={value!r}: give a number of bytes, 0 or more")
-    store = Store(uri, table, storage_options, cache_bytes)
-    store.find()
-    return Retriever(store, encoder, resident_bytes)
 
 
 class Retriever:

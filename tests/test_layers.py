@@ -55,6 +55,7 @@ ORDER = [
     "lookup",
     "table_encoder",
     "retriever",
+    "connection",
     "dpr_files",
     "vector_import",
     "trec",
@@ -89,6 +90,7 @@ ALLOWED = {
 """Packages that only these rooms may import."""
 
 PUBLIC = [
+    "DamagedTableError",
     "Document",
     "DprLanceError",
     "Encoder",
@@ -104,6 +106,7 @@ PUBLIC = [
     "Passage",
     "Retriever",
     "SentenceSplitter",
+    "StorageError",
     "TableError",
     "WordSplitter",
     "connect",

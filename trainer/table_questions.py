@@ -42,7 +42,7 @@ class MineReport:
 
 def open_table(stack: ExitStack, uri: str, name: str, storage_options: Mapping[str, str] | None = None) -> Retriever:
     """Return the table; raises `InvalidInputError` when it has no passages."""
-    from dpr_lance.retriever import connect  # noqa: PLC0415
+    from dpr_lance.connection import connect  # noqa: PLC0415
 
     if "://" not in uri and not (Path(uri) / f"{name}.lance").exists():
         raise InvalidInputError(f"{uri} has no table {name!r}: make it with `dpr-lance add {uri} FILE...`")

@@ -107,7 +107,7 @@ class Accuracy:
 
 def through_table(name: str, encoder: Encoder, corpus: Corpus, modes: Sequence[str] = MODES) -> list[Accuracy]:
     """Add the passages of `corpus` to a new table and ask it all questions in each mode."""
-    from dpr_lance.retriever import connect  # noqa: PLC0415 - training itself needs no LanceDB
+    from dpr_lance.connection import connect  # noqa: PLC0415 - training itself needs no LanceDB
 
     rows = []
     with tempfile.TemporaryDirectory() as folder, connect(Path(folder) / "dev.lance", encoder=encoder) as retriever:

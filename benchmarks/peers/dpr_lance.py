@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.peers.protocol import K, Search, Texts, main
-from dpr_lance.retriever import connect
+from dpr_lance.connection import connect
 
 
 def ingest(folder: Path, texts: Texts, model: str) -> None:  # noqa: ARG001 - the weights are in the package
