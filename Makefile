@@ -10,9 +10,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(VENV)/base.installed
 	$(BIN)/dpr-lance demo
 
-# The whole test suite, on real tables, sessions and tokenizers.
+# The whole test suite, on real tables, sessions and tokenizers; two processes share its files.
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Format, lint and types.
 check: $(VENV)/dev.installed
