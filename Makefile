@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench bench-long encoder
+.PHONY: demo test stress check bench bench-long encoder
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -13,6 +13,10 @@ demo: $(VENV)/base.installed
 # The whole test suite, on real tables, sessions and tokenizers; two processes share its files.
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The tests that take minutes: thousands of random operations on a table, compared with a model of it.
+stress: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m stress tests/stress
 
 # Format, lint and types.
 check: $(VENV)/dev.installed
