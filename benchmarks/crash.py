@@ -23,7 +23,8 @@ from typing import Any
 from benchmarks import crowd, machine, results, writer
 from benchmarks.damage import DamageError, check, rows_of
 from benchmarks.writer import Journal, State, Step
-from dpr_lance.store import NEXT_CARD, Store
+from dpr_lance.remembered import NEXT_CARD
+from dpr_lance.store import Store
 
 KILLS = 60
 PARTS = ("kills", "crowd")
@@ -176,7 +177,7 @@ def owed(step: Step, stored: State, table: Path | None) -> int:
 def without_vector(folder: Path, dimension: int, count: int) -> int:
     """Return how many passages have no vector of that width yet, where a re-embedding may have been interrupted."""
     store = Store(folder, "passages")
-    for card in (store.find_card(), store.remembered_card(NEXT_CARD)):
+    for card in (store.find_card(), store.remembered.card(NEXT_CARD)):
         if card is not None and card.encoder.dimension == dimension:
             return store.count(card.unembedded) if card.column in store.table.schema.names else count
     return count

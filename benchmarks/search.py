@@ -136,7 +136,7 @@ def _effort(retriever: Any) -> tuple[int, int, str]:  # noqa: ANN401
     from dpr_lance.legs import effort_of
 
     store = retriever._store
-    effort = effort_of(store.state(), store.card)
+    effort = effort_of(store.remembered.values(), store.card)
     return effort.partitions or 0, effort.probes or 0, effort.metric
 
 

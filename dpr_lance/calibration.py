@@ -61,7 +61,7 @@ class Calibrating:
         spreads += [pair for part in _parts(unlabelled) for pair in self._spreads(part)]
         asked = self._asked()
         made = self._made_questions() if asked is None else []
-        now = calibration_of(self.store.state(), self.card)
+        now = calibration_of(self.store.remembered.values(), self.card)
         usual = self.card.encoder.hybrid_weight
         weight = usual if now is None else now.hybrid_weight
         mode: Mode = "hybrid" if now is None else now.mode
@@ -81,7 +81,7 @@ class Calibrating:
         else:
             found = replace(found, hybrid_weight=suggested if spreads else weight_in_scale(weight, balanced))
         found = replace(self._with_effort(found, asked, now), seconds=time.perf_counter() - started)
-        self.store.remember(**{CALIBRATION: dataclasses.asdict(found)})
+        self.store.remembered.keep(**{CALIBRATION: dataclasses.asdict(found)})
         return found
 
     def _asked(self) -> Vector | None:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.remembered import STATE_SUFFIX
 from dpr_lance.resident import RESIDENT_BYTES
 from dpr_lance.retriever import Retriever
-from dpr_lance.store import CACHE_BYTES, STATE_SUFFIX, Store
+from dpr_lance.store import CACHE_BYTES, Store
 from dpr_lance.table_encoder import EncoderSource
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")

@@ -13,8 +13,9 @@ import pyarrow as pa
 from dpr_lance import indexes
 from dpr_lance.encoder import Encoder, TokenCounter
 from dpr_lance.records import Progress, ReembedReport
+from dpr_lance.remembered import CARD, NEXT_CARD
 from dpr_lance.schema import ID, TableCard, Vector, checked_vectors, vector_array
-from dpr_lance.store import CARD, NEXT_CARD, Store
+from dpr_lance.store import Store
 
 BATCH_ROWS = 1_000
 """Passages of one commit."""
@@ -97,7 +98,7 @@ class Reembedding:
         with self._index_lock():
             indexes.train_if_due(self.store, card)
             # One commit puts the new card in force; until then every reader finds the old one.
-            self.store.remember(**{CARD: card.to_fields(), NEXT_CARD: None})
+            self.store.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
             self.store.drop_columns([old.column])
         fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
         with self._index_lock():
@@ -115,13 +116,13 @@ class Reembedding:
 
     def _prepared(self, old: TableCard) -> TableCard:
         """Return the card to come, its column being there: the one of an interrupted run, or a new one."""
-        begun = self.store.remembered_card(NEXT_CARD)
+        begun = self.store.remembered.card(NEXT_CARD)
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
             card = begun
         else:
             card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=_next_column(old, begun))
         # The card first: a column that no card names is freed by the next `optimize`.
-        self.store.remember(**{NEXT_CARD: card.to_fields()})
+        self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
         self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension))])
         if begun is not None and begun.column != card.column:
             self.store.drop_columns([begun.column])

@@ -154,7 +154,7 @@ class Training:
 
 def training_of(store: Store, card: TableCard) -> Training | None:
     """Return the record of the last training on the card's vectors; None when there was none."""
-    return training_in(store.state(), card)
+    return training_in(store.remembered.values(), card)
 
 
 def training_in(state: Mapping[str, Any], card: TableCard) -> Training | None:
@@ -166,7 +166,7 @@ def training_in(state: Mapping[str, Any], card: TableCard) -> Training | None:
 
 def kind_of(store: Store, card: TableCard, policy: IndexPolicy) -> IndexKind:
     """Return the kind of vector index that the table asks for, where its vectors can have it, or the usual one."""
-    asked: IndexKind = store.state().get(KIND, {}).get("kind", policy.kind)
+    asked: IndexKind = store.remembered.values().get(KIND, {}).get("kind", policy.kind)
     kinds: tuple[IndexKind, ...] = (asked, policy.kind, "ivf_sq")
     return next(kind for kind in kinds if unfit(kind, card) is None)
 
@@ -187,4 +187,4 @@ def unfit(kind: IndexKind, card: TableCard) -> str | None:
 
 def remember(store: Store, training: Training) -> None:
     """Keep the record of the last training beside the table."""
-    store.remember(**{TRAINING: dataclasses.asdict(training)})
+    store.remembered.keep(**{TRAINING: dataclasses.asdict(training)})

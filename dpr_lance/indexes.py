@@ -132,7 +132,7 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     store.steadily(_compact)
     trim_heap()
     keep = policy.keep_versions if store.folder is not None else policy.keep_versions_remotely
-    store.compact_state(keep)
+    store.remembered.compact(keep)
     store.commit(lambda table: _free(table, keep))
     trim_heap()
     recall = recall_of(store, card, policy)  # last, because LanceDB changes partitions while it compacts
@@ -214,7 +214,7 @@ def ask_for_kind(store: Store, kind: IndexKind) -> None:
         raise InvalidInputError(f"index={kind!r}: not one of {', '.join(get_args(IndexKind))}")
     if (why := unfit(kind, store.card)) is not None:
         raise InvalidInputError(f"index={kind!r} {why}: use 'ivf_sq'")
-    store.remember(**{KIND: {"kind": kind}})
+    store.remembered.keep(**{KIND: {"kind": kind}})
 
 
 def check_filter_columns(store: Store, columns: Sequence[str]) -> None:

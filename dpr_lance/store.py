@@ -1,9 +1,8 @@
-"""The table in its LanceDB database: open, create, look up, replace, delete, scan, and the small table beside it."""
+"""The table in its LanceDB database: open, create, look up, replace, delete, scan."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,8 @@ from dpr_lance.address import checked_address
 from dpr_lance.contention import NoLock, SupersededError, TableLock, steadily
 from dpr_lance.errors import TableError
 from dpr_lance.filters import among, sql_of, unusable
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, PRIMARY_KEY, TableCard, is_vector_column
+from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
 from dpr_lance.snapshot import Snapshot
 
 CACHE_BYTES = 320 << 20
@@ -39,17 +39,6 @@ one source) as a whole to take one row: 1.6 ms for a million. Its 2.1 is as fast
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that is creating the same table."""
 
-STATE_SUFFIX = "_dpr_lance"
-"""The small table beside `passages` is `passages_dpr_lance`: what changes after creation, as JSON by key."""
-
-CARD = "card"
-"""Key of the `TableCard` that a re-embedding has put in force."""
-NEXT_CARD = "next_card"
-"""Key of the `TableCard` that a re-embedding under way is preparing."""
-
-_STATE_SCHEMA = pa.schema(
-    [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
-)
 _SCAN_DOCUMENTS = 500
 
 PART_ROWS = 8_192
@@ -84,11 +73,10 @@ class Store:
             session=self.session,
             storage_options=dict(storage_options) if storage_options else None,
         )
+        self._remembered = Remembered(self._database, name, self.place)
         self._process = os.getpid()
         self._opening = threading.Lock()
         self._table: Table | None = None
-        self._state_table: Table | None = None
-        self._state: tuple[int, dict[str, Any]] = (-1, {})
         self._card: TableCard | None = None
         self._snapshot: Snapshot | None = None
 
@@ -114,7 +102,7 @@ class Store:
             with self._opening:
                 if self._table is None and (table := self._opened()) is not None:
                     self._card = TableCard.from_schema(table.schema, place=self.place)
-                    self._state_table = self._database.open_table(self._state_name)
+                    self._remembered.open()
                     self._table = table
         return self._table
 
@@ -131,7 +119,7 @@ class Store:
 
         A re-embedding puts a newer card beside the one in the schema.
         """
-        return self.remembered_card(CARD) or self._card
+        return self.remembered.card(CARD) or self._card
 
     @property
     def card(self) -> TableCard:
@@ -145,8 +133,8 @@ class Store:
         """Create the table, and let `prepare` build what it needs, unless another thread or process has done so."""
         with self.lock(timeout=CREATE_TIMEOUT):
             if self.find() is None:
-                # The state first: where the table is, its state is too, whenever a process dies.
-                self._database.create_table(self._state_name, schema=_STATE_SCHEMA, exist_ok=True)
+                # The small table first: where the passages are, it is too, whenever a process dies.
+                self._remembered.create()
                 prepare(self._database.create_table(self.name, schema=schema, storage_options=_CREATION))
         self.find()
 
@@ -166,21 +154,19 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         return TableLock(self.folder / f".{self.name}.{purpose}.lock", timeout=timeout)
 
-    def remembered_card(self, key: str) -> TableCard | None:
-        """Return the card kept under `key` beside the table; None when there is none."""
-        return self._remembered_card(self.state(), key)
+    @property
+    def remembered(self) -> Remembered:
+        """What is kept beside the table; nothing while it does not exist."""
+        self.find()
+        return self._remembered
 
     def cards(self) -> list[TableCard]:
         """Return the card in force and the one that a re-embedding is preparing, if any, as of one moment."""
-        return self._cards(self.state())
+        return self._cards(self.remembered.values())
 
-    def _cards(self, state: Mapping[str, Any]) -> list[TableCard]:
-        in_force = self._remembered_card(state, CARD) or self._card
-        return [card for card in (in_force, self._remembered_card(state, NEXT_CARD)) if card is not None]
-
-    def _remembered_card(self, state: Mapping[str, Any], key: str) -> TableCard | None:
-        value = state.get(key)
-        return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
+    def _cards(self, values: Mapping[str, Any]) -> list[TableCard]:
+        in_force = self._remembered.card_in(values, CARD) or self._card
+        return [card for card in (in_force, self._remembered.card_in(values, NEXT_CARD)) if card is not None]
 
     def steadily(self, call: Callable[[Table], T]) -> T:
         """Return `call(table)`, called again when another process's commit or clean-up got in its way.
@@ -206,12 +192,12 @@ class Store:
     def _now(self, table: Table) -> Snapshot:
         # The state first: the vectors that it names are in the table from then on, until a re-embedding has put others
         # in force and dropped these.
-        state, version, last = self.state(), table.version, self._snapshot
+        state, version, last = self.remembered.values(), table.version, self._snapshot
         if last is None or last.version != version or last.state is not state:
             opened = self._database.open_table(self.name)
             last = Snapshot(opened, version, self._cards(state)[0], state, self.place)
             if last.card.column not in last.names:
-                kind = TableError if self.state() is state else SupersededError
+                kind = TableError if self.remembered.values() is state else SupersededError
                 raise kind(f"{self.place} has lost its column {last.card.column!r}: restore an earlier version")
             self._snapshot = last
         return last
@@ -337,31 +323,6 @@ class Store:
         except (ValueError, RuntimeError, TypeError) as error:
             raise unusable(sql, error, self.table.schema) from error
 
-    def state(self) -> dict[str, Any]:
-        """Return what is remembered beside the table, by key; read again only when it has changed."""
-        if self.find() is None or self._state_table is None:
-            return {}
-        version = self._state_table.version
-        if self._state[0] != version:
-            rows = steadily(lambda table: table.to_arrow(), self._state_table).to_pylist()
-            self._state = (version, {row["key"]: json.loads(row["value"]) for row in rows})
-        return self._state[1]
-
-    def remember(self, **values: Mapping[str, Any] | None) -> None:
-        """Keep JSON objects by key beside the table, in place of earlier ones, in one commit; None forgets."""
-        rows = [{"key": key, "value": json.dumps(value)} for key, value in values.items()]
-        values_by_key = pa.Table.from_pylist(rows, schema=_STATE_SCHEMA)
-
-        def merge(table: Table) -> None:
-            upsert = table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
-            upsert.execute(values_by_key)
-
-        steadily(merge, self._database.open_table(self._state_name))
-
-    def compact_state(self, keep_versions: timedelta) -> None:
-        """Free old versions of the small table beside."""
-        self._database.open_table(self._state_name).optimize(cleanup_older_than=keep_versions)
-
     def bytes_on_disk(self) -> int | None:
         """Return the size of the table's files, old versions included; None where it is not a local folder."""
         if self.folder is None:
@@ -371,10 +332,6 @@ class Store:
             with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
                 total += path.stat().st_size if path.is_file() else 0
         return total
-
-    @property
-    def _state_name(self) -> str:
-        return f"{self.name}{STATE_SUFFIX}"
 
     def _opened(self) -> Table | None:
         try:

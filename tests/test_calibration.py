@@ -139,7 +139,7 @@ def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
     """A table whose best mode is dense is still answered where the encoder is missing."""
     with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
         found = retriever.calibrate()
-        retriever._store.remember(calibration=dataclasses.asdict(dataclasses.replace(found, mode="dense")))
+        retriever._store.remembered.keep(calibration=dataclasses.asdict(dataclasses.replace(found, mode="dense")))
         assert retriever.search("river").mode == "dense"
         assert retriever.search("river", mode="hybrid").mode == "hybrid"
     with dpr_lance.connect(tmp_path / "t") as blind:

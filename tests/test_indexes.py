@@ -125,7 +125,7 @@ def test_recall_is_measured_again_when_the_table_has_grown_and_training_follows_
         dataclasses.replace(training, probes=3 * training.trained_probes),
         dataclasses.replace(training, trained_recall=0.99, recall=0.95),
     ):
-        store.remember(**{index_policy.TRAINING: dataclasses.asdict(drifted)})
+        store.remembered.keep(**{index_policy.TRAINING: dataclasses.asdict(drifted)})
         report = clustered.optimize()
         assert "vector" in report.built
         assert report.recall >= 0.95

@@ -35,6 +35,7 @@ ORDER = [
     "address",
     "filters",
     "contention",
+    "remembered",
     "snapshot",
     "store",
     "index_policy",
@@ -78,7 +79,7 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "filters", "contention", "snapshot", "store", "recall", "indexes", "legs"},
+    "lancedb": {"words", "filters", "contention", "remembered", "snapshot", "store", "recall", "indexes", "legs"},
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),
