@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,13 +14,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
 from dpr_lance.questions import LabelledQuestion, QuestionSource, checked_question, read_questions
 from dpr_lance.recall import efforts
-from dpr_lance.records import Calibration, Mode, WeightPoint
+from dpr_lance.records import Calibration, Mode, Skipped, WeightPoint
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
 from dpr_lance.store import Store
@@ -28,6 +29,7 @@ from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose
 
 Asked = QuestionSource | Sequence[str]
 T = TypeVar("T")
+Q = TypeVar("Q", str, LabelledQuestion)
 
 MOST_QUESTIONS = 5_000
 """Questions beyond are not read: the choice would not change."""
@@ -52,6 +54,7 @@ class Calibrating:
     pool: Executor
     regex: bool = False
     _vectors: list[Vector] = field(default_factory=list)
+    _skipped: list[Skipped] = field(default_factory=list)
 
     def run(self, labelled: Sequence[LabelledQuestion], unlabelled: Sequence[str]) -> Calibration:
         """Choose on these questions, store the choice beside the table, and return it."""
@@ -60,6 +63,9 @@ class Calibrating:
         spreads = [(each.dense, each.bm25) for each in judged]
         spreads += [pair for part in _parts(unlabelled) for pair in self._spreads(part)]
         asked = self._asked()
+        skipped = tuple(self._skipped)
+        if skipped and not spreads:
+            raise InvalidInputError(f"no question is left to calibrate with: {skipped[0].place}: {skipped[0].reason}")
         made = self._made_questions() if asked is None else []
         now = calibration_of(self.store.remembered.values(), self.card)
         usual = self.card.encoder.hybrid_weight
@@ -82,15 +88,31 @@ class Calibrating:
             found = replace(found, hybrid_weight=suggested if spreads else weight_in_scale(weight, balanced))
         found = replace(self._with_effort(found, asked, now), seconds=time.perf_counter() - started)
         self.store.remembered.keep(**{CALIBRATION: dataclasses.asdict(found)})
-        return found
+        return replace(found, skipped=skipped)
 
     def _asked(self) -> Vector | None:
         """Return the vectors of all questions so far, float32[n, d]; None without any."""
         return np.concatenate(self._vectors) if self._vectors else None
 
-    def _candidates(self, questions: Sequence[str]) -> list[Candidates]:
-        """Return the union of both legs for each question; raise what `encode` raises."""
-        vectors = self.encode(questions, self.card)
+    def _encodable(self, questions: Sequence[Q], text: Callable[[Q], str]) -> tuple[list[Q], Vector]:
+        """Return the questions that have a vector, and their vectors; the others are noted as skipped."""
+        chosen = list(questions)
+        try:
+            return chosen, self.encode([text(each) for each in chosen], self.card)
+        except UnencodableError as error:
+            for at, reason in error.reasons.items():
+                each = chosen[at]
+                place = each.place if isinstance(each, LabelledQuestion) and each.place else f"{text(each)!r:.80}"
+                self._skipped.append(Skipped(place, reason))
+            chosen = [each for at, each in enumerate(chosen) if at not in error.reasons]
+        if not chosen:
+            return [], np.empty((0, self.card.encoder.dimension), dtype=np.float32)
+        return chosen, self.encode([text(each) for each in chosen], self.card)
+
+    def _candidates(self, questions: Sequence[str], vectors: Vector) -> list[Candidates]:
+        """Return the union of both legs for each question."""
+        if not questions:
+            return []
         self._vectors.append(vectors)
         found = self.store.at_one_moment(
             lambda snapshot: gather(
@@ -111,12 +133,15 @@ class Calibrating:
 
     def _spreads(self, questions: Sequence[str]) -> list[tuple[Scores, Scores]]:
         """Return the dense and BM25 scores of each question's candidates."""
-        return [(each.dense, each.bm25) for each in self._candidates(questions)]
+        chosen, vectors = self._encodable(questions, str)
+        return [(each.dense, each.bm25) for each in self._candidates(chosen, vectors)]
 
     def _judged(self, questions: Sequence[LabelledQuestion]) -> Iterator[Judged]:
         """Yield each question's candidates with which of them answer it: by its answers, else by its labels."""
         columns = [ID, DOCUMENT_ID, "text"]
-        for question, united in zip(questions, self._candidates([each.text for each in questions]), strict=True):
+        chosen, vectors = self._encodable(questions, lambda each: each.text)
+        candidates = self._candidates([each.text for each in chosen], vectors)
+        for question, united in zip(chosen, candidates, strict=True):
             holds_answer = question.matcher(regex=self.regex)
             answering = {
                 row["_rowid"]

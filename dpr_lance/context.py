@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from dpr_lance.checks import checked_text
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.filters import among, within
-from dpr_lance.records import Hit, Passage, checked_text
+from dpr_lance.records import Hit, Passage
 from dpr_lance.schema import DOCUMENT_ID, passages_of
 from dpr_lance.store import Store
 

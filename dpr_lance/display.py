@@ -79,6 +79,7 @@ def print_add_report(report: AddReport, *, as_json: bool) -> None:
             f"{report.truncated_passages:,} passages are longer than the encoder reads: dense search does not see "
             f"{report.truncated_tokens:,} tokens at their ends, BM25 does; shorter passages (--words) help"
         )
+    _say_without_vector(report)
     if report.not_embedded:
         say(f"no vectors were made, BM25 alone will find these: {report.not_embedded}")
     if as_json:
@@ -124,8 +125,16 @@ def print_index_report(report: IndexReport) -> None:
     )
 
 
+def _say_without_vector(report: AddReport | ReembedReport) -> None:
+    for passage in report.without_vector:
+        say(f"no vector: passage {passage.place}: {passage.reason}")
+    if report.passages_without_vector:
+        say(f"{report.passages_without_vector:,} passages are stored without a vector: BM25 finds them, dense does not")
+
+
 def print_reembed_report(report: ReembedReport) -> None:
-    """Write what `reembed` did to standard output."""
+    """Write what `reembed` did to standard output, and which passages have no vector to standard error."""
+    _say_without_vector(report)
     print_facts(
         {
             "encoder": f"{report.encoder.name}, fingerprint {report.encoder.fingerprint}",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpr_lance import indexes
 from dpr_lance.encoder import Encoder, TokenCounter
-from dpr_lance.records import Progress, ReembedReport
+from dpr_lance.encoding import encoded_passages
+from dpr_lance.records import Progress, ReembedReport, Skipped
 from dpr_lance.remembered import CARD, NEXT_CARD
-from dpr_lance.schema import ID, TableCard, Vector, checked_vectors, vector_array
+from dpr_lance.schema import ID, TableCard, Vector, vector_array
 from dpr_lance.store import Store
 
 BATCH_ROWS = 1_000
@@ -23,6 +28,8 @@ PLANNED_ROWS = 65_536
 """Passages without a vector that one scan of the table lists."""
 ENCODE_PASSAGES = 128
 """Passages between two reports of progress."""
+NAMED = 100
+"""Skipped documents, and passages without a vector, that a report names; it counts all."""
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -36,34 +43,70 @@ class PassageEncoder:
     passages: int = 0
     truncated_passages: int = 0
     truncated_tokens: int = 0
+    without_vector: dict[str, str] = field(default_factory=dict)
+    """Why passages have none, by id."""
 
-    def encode(self, passages: Sequence[tuple[str, str]]) -> list[Vector]:
-        """Return a vector for each (title, text), in order."""
-        vectors: list[Vector] = []
+    def encode(self, passages: Sequence[tuple[str, str]], ids: Sequence[Sequence[str]]) -> list[Vector | None]:
+        """Return a vector for each (title, text), in order, or None where the encoder makes none.
+
+        `ids` are those of the stored passages that have this title and text.
+        """
+        vectors: list[Vector | None] = []
         for start in range(0, len(passages), ENCODE_PASSAGES):
             part = passages[start : start + ENCODE_PASSAGES]
-            vectors.extend(checked_vectors(self.encoder.encode_passages(part), len(part), self.encoder.card))
-            if isinstance(self.encoder, TokenCounter):
-                excess = self.encoder.excess_tokens(part)
+            found = encoded_passages(self.encoder, part)
+            vectors.extend(found.vectors)
+            for at, reason in found.reasons.items():
+                self.without_vector.update(dict.fromkeys(ids[start + at], reason))
+            made = [passage for at, passage in enumerate(part) if at not in found.reasons]
+            if isinstance(self.encoder, TokenCounter) and made:
+                excess = self.encoder.excess_tokens(made)
                 self.truncated_passages += int((excess > 0).sum())
                 self.truncated_tokens += int(excess.sum())
-            self.passages += len(part)
+            self.passages += len(made)
             self.tell()
         return vectors
+
+    @property
+    def done(self) -> int:
+        """Passages that were embedded, or found to have no vector."""
+        return self.passages + len(self.without_vector)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what `AddReport` and `ReembedReport` tell of the work, by their fields."""
+        named = itertools.islice(self.without_vector.items(), NAMED)
+        return {
+            "passages_embedded": self.passages,
+            "truncated_passages": self.truncated_passages,
+            "truncated_tokens": self.truncated_tokens,
+            "passages_without_vector": len(self.without_vector),
+            "without_vector": tuple(Skipped(name, reason) for name, reason in named),
+        }
 
 
 def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None:
     """Give a vector in `card.column` to every passage that has none there, one commit for 1,000.
 
-    Interrupted, the next call goes on where this one was; memory does not grow with the table.
+    Each is tried once: what the encoder makes no vector of stays without one. Interrupted, the next call goes on where
+    this one was; memory grows with the passages without a vector alone.
     """
-    while len(rows := store.row_ids(card.unembedded, limit=PLANNED_ROWS)):
+    tried = np.empty(0, dtype=np.uint64)
+    while True:
+        rows = store.row_ids(card.unembedded, limit=PLANNED_ROWS + len(tried))
+        rows = np.setdiff1d(rows, tried)
+        if not len(rows):
+            return
         for start in range(0, len(rows), BATCH_ROWS):
             found = store.take(rows[start : start + BATCH_ROWS], [ID, "content_hash", "title", "text"])
             passages = list(zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True))
-            vectors = vector_array(encoder.encode(passages), card.encoder.dimension)
-            named = pa.field(card.column, vectors.type)
-            store.set_vectors(found.select([ID, "content_hash"]).append_column(named, vectors))
+            made = encoder.encode(passages, [[name] for name in found[ID].to_pylist()])
+            there = pa.array([vector is not None for vector in made], type=pa.bool_())
+            tried = np.append(tried, found.filter(pc.invert(there))["_rowid"].to_numpy())
+            found = found.filter(there)
+            if found.num_rows:
+                vectors = vector_array([vector for vector in made if vector is not None], card.encoder.dimension)
+                named = pa.field(card.column, vectors.type)
+                store.set_vectors(found.select([ID, "content_hash"]).append_column(named, vectors))
             indexes.fold(store, bulk=True)
 
 
@@ -105,9 +148,7 @@ class Reembedding:
             indexes.optimize(self.store)
         return ReembedReport(
             encoder=card.encoder,
-            passages_embedded=self._work.passages,
-            truncated_passages=self._work.truncated_passages,
-            truncated_tokens=self._work.truncated_tokens,
+            **self._work.counts(),
             seconds=time.perf_counter() - self._started,
         )
 
@@ -133,7 +174,7 @@ class Reembedding:
             self.progress(
                 Progress(
                     documents=0,
-                    passages=self._work.passages,
+                    passages=self._work.done,
                     seconds=time.perf_counter() - self._started,
                     passages_total=self._total,
                 )

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from dpr_lance.bundle import MANIFEST, TOKENIZER, Bundle, Side, open_bundle
 from dpr_lance.card import EncoderCard
+from dpr_lance.checks import checked_text
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.graph import Graph
 from dpr_lance.hash_encoder import HashEncoder
-from dpr_lance.records import checked_text
 
 if TYPE_CHECKING:  # loaded at the first embedding: importing this room stays cheap
     from tokenizers import Tokenizer

@@ -15,6 +15,8 @@ Each message says what is wrong, which value, where, and what to do about it.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DprLanceError(Exception):
     """Base of every error that dpr_lance raises on purpose."""
@@ -53,4 +55,13 @@ class MissingExtraError(DprLanceError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs packages that are not installed: pip install 'dpr-lance[{extra}]'")
+        self.feature = feature
         self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.feature, self.extra)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Tell whether an error is a panic of a package written in Rust, which is no `Exception`."""
+    return type(error).__name__ == "PanicException"

@@ -6,7 +6,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from dpr_lance.connection import connect
+from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.legs import QUESTIONS_AT_ONCE
 from dpr_lance.metrics import (
@@ -28,7 +29,7 @@ from dpr_lance.metrics import (
     ranking_measures,
 )
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
-from dpr_lance.records import MODES, Document, Hit, Hits, Mode, Progress
+from dpr_lance.records import MODES, Document, Hit, Hits, Mode, Progress, Skipped
 from dpr_lance.retriever import Retriever
 from dpr_lance.table_encoder import EncoderSource
 from dpr_lance.trec import RunFiles
@@ -103,6 +104,8 @@ class Evaluation:
     not_measured: str | None
     """Why there is no MRR, nDCG and recall, although questions have labels; None when there is."""
     seconds: float
+    skipped: tuple[Skipped, ...] = ()
+    """Questions that an encoder makes no vector of: no row was measured on them."""
 
     @property
     def headline(self) -> tuple[Judgement, int]:
@@ -150,7 +153,8 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     expressions, as TREC's. It is a hit by label when its id, or its document's, is labelled.
     `compare`: another table, or an encoder under which the passages are embedded once more, into a temporary table; its
     rows are called "other.dense" and so on. `runs`: a folder for TREC run files, one a row, and the labels as qrels.
-    Questions are read and asked in batches; what is kept of each are its text and its ranks.
+    Questions are read and asked in batches; what is kept of each are its text and its ranks. A question that an encoder
+    makes no vector of is left out of all rows, and named in `Evaluation.skipped`.
 
         evaluation = dpr_lance.evaluate(retriever, "nq-test.csv")
         {row.name: row.by_answer[20].mean for row in evaluation.rows}
@@ -224,8 +228,11 @@ class _Contender:
     ids: Callable[[Hit], tuple[str, str]]
 
     def search(self, questions: Sequence[LabelledQuestion], k: int) -> list[Hits]:
-        found = self.retriever.search([question.text for question in questions], k, mode=self.mode)
-        if other := next((hits for hits in found if hits.mode != self.mode), None):
+        texts = [question.text for question in questions]
+        found = self.retriever.search(texts, k, mode=self.mode)
+        if (other := next((hits for hits in found if hits.mode != self.mode), None)) is not None:
+            with suppress(EncoderError, MissingExtraError):
+                self.retriever.search(texts, 1, mode="dense")  # an `UnencodableError` where a question is why
             raise EncoderError(f"{self.name} cannot be measured, {other.mode} alone would answer: {other.fallback}")
         return found
 
@@ -239,21 +246,37 @@ class _Tally:
     regex: bool
     files: RunFiles | None
     outcomes: list[Outcome] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     _measures: dict[str, list[dict[str, Values]]] = field(default_factory=dict)
     _seconds: dict[str, float] = field(default_factory=dict)
     _not_measured: str | None = None
 
     def ask(self, batch: Sequence[LabelledQuestion]) -> None:
-        """Ask the questions in every row."""
+        """Ask the questions in every row; one that some encoder makes no vector of is left out of all of them."""
+        while batch:
+            try:
+                self._take(batch, [self._found(contender, batch) for contender in self.contenders])
+            except UnencodableError as error:
+                for at, reason in error.reasons.items():
+                    place = batch[at].place or f"question {batch[at].id!r}"
+                    self.skipped.append(Skipped(place, reason))
+                batch = [question for at, question in enumerate(batch) if at not in error.reasons]
+            else:
+                return
+
+    def _found(self, contender: _Contender, batch: Sequence[LabelledQuestion]) -> tuple[list[Hits], float]:
+        """Return a row's hits, and the seconds that they took."""
+        started = time.perf_counter()
+        return contender.search(batch, max(self.ks)), time.perf_counter() - started
+
+    def _take(self, batch: Sequence[LabelledQuestion], answers: Sequence[tuple[list[Hits], float]]) -> None:
+        """Keep what each row found for these questions."""
         matchers = [question.matcher(regex=self.regex) for question in batch]
         by_answer: list[dict[str, int]] = [{} for _ in batch]
         by_label: list[dict[str, int]] = [{} for _ in batch]
         if self.files is not None:
             self.files.write_labels(batch)
-        for contender in self.contenders:
-            started = time.perf_counter()
-            found = contender.search(batch, max(self.ks))
-            elapsed = time.perf_counter() - started
+        for contender, (found, elapsed) in zip(self.contenders, answers, strict=True):
             self._seconds[contender.name] = self._seconds.get(contender.name, 0.0) + elapsed
             rankings = [_ranking(hits, question, contender) for hits, question in zip(found, batch, strict=True)]
             for number, (question, hits) in enumerate(zip(batch, found, strict=True)):
@@ -282,7 +305,8 @@ class _Tally:
     def evaluation(self, seconds: float) -> Evaluation:
         """Return all that was measured."""
         if not self.outcomes:
-            raise InvalidInputError("there is no question to evaluate with")
+            why = f": {self.skipped[0].place}: {self.skipped[0].reason}" if self.skipped else ""
+            raise InvalidInputError(f"there is no question to evaluate with{why}")
         ranks: dict[Judgement, dict[str, list[int]]] = {"answer": {}, "label": {}}
         for by, contender in itertools.product(ranks, self.contenders):
             found = [outcome.ranks(by) for outcome in self.outcomes]
@@ -305,6 +329,7 @@ class _Tally:
             outcomes=tuple(self.outcomes),
             not_measured=self._not_measured,
             seconds=seconds,
+            skipped=tuple(self.skipped),
         )
 
     def _row(self, contender: _Contender, ranks: Mapping[Judgement, Mapping[str, Sequence[int]]]) -> Row:

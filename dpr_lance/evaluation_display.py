@@ -14,12 +14,16 @@ from dpr_lance.display import PIPE_WIDTH, print_facts, print_json, print_text, s
 from dpr_lance.evaluation import Evaluation, EvaluationProgress, Judgement, Outcome, Pair
 from dpr_lance.gates import GateResult
 from dpr_lance.metrics import Interval
-from dpr_lance.records import Calibration
+from dpr_lance.records import Calibration, Skipped
 from dpr_lance.weighing import FEWEST_QUESTIONS
+
+SHOWN_SKIPPED = 10
+"""Skipped questions that are told; all are counted."""
 
 
 def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_json: bool) -> None:
     """Write the rows and what differs between them to standard output, gates and notes to standard error."""
+    _say_skipped(evaluation.skipped)
     if evaluation.not_measured:
         say(f"not measured: {evaluation.not_measured}")
     if as_json:
@@ -46,6 +50,7 @@ def disagreement(outcome: Outcome, by: Judgement, k: int) -> dict[str, object]:
 
 def print_calibration(found: Calibration, *, as_json: bool) -> None:
     """Write what was chosen, and what it was chosen from, to standard output."""
+    _say_skipped(found.skipped)
     if as_json:
         print_json(found)
         return
@@ -97,7 +102,14 @@ def _summary(evaluation: Evaluation, gates: Sequence[GateResult]) -> dict[str, o
     counts = {name: getattr(evaluation, name) for name in ("questions", "with_answers", "with_labels")}
     headline = {"by": by, "k": k}
     rows = {"rows": evaluation.rows, "pairs": evaluation.pairs, "gates": list(gates)}
-    return counts | {"headline": headline} | rows | {"seconds": evaluation.seconds}
+    return counts | {"headline": headline} | rows | {"skipped": evaluation.skipped, "seconds": evaluation.seconds}
+
+
+def _say_skipped(skipped: Sequence[Skipped]) -> None:
+    for each in skipped[:SHOWN_SKIPPED]:
+        say(f"skipped: {each.place}: {each.reason}")
+    if len(skipped) > SHOWN_SKIPPED:
+        say(f"skipped: {len(skipped):,} questions in all")
 
 
 def _print_tables(evaluation: Evaluation) -> None:

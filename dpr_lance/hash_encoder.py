@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.card import EncoderCard
+from dpr_lance.checks import checked_text
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records import checked_text
 
 _WORD = re.compile(r"\w+")
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from dpr_lance.documents import DocumentStream
-from dpr_lance.embedding import PassageEncoder, ProgressCallback, fill_vectors
+from dpr_lance.embedding import NAMED, PassageEncoder, ProgressCallback, fill_vectors
 from dpr_lance.encoder import Encoder
 from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.filters import among
 from dpr_lance.heap import trim_heap
 from dpr_lance.indexes import create_text_index, ensure_text_index, fold
-from dpr_lance.records import AddReport, Document, Progress, Skipped
+from dpr_lance.records import AddReport, Document, Passage, Progress, Skipped
 from dpr_lance.schema import (
     DOCUMENT_ID,
     EMBEDDED,
@@ -38,8 +39,6 @@ from dpr_lance.store import Store
 BATCH_CHARACTERS = 600_000
 """Text of one commit, about 1,000 passages of 100 words: what an interruption can lose, and what memory holds."""
 BATCH_DOCUMENTS = 1_000
-SKIPPED_KEPT = 100
-"""Skipped documents that a report names; it counts all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +96,7 @@ class Ingestion:
         if self.store.find() is not None:
             fold(self.store, bulk=False)
         if self._work is not None:
-            self.report = replace(
-                self.report,
-                passages_embedded=self._work.passages,
-                truncated_passages=self._work.truncated_passages,
-                truncated_tokens=self._work.truncated_tokens,
-            )
+            self.report = replace(self.report, **self._work.counts())
         return replace(self.report, seconds=time.perf_counter() - self._started)
 
     def _batches(self, items: Iterator[Document | Skipped]) -> Iterator[dict[str, Document]]:
@@ -145,8 +139,13 @@ class Ingestion:
         changed = stored.keys() - unchanged
         written = [name for name in documents if name not in unchanged or name in unembedded]
         rows = [row for name in written for row in rows_of(documents[name], hashes[name], self.splitter)]
+        vectors = self._vectors(rows, changed | unembedded)
+        # An unchanged document is written again only where that gives it more vectors than it has.
+        made = Counter(row.passage.document_id for row in rows if row.passage.id in vectors)
+        idle = {name for name in unembedded if made[name] <= stored[name].embedded}
+        written = [name for name in written if name not in idle]
+        rows = [row for row in rows if row.passage.document_id not in idle]
         if rows:
-            vectors = self._vectors(rows, changed | unembedded)
             self.store.replace(arrow_rows(rows, vectors, self.store.table.schema, self.card.column), written)
         self._count(
             documents_added=len(documents) - len(stored),
@@ -195,9 +194,13 @@ class Ingestion:
         """Return vectors by passage id: kept ones where title and text are as before, made ones for the rest."""
         known = self._stored_vectors(stored_documents)
         if self._work is not None:
-            missing = {row.content_hash: row.passage for row in rows if row.content_hash not in known}
-            made = self._work.encode([(passage.title, passage.text) for passage in missing.values()])
-            known.update(zip(missing, made, strict=True))
+            missing: dict[str, list[Passage]] = {}
+            for row in rows:
+                if row.content_hash not in known:
+                    missing.setdefault(row.content_hash, []).append(row.passage)
+            texts = [(same[0].title, same[0].text) for same in missing.values()]
+            made = self._work.encode(texts, [[passage.id for passage in same] for same in missing.values()])
+            known |= {name: vector for name, vector in zip(missing, made, strict=True) if vector is not None}
         return {row.passage.id: known[row.content_hash] for row in rows if row.content_hash in known}
 
     def _stored_vectors(self, document_ids: set[str]) -> dict[str, Vector]:
@@ -213,7 +216,7 @@ class Ingestion:
 
     def _skip(self, skipped: Skipped) -> None:
         self._count(documents_skipped=1)
-        if len(self.report.skipped) < SKIPPED_KEPT:
+        if len(self.report.skipped) < NAMED:
             self.report = replace(self.report, skipped=(*self.report.skipped, skipped))
 
     def _count(self, **more: int) -> None:
@@ -224,7 +227,7 @@ class Ingestion:
             self.progress(
                 Progress(
                     documents=self.report.documents_read,
-                    passages=0 if self._work is None else self._work.passages,
+                    passages=0 if self._work is None else self._work.done,
                     seconds=time.perf_counter() - self._started,
                     documents_total=self._total,
                     passages_total=self._total_passages,

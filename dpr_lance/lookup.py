@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dpr_lance.checks import checked_text
 from dpr_lance.filters import among
-from dpr_lance.records import Passage, checked_text
+from dpr_lance.records import Passage
 from dpr_lance.schema import DOCUMENT_ID, ID, passages_of
 from dpr_lance.store import Store
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dpr_lance.checks import checked_text
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.lines import BadRecordError, attempt, csv_rows, json_items, json_value, lines_of, readable, unpacked
 from dpr_lance.metrics import AnswerMatcher, answer_matcher
-from dpr_lance.records import checked_text
 
 QUESTION_FIELDS = ("question", "text")
 ID_FIELDS = ("id", "_id", "question_id")

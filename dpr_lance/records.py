@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from dpr_lance.card import EncoderCard
+from dpr_lance.checks import checked_text
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.snippet import LENGTH, snippet
 
@@ -17,20 +17,6 @@ IndexKind = Literal["ivf_rq", "ivf_sq", "ivf_pq"]
 """How a vector index keeps vectors: rotated and rounded to four bits a dimension (RaBitQ), scalar quantised to a byte a
 dimension, or product quantised to a quarter of that."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def checked_text(value: object, *, name: str, place: str) -> str:
-    """Return `value` when it is a string that can be stored as UTF-8; raise `InvalidInputError` naming it otherwise."""
-    if not isinstance(value, str):
-        raise InvalidInputError(f"{place}: {name} must be a string, it is {type(value).__name__} ({value!r:.60})")
-    if found := _SURROGATE.search(value):
-        raise InvalidInputError(
-            f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is no text; "
-            f"decode the source as UTF-8 with errors='replace', or drop it"
-        )
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +211,7 @@ class Hits(Sequence[Hit]):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A document that `add` left out, where it stood in the input, and why."""
+    """A document, passage or question that was left out: where it stood (or its id), and why."""
 
     place: str
     reason: str
@@ -237,7 +223,8 @@ class AddReport:
 
     `documents_duplicate`: superseded by a later document of the same id in the same write batch (the last one wins).
     `truncated_passages` and `truncated_tokens`: what the encoder could not see because a passage was too long for it
-    (BM25 sees all of it).
+    (BM25 sees all of it). `passages_without_vector`: stored and found by BM25, but the encoder makes no vector of them,
+    as its tokenizer makes no token of a page of replacement characters.
     """
 
     documents_added: int = 0
@@ -252,6 +239,9 @@ class AddReport:
     passages_embedded: int = 0
     truncated_passages: int = 0
     truncated_tokens: int = 0
+    passages_without_vector: int = 0
+    without_vector: tuple[Skipped, ...] = ()
+    """The first 100 of them, by id, and why; `passages_without_vector` is the full count."""
     not_embedded: str | None = None
     """Why passages were stored without vectors although `embed` was asked for; None when they were embedded."""
     seconds: float = 0.0
@@ -270,12 +260,17 @@ class AddReport:
 
 @dataclass(frozen=True, slots=True)
 class ReembedReport:
-    """What `reembed` did; `passages_embedded` is 0 when the table had that encoder's vectors already."""
+    """What `reembed` did; `passages_embedded` is 0 when the table had that encoder's vectors already.
+
+    `passages_without_vector` and `without_vector` are as in `AddReport`.
+    """
 
     encoder: EncoderCard
     passages_embedded: int = 0
     truncated_passages: int = 0
     truncated_tokens: int = 0
+    passages_without_vector: int = 0
+    without_vector: tuple[Skipped, ...] = ()
     seconds: float = 0.0
 
 
@@ -283,8 +278,8 @@ class ReembedReport:
 class Progress:
     """How far `add`, `embed` or `reembed` has come, handed to its `progress` callback again and again.
 
-    `documents` are stored, `passages` have been embedded by this call. The totals are None where the input does not
-    tell them.
+    `documents` are stored, `passages` have been embedded by this call, or found to have no vector. The totals are None
+    where the input does not tell them.
     """
 
     documents: int
@@ -359,6 +354,8 @@ class Calibration:
     weights: tuple[WeightPoint, ...] = ()
     efforts: tuple[EffortPoint, ...] = ()
     seconds: float = 0.0
+    skipped: tuple[Skipped, ...] = ()
+    """Questions that the encoder makes no vector of; not kept beside the table."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Calibration:
@@ -366,6 +363,7 @@ class Calibration:
         points = {
             "weights": tuple(WeightPoint(**point) for point in fields["weights"]),
             "efforts": tuple(EffortPoint(**point) for point in fields["efforts"]),
+            "skipped": (),
         }
         return cls(**{**fields, **points})
 

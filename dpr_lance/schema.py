@@ -349,7 +349,13 @@ def vectors_of(column: pa.Array | pa.ChunkedArray) -> Vector:
 
 def checked_vectors(vectors: object, count: int, card: EncoderCard) -> Vector:
     """Return an encoder's output as float32[count, dimension]; raise `EncoderError` when it is something else."""
-    array = np.asarray(vectors, dtype=np.float32)
+    try:
+        array = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise EncoderError(
+            f"encoder {card.name!r} gave {type(vectors).__name__} for {count} texts, which is not an array of numbers "
+            f"({error})"
+        ) from error
     if array.shape != (count, card.dimension):
         raise EncoderError(
             f"encoder {card.name!r} gave an array of shape {array.shape} for {count} texts; its card says dimension "

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
@@ -73,9 +74,42 @@ def answer(  # noqa: PLR0913 - keywords
 ) -> list[Hits]:
     """Return the k best passages for each question; `encode` gives float32[n, d] or raises what a fallback tells.
 
-    Without a mode it is the calibrated one, which falls back to BM25 as hybrid does; else hybrid. The times in
-    `Hits.seconds` are those of all the questions together; "total" is all of it.
+    Without a mode it is the calibrated one, which falls back to BM25 as hybrid does; else hybrid. A question that the
+    encoder makes no vector of is answered by BM25 alone, the others are not. The times in `Hits.seconds` are those of
+    all the questions together; "total" is all of it.
     """
+    asked = partial(_answer, snapshot, memory, k=k, where=where, encode=encode, pool=pool, explain=explain)
+    try:
+        return asked(questions, mode=mode)
+    except UnencodableError as error:
+        if mode == "dense":
+            raise
+        reasons = error.reasons
+    answers: list[Hits | None] = [None] * len(questions)
+    for chosen, used in (([at for at in range(len(questions)) if at not in reasons], mode), (list(reasons), "bm25")):
+        found = asked([questions[at] for at in chosen], mode=used) if chosen else []
+        for at, hits in zip(chosen, found, strict=True):
+            answers[at] = replace(hits, fallback=_without_vector(reasons[at])) if at in reasons else hits
+    return [hits for hits in answers if hits is not None]
+
+
+def _without_vector(reason: str) -> str:
+    return f"the encoder makes no vector of this question: {reason}"
+
+
+def _answer(  # noqa: PLR0913 - keywords
+    snapshot: Snapshot,
+    memory: ResidentVectors,
+    questions: Sequence[str],
+    *,
+    k: int,
+    mode: Mode | None,
+    where: Filter,
+    encode: Encode,
+    pool: Executor,
+    explain: bool,
+) -> list[Hits]:
+    """Return the k best passages for questions that all have a vector; see `answer`."""
     started = time.perf_counter()
     watch = Stopwatch()
     calibration = calibration_of(snapshot.state, snapshot.card)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from dpr_lance.contention import SupersededError
 from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, load_encoder
+from dpr_lance.encoding import encoded_questions
 from dpr_lance.errors import EncoderError, EncoderMismatchError
-from dpr_lance.schema import TableCard, Vector, checked_vectors
+from dpr_lance.schema import TableCard, Vector
 from dpr_lance.splitter import Splitter, splitter_name
 from dpr_lance.store import Store
 
@@ -43,14 +44,14 @@ class TableEncoder:
         return self._encoder
 
     def encode_questions(self, questions: Sequence[str], card: TableCard | None = None) -> Vector:
-        """Return the questions' vectors, float32[n, d]; raise as `loaded` does.
+        """Return the questions' vectors, float32[n, d]; raise as `loaded` and `encoded_questions` do.
 
         With the card that the search has read, `SupersededError` when another encoder was put in force since.
         """
         encoder = self.loaded()
         if _differ(card, encoder):
             raise SupersededError(f"{self._store.place} was given vectors of another encoder meanwhile")
-        return checked_vectors(encoder.encode_questions(questions), len(questions), encoder.card)
+        return encoded_questions(encoder, questions)
 
     def new_card(self, splitter: Splitter | None) -> TableCard:
         """Return the card of a table that is about to be created."""
