@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test stress check bench bench-long encoder
+.PHONY: docs demo test stress check bench bench-long encoder
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -18,11 +18,15 @@ test: $(VENV)/dev.installed
 stress: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m stress tests/stress
 
-# Format, lint and types.
-check: $(VENV)/dev.installed
+# Format, lint, types, and the documentation, in which nothing may be missing.
+check: $(VENV)/dev.installed docs
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# The documentation as a site in build/site.
+docs: $(VENV)/dev.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Measured numbers: see benchmarks/README.md. The quick form: 6 to 11 minutes; the long one: most of a day.
 bench: $(VENV)/dev.installed
@@ -44,5 +48,5 @@ $(VENV)/base.installed: pyproject.toml constraints.txt
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[train,eval,dev]'
+	$(PIP) -e '.[train,eval,docs,dev]'
 	touch $@
