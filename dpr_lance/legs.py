@@ -20,6 +20,7 @@ from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.filters import Filter, among, sql_of
 from dpr_lance.fusion import Candidates, Scores, fused_scores
 from dpr_lance.index_policy import POLICY, training_in
+from dpr_lance.normal_form import normal_form
 from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
@@ -332,7 +333,7 @@ def _in_reach(united: Candidates, most: float, wanted: Wanted) -> NDArray[np.boo
 
 async def bm25_leg(table: AsyncTable, question: str, n: int, where: Filter, column: str | None = None) -> Leg:
     """Return up to n passages with a word of the question; with the vectors where their column is named."""
-    match = MatchQuery(" ".join(word.text for word in distinct_words(question)), CONTENT)
+    match = MatchQuery(" ".join(normal_form(word.text) for word in distinct_words(question)), CONTENT)
     search = table.query().nearest_to_text(match).with_row_id().select(["_score", *([column] if column else [])])
     if where is not None:
         search = search.where(where)

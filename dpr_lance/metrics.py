@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.errors import InvalidInputError, MissingExtraError
+from dpr_lance.normal_form import normalised
 
 Values = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ def tokens(text: str) -> list[str]:
     A token is a run of letters, digits and marks (categories L, N, M), or one other character that is neither a
     separator nor a control character (Z, C).
     """
-    return [found.lower() for found in _token().findall(unicodedata.normalize("NFD", text))]
+    return [found.lower() for found in _token().findall(normalised("NFD", text))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class AnswerMatcher:
         if self._phrases:
             told = _joined(tokens(text))
             return any(phrase in told for phrase in self._phrases)
-        normal = unicodedata.normalize("NFD", text) if self._patterns else ""
+        normal = normalised("NFD", text) if self._patterns else ""
         return any(pattern.search(normal) is not None for pattern in self._patterns)
 
 
@@ -77,7 +78,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _pattern(answer: str) -> re.Pattern[str]:
     try:
-        return re.compile(unicodedata.normalize("NFD", answer), re.IGNORECASE | re.MULTILINE)
+        return re.compile(normalised("NFD", answer), re.IGNORECASE | re.MULTILINE)
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidInputError(f"the answer {answer!r} is no regular expression ({error})") from None
 

@@ -1,4 +1,4 @@
-"""The words of a text as the full-text index sees them: folded, stemmed, without stop words."""
+"""The words of a text as the full-text index sees them: in one spelling, folded, stemmed, without stop words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+
+from dpr_lance.normal_form import normal_form, origins
 
 _RUN = re.compile(r"\S+")
 _PART = re.compile(r"[^\W_]+")
@@ -52,13 +55,26 @@ def distinct_words(question: str) -> list[Word]:
 @lru_cache(maxsize=_CACHED_RUNS)
 def _parts(run: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
     """Return offset, text and terms of each word in a run of characters without blanks."""
-    whole = _terms(run)
-    parts = [(part.start(), part.group(), _terms(part.group())) for part in _PART.finditer(run)]
-    found = tuple(part for part in parts if part[2])
+    normal = normal_form(run)
+    whole = _terms(normal)
+    parts = [(part.start(), part.end(), _terms(part.group())) for part in _PART.finditer(normal)]
+    found = [part for part in parts if part[2]]
     if tuple(term for _, _, terms in found for term in terms) == whole:
-        return found
+        spans = [(start, end) for start, end, _ in found]
+        places = spans if normal == run else _places(run, spans)
+        if places is not None:
+            return tuple((start, run[start:end], part[2]) for (start, end), part in zip(places, found, strict=True))
     # In some scripts the index's words hold marks that Python's do not.
     return ((0, run, whole),) if whole else ()
+
+
+def _places(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
+    """Return where parts of a run's normal form stand in the run; None where they share a character or none is told."""
+    if (known := origins(run)) is None:
+        return None
+    places = [(known[start][0], known[end - 1][1]) for start, end in spans]
+    apart = all(before[1] <= after[0] for before, after in pairwise(places))
+    return places if apart else None
 
 
 def _terms(text: str) -> tuple[str, ...]:

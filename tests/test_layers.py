@@ -18,6 +18,7 @@ ORDER = [
     "heap",
     "errors",
     "checks",
+    "normal_form",
     "metrics",
     "lines",
     "card",
