@@ -116,8 +116,9 @@ def taken(source: Iterator[dict[str, Any]], passages: int) -> Iterator[dict[str,
 
 
 def in_new_process(work: Callable[[int], dict[str, Any]], count: int) -> dict[str, Any]:
-    """Return what `work` returns in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    """Return what `work` returns in a process of its own, whose memory is bounded as the command line's is."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=dpr_lance.bound_memory) as pool:
         return pool.submit(work, count).result()
 
 

@@ -5,16 +5,14 @@ retriever = dpr_lance.connect("wiki.lance")
 retriever.add(documents)
 hits = retriever.search("who first voiced meg on family guy?")
 
-Names are imported when they are first used, so that `import dpr_lance` costs next to nothing.
+Names are imported when they are first used, so that `import dpr_lance` costs next to nothing. It changes nothing in the
+process.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
-
-from dpr_lance.heap import bound_heap
-from dpr_lance.lean_import import REST_CLIENT, defer
 
 if TYPE_CHECKING:
     from dpr_lance.connection import connect
@@ -32,16 +30,14 @@ if TYPE_CHECKING:
     )
     from dpr_lance.evaluation import evaluate
     from dpr_lance.hash_encoder import HashEncoder
+    from dpr_lance.memory import bound_memory
     from dpr_lance.records import Document, Hit, Hits, Passage
     from dpr_lance.retriever import Retriever
     from dpr_lance.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
 
-# Both come before LanceDB is imported.
-defer(REST_CLIENT)
-bound_heap()
-
 _ROOMS = {
     "connect": "connection",
+    "bound_memory": "memory",
     "Retriever": "retriever",
     "evaluate": "evaluation",
     "Document": "records",
@@ -85,6 +81,7 @@ __all__ = [
     "StorageError",
     "TableError",
     "WordSplitter",
+    "bound_memory",
     "connect",
     "evaluate",
     "load_encoder",

@@ -22,6 +22,7 @@ import typer
 from dpr_lance import cli_evaluation, cli_training, cli_vectors, display, hits_display
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
+from dpr_lance.memory import bound_memory
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
 from dpr_lance.records import IndexKind, Mode
 
@@ -49,6 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB reads it once, when it is imported
+    bound_memory()
     as_json = "--json" in arguments
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="dpr-lance", standalone_mode=False)

@@ -13,8 +13,8 @@ from lancedb.index import FTS, BTree, IndexConfig, IvfPq, IvfRq, IvfSq, LabelLis
 from lancedb.table import Table
 
 from dpr_lance.errors import InvalidInputError, LockedError
-from dpr_lance.heap import large_blocks_given_back, trim_heap
 from dpr_lance.index_policy import KIND, POLICY, IndexPolicy, Training, kind_of, remember, training_of, unfit
+from dpr_lance.memory import large_blocks_given_back, trim_heap
 from dpr_lance.recall import recall_of
 from dpr_lance.records import IndexInfo, IndexKind, IndexReport, Metric
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column, metadata_fields

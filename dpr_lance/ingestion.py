@@ -14,8 +14,8 @@ from dpr_lance.embedding import NAMED, PassageEncoder, ProgressCallback, fill_ve
 from dpr_lance.encoder import Encoder
 from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.filters import among
-from dpr_lance.heap import trim_heap
 from dpr_lance.indexes import create_text_index, ensure_text_index, fold
+from dpr_lance.memory import trim_heap
 from dpr_lance.records import AddReport, Document, Passage, Progress, Skipped
 from dpr_lance.schema import (
     DOCUMENT_ID,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.encoder import available_threads
 from dpr_lance.fusion import Scores
-from dpr_lance.heap import trim_heap
+from dpr_lance.memory import trim_heap
 from dpr_lance.schema import TableCard, Vector, vectors_of
 from dpr_lance.store import PART_ROWS, Store, part_of
 

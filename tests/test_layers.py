@@ -14,8 +14,7 @@ import dpr_lance
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
-    "lean_import",
-    "heap",
+    "memory",
     "errors",
     "checks",
     "normal_form",
@@ -113,6 +112,7 @@ PUBLIC = [
     "StorageError",
     "TableError",
     "WordSplitter",
+    "bound_memory",
     "connect",
     "evaluate",
     "load_encoder",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from benchmarks.peers.protocol import K, Search, Texts, main
 from dpr_lance.connection import connect
+from dpr_lance.memory import bound_memory
 
 
 def ingest(folder: Path, texts: Texts, model: str) -> None:  # noqa: ARG001 - the weights are in the package
@@ -18,4 +19,5 @@ def opened(folder: Path, model: str) -> Search:  # noqa: ARG001
 
 
 if __name__ == "__main__":
+    bound_memory()  # as the command line does
     main(ingest, opened)

@@ -1,4 +1,4 @@
-"""The C heap, in which LanceDB works: bounded, and given back to the system after use.
+"""The memory that LanceDB works in: bounds for the whole process, set only on request, and giving back what is free.
 
 glibc makes up to eight heaps for each core and keeps what is freed in them. LanceDB allocates on many threads, so a
 process that had added 200,000 passages came to hold 1.1 GiB, of which about 120 MiB were in use.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,16 +21,31 @@ _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD
 _LARGE = 128 << 10
 _LARGEST = 32 << 20  # up to which glibc raises the threshold by itself, as large blocks are freed
 
+_bounded = False
 
-def bound_heap() -> None:
-    """Bound LanceDB's read-ahead, keep Arrow to the C heaps, and these to one a core; the user's environment stands.
 
-    Where the C library is not glibc, the heaps stay as they are. To be called before LanceDB and pyarrow are imported:
-    heaps that are there stay too.
+def bound_memory() -> None:
+    """Bound the memory of this process for work on large tables. Call it before the first `connect`.
+
+    The bounds hold for the whole process, so importing dpr_lance does not set them: the command line does, and your
+    application may. LanceDB then reads ahead 8 MiB at most, pyarrow allocates from the C heap, and on glibc the C heap
+    is divided into one part per core instead of eight, and large blocks go back to the system while an index is
+    maintained. `LANCE_DEFAULT_IO_BUFFER_SIZE`, `ARROW_DEFAULT_MEMORY_POOL`, `MALLOC_ARENA_MAX` and
+    `MALLOC_MMAP_THRESHOLD_` in your environment are respected.
+
+        dpr_lance.bound_memory()
+        retriever = dpr_lance.connect("wiki.lance")
     """
+    global _bounded  # noqa: PLW0603 - the bounds are the process's, and so is the knowledge of them
+    _bounded = True
     os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(READ_AHEAD_BYTES))
     # pyarrow's own allocator keeps about 40 MiB of what is freed.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+        if "pyarrow" in sys.modules:
+            import pyarrow as pa  # noqa: PLC0415 - only where it is loaded already
+
+            pa.set_memory_pool(pa.system_memory_pool())
     libc = _glibc()
     if libc is not None and "MALLOC_ARENA_MAX" not in os.environ:
         libc.mallopt(_ARENA_MAX, max(2, os.cpu_count() or 2))
@@ -44,12 +60,13 @@ def trim_heap() -> None:
 
 @contextmanager
 def large_blocks_given_back() -> Iterator[None]:
-    """Give each block above 128 KiB that is freed within back to the system at once, at the cost of page faults.
+    """In a process whose memory is bounded, give each freed block above 128 KiB back to the system at once.
 
-    What LanceDB frees while it compacts and trains lies scattered between what it keeps, where no trimming gets at it.
+    This costs page faults. What LanceDB frees while it compacts and trains lies scattered between what it keeps, where
+    no trimming reaches it.
     """
     libc = _glibc()
-    if libc is None or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+    if libc is None or not _bounded or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         yield
         return
     libc.mallopt(_MMAP_THRESHOLD, _LARGE)
