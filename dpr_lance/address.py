@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from dpr_lance.errors import InvalidInputError
+
+_FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
+"""How the address of a local folder begins: `file:///data/wiki`, which LanceDB also knows by a second name."""
 
 
 def checked_address(uri: str | os.PathLike[str]) -> tuple[str, Path | None]:
     """Return what LanceDB is given and the local folder, if it is one; raise for a path that cannot be ours."""
-    if isinstance(uri, str) and ("://" in uri):
+    if isinstance(uri, str) and _FILE_SCHEME.match(uri):
+        uri = _folder_of(uri)
+    elif isinstance(uri, str) and ("://" in uri):
         return uri, None
     if not isinstance(uri, (str, os.PathLike)) or not os.fspath(uri):
         raise InvalidInputError(f"connect({uri!r}): give a folder, 'memory://', or an object store's address")
@@ -28,3 +36,18 @@ def checked_address(uri: str | os.PathLike[str]) -> tuple[str, Path | None]:
                 f"give an empty or a new folder"
             )
     return str(folder), folder
+
+
+def _folder_of(uri: str) -> str:
+    """Return the path that a `file:` address stands for; raise for one that names no folder of this machine."""
+    parts = urlsplit(uri)
+    fault = ""
+    if parts.netloc not in ("", "localhost"):
+        fault = f"{parts.netloc!r} stands where a host does; a local folder has three slashes, as file:///data/wiki"
+    elif parts.query or parts.fragment or uri.endswith(("?", "#")):
+        fault = "write '?' as %3F and '#' as %23, or give the path without 'file://'"
+    elif "\0" in (path := url2pathname(parts.path)):
+        fault = "a path cannot hold the character NUL"
+    if fault:
+        raise InvalidInputError(f"connect({uri!r}): {fault}")
+    return path

@@ -17,6 +17,7 @@ from dpr_lance.embedding import ProgressCallback, Reembedding
 from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.filters import Filter, sql_of
+from dpr_lance.forks import is_cut_off
 from dpr_lance.ingestion import Ingestion
 from dpr_lance.lookup import delete_named, named
 from dpr_lance.questions import checked_question
@@ -58,7 +59,6 @@ class Retriever:
         self._memory = ResidentVectors(store, resident_bytes)
         self._encoder = TableEncoder(store, encoder)
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
-        self._closed = False
 
     def add(
         self,
@@ -83,6 +83,7 @@ class Retriever:
         Raises `InvalidInputError` naming the document that cannot be stored (the batches before it stay),
         `EncoderMismatchError` when the table's vectors are another encoder's.
         """
+        self._store.check_usable()
         stream = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
         if isinstance(splitter, _TableSplitter):
@@ -107,6 +108,7 @@ class Retriever:
 
         Raises `EncoderError` when the table's encoder is not available.
         """
+        self._store.check_usable()
         card = self._store.find_card()
         if card is None:
             return AddReport()
@@ -122,6 +124,7 @@ class Retriever:
         Raises `EncoderError` when the encoder cannot be loaded, `TableError` when nothing has been added yet,
         `LockedError` when another process is re-embedding this table.
         """
+        self._store.check_usable()
         new = loaded(encoder)
         with self._store.lock(timeout=0, purpose="reembed"):
             report = Reembedding(self._store, new, source_names(encoder), progress).run()
@@ -163,6 +166,7 @@ class Retriever:
         Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or a filter that cannot be used,
         and in dense mode `EncoderError` when no encoder or no vector is there.
         """
+        self._store.check_usable()
         if mode is not None and mode not in records.MODES:
             raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(records.MODES)}")
         k = search.checked_count(k)
@@ -189,6 +193,7 @@ class Retriever:
         Several at once share the processor: `asyncio.gather` over a few questions is answered side by side. Cancelled,
         the search goes on to its end unseen.
         """
+        self._store.check_usable()
         # Not in the retriever's pool: searches that fill it would wait there for ever for their own parts.
         return await asyncio.to_thread(self.search, question, k, mode=mode, where=where, explain=explain)
 
@@ -199,7 +204,7 @@ class Retriever:
 
         Raises `EncoderError` when the encoder is not available.
         """
-        self._check_open()
+        self._store.check_usable()
         self._encoder.encode_questions([_WARMING])
         card = self._store.find_card()
         if card is not None:
@@ -213,6 +218,7 @@ class Retriever:
         An id that names a document stands for all its passages, else for the passage of that id; ids that are not
         stored are passed over. Raises `InvalidInputError` unless exactly one of `ids` and `where` is given.
         """
+        self._store.check_usable()
         if (ids is None) == (where is None):
             raise InvalidInputError("delete() takes either ids or where=..., exactly one of them")
         if where is None:
@@ -228,6 +234,7 @@ class Retriever:
         An id that names a document stands for all its passages, else for the passage of that id; ids that are not
         stored are passed over.
         """
+        self._store.check_usable()
         return named(self._store, ids)
 
     def context(self, hit: Hit | Passage | str, before: int = 1, after: int = 1) -> list[Passage]:
@@ -236,6 +243,7 @@ class Retriever:
         Neighbours beyond the document's ends, or deleted ones, are left out. The list is empty when the passage is not
         stored any more, or when its id has another text by now. Raises `InvalidInputError` for a negative number.
         """
+        self._store.check_usable()
         return neighbours(self._store, hit, before, after)
 
     def __len__(self) -> int:
@@ -244,9 +252,9 @@ class Retriever:
 
     def passages(self) -> Iterator[Passage]:
         """Yield every passage, in storage order, read in batches."""
-        if self._store.find() is not None:
-            for batch in self._store.scan():
-                yield from passages_of(batch)
+        if self._store.find() is None:
+            return iter(())
+        return (passage for batch in self._store.scan() for passage in passages_of(batch))
 
     def calibrate(
         self, questions: Asked | None = None, *, split: str | None = None, regex: bool = False
@@ -267,7 +275,7 @@ class Retriever:
         Raises `InvalidInputError` for questions that cannot be used, `EncoderError` without encoder or vectors,
         `TableError` when nothing has been added yet.
         """
-        self._check_open()
+        self._store.check_usable()
         labelled, unlabelled = sorted_questions(questions, split=split)
         work = Calibrating(
             self._store, self._memory, self._store.card, self._encoder.encode_questions, self._pool, regex
@@ -287,6 +295,7 @@ class Retriever:
         or a kind that the table cannot have, `LockedError` when another process is at it for too long, or when writers
         leave no moment to compact in.
         """
+        self._store.check_usable()
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")
         columns = [filter_columns] if isinstance(filter_columns, str) else list(filter_columns)
@@ -301,12 +310,17 @@ class Retriever:
         return table_info(self._store, self._memory)
 
     def close(self) -> None:
-        """End the search threads and free the vectors in memory; the retriever cannot search afterwards."""
-        self._closed = True
-        self._pool.shutdown()
+        """End the search threads and free the vectors in memory; every other call then raises `TableError`.
+
+        A second call does nothing.
+        """
+        self._store.close()
         self._memory = ResidentVectors(self._store, 0)
+        if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks
+            self._pool.shutdown()
 
     def __enter__(self) -> Retriever:
+        self._store.check_usable()
         return self
 
     def __exit__(
@@ -320,13 +334,8 @@ class Retriever:
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} cannot be pickled, for its threads and open files: call connect() in each process")
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TableError(f"{self._store.place}: this retriever is closed, connect again")
-
     def _search(self, questions: list[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
         """Search the table as it is now; what others commit meanwhile is not seen."""
-        self._check_open()
         if where is not None:
             sql_of(where)
 
@@ -348,6 +357,7 @@ class Retriever:
         try:
             return self._store.at_one_moment(answer)
         except (ValueError, RuntimeError, TypeError):
+            self._store.check_usable()  # closed meanwhile, or its threads ended by a fork
             if where is not None:
                 self._store.check_filter(where)
             raise

@@ -22,6 +22,7 @@ from dpr_lance.address import checked_address
 from dpr_lance.contention import NoLock, SupersededError, TableLock, steadily
 from dpr_lance.errors import TableError
 from dpr_lance.filters import among, sql_of, unusable
+from dpr_lance.forks import check_process, note_use
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
 from dpr_lance.snapshot import Snapshot
@@ -62,6 +63,8 @@ class Store:
     ) -> None:
         self.uri, self.folder = checked_address(uri)
         self.name = name
+        check_process(self.place)
+        note_use()
         self.index_cache_bytes = cache_bytes - cache_bytes // 5
         self.session = lancedb.Session(
             index_cache_size_bytes=self.index_cache_bytes, metadata_cache_size_bytes=cache_bytes // 5
@@ -74,7 +77,7 @@ class Store:
             storage_options=dict(storage_options) if storage_options else None,
         )
         self._remembered = Remembered(self._database, name, self.place)
-        self._process = os.getpid()
+        self._closed = False
         self._opening = threading.Lock()
         self._table: Table | None = None
         self._card: TableCard | None = None
@@ -85,16 +88,22 @@ class Store:
         """How error messages name this table."""
         return f"table {self.name!r} in {self.uri}"
 
+    def check_usable(self) -> None:
+        """Raise `TableError` when it is closed, and in a process that was forked from one in which LanceDB worked."""
+        check_process(self.place)
+        if self._closed:
+            raise TableError(f"{self.place}: this retriever is closed, connect again")
+
+    def close(self) -> None:
+        """Let go of the table; whatever is asked of it later raises."""
+        self._closed, self._snapshot = True, None
+
     def find(self) -> Table | None:
         """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours.
 
-        A process that was forked from the one that opened it is refused: LanceDB's threads did not come along, and a
-        call would wait for them forever. So is a table whose folder is gone: readers would wait for it.
+        So it does as `check_usable` says, and where the table's folder is gone: readers would wait for it.
         """
-        if os.getpid() != self._process:
-            raise TableError(
-                f"{self.place} was opened before this process was forked: connect again here, or use spawn"
-            )
+        self.check_usable()
         if self._table is not None:
             if self.folder is not None and not (self.folder / f"{self.name}.lance").exists():
                 raise TableError(f"{self.place} was removed after it was opened here: connect again")

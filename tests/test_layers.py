@@ -18,6 +18,7 @@ ORDER = [
     "errors",
     "checks",
     "normal_form",
+    "forks",
     "metrics",
     "lines",
     "card",

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import pickle
 import shutil
+import threading
 
 import lancedb
 import pyarrow as pa
@@ -224,56 +225,67 @@ def test_load_encoder_gives_the_packaged_one():
     assert load_encoder(DEFAULT_ENCODER).card.dimension == 384
 
 
-def in_forked_child(work):
-    """The exit code of a forked child that does `work`; 0 when it returns."""
-    import os
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python and Lance warn of forking itself, which is what this is about
-        child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except TableError as error:
-            os._exit(42 if "before this process was forked" in str(error) else 1)
-        except BaseException:  # noqa: BLE001  # whatever else it is, the parent has to see it
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def test_a_forked_child_is_told_to_connect_again(retriever, documents):
-    retriever.add(documents)
-    calls = (
-        lambda: retriever.search("river"),
-        lambda: retriever.add([{"text": "x"}]),
-        lambda: len(retriever),
-        lambda: retriever.get("alps"),
-        retriever.optimize,
-    )
-    assert [in_forked_child(call) for call in calls] == [42] * 5
-    assert len(retriever.search("river")) == 4
-
-
-def test_a_closed_retriever_says_so_and_holds_no_vectors(retriever, documents):
+def test_a_closed_retriever_refuses_every_call(retriever, documents):
     retriever.add(documents)
     retriever.warm()
+    passages = retriever.passages()
     assert retriever.info().bytes_resident > 0
     retriever.close()
     retriever.close()
-    searches = [
+    refused = [
         lambda: retriever.search("river"),
         lambda: retriever.search(["river", "alps"], mode="dense"),
+        lambda: retriever.search([]),
         lambda: asyncio.run(retriever.search_async("river", mode="bm25")),
         retriever.warm,
         retriever.calibrate,
+        lambda: retriever.add([{"text": "late"}]),
+        lambda: retriever.add([]),
+        retriever.embed,
+        lambda: retriever.reembed(HashEncoder(dimension=8)),
+        lambda: retriever.delete("alps"),
+        lambda: retriever.delete([]),
+        lambda: retriever.get("alps"),
+        lambda: retriever.get([]),
+        lambda: retriever.context("alps#0"),
+        lambda: len(retriever),
+        retriever.passages,
+        lambda: next(passages),
+        retriever.optimize,
+        retriever.info,
+        retriever.__enter__,
     ]
-    for refused in searches:
+    for call in refused:
         with pytest.raises(TableError, match="this retriever is closed, connect again"):
-            refused()
-    assert retriever.info().bytes_resident == 0
-    assert len(retriever) == 4
+            call()
+    assert retriever._memory.bytes_held == 0
+    assert "passages" in repr(retriever)
+
+
+def test_closing_ends_the_searches_of_other_threads_with_a_clear_error(retriever):
+    retriever.add([{"id": f"{number}", "text": f"river {number}"} for number in range(50)])
+    retriever.warm()
+    found: list[TableError] = []
+    begun = threading.Barrier(4)
+
+    def search():
+        begun.wait()
+        while True:
+            try:
+                retriever.search(["river", "bridge"])
+            except TableError as error:
+                found.append(error)
+                return
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    retriever.search("river")
+    retriever.close()
+    for thread in threads:
+        thread.join()
+    assert ["closed" in str(error) for error in found] == [True] * 3
 
 
 def test_a_retriever_cannot_be_pickled_and_says_what_to_do(retriever):
