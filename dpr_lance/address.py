@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from dpr_lance.checks import checked_path
 from dpr_lance.errors import InvalidInputError
 
 _FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
@@ -16,13 +17,12 @@ _FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
 
 def checked_address(uri: str | os.PathLike[str]) -> tuple[str, Path | None]:
     """Return what LanceDB is given and the local folder, if it is one; raise for a path that cannot be ours."""
+    path = checked_path(uri, "uri", "give a folder, 'memory://', or an object store's address")
     if isinstance(uri, str) and _FILE_SCHEME.match(uri):
-        uri = _folder_of(uri)
+        path = Path(_folder_of(uri))
     elif isinstance(uri, str) and ("://" in uri):
         return uri, None
-    if not isinstance(uri, (str, os.PathLike)) or not os.fspath(uri):
-        raise InvalidInputError(f"connect({uri!r}): give a folder, 'memory://', or an object store's address")
-    folder = Path(uri).expanduser().absolute()
+    folder = path.expanduser().absolute()
     if folder.is_file():
         raise InvalidInputError(
             f"connect({str(folder)!r}): that is a file; give a folder, which is created when missing"

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from dpr_lance.checks import checked_items
 from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.index_policy import POLICY, training_of
 from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
-from dpr_lance.questions import LabelledQuestion, QuestionSource, checked_question, read_questions
+from dpr_lance.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
 from dpr_lance.recall import efforts
 from dpr_lance.records import Calibration, Mode, Skipped, WeightPoint
 from dpr_lance.resident import ResidentVectors
@@ -197,10 +198,11 @@ def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[lis
     """
     if questions is None:
         return [], []
-    if isinstance(questions, (str, Path)):
+    check_split(split, questions)
+    if isinstance(questions, (str, os.PathLike)):
         reader = read_questions(questions, split=split)
     else:
-        given = list(questions)
+        given = checked_items(questions, "questions", "give a file or folder, or a list of questions")
         texts = [item for item in given if isinstance(item, str)]
         if texts and len(texts) == len(given):
             return [], [

@@ -1,21 +1,168 @@
-"""Checks of what callers give: each returns the value, or raises `InvalidInputError` that names it, and the remedy."""
+"""Checks of what callers give: each returns the value, or raises an error that names it and says what would fit."""
 
 from __future__ import annotations
 
+import inspect
+import operator
+import os
 import re
+import reprlib
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dpr_lance.errors import InvalidInputError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 60
+
+T = TypeVar("T", bound=str)
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it: briefly, whatever it is."""
+    try:
+        return _BRIEFLY.repr(value)
+    except Exception:  # noqa: BLE001 - a number of 5,000 digits, or a stranger's __repr__
+        return f"<{type(value).__name__}>"
+
+
+def refused(name: str, value: object, wanted: str) -> InvalidInputError:
+    """Return the error about an argument: what it is, and what it should be."""
+    return InvalidInputError(f"{name}={shown(value)}: {wanted}")
 
 
 def checked_text(value: object, *, name: str, place: str) -> str:
     """Return `value` when it is a string that can be stored as UTF-8; raise `InvalidInputError` naming it otherwise."""
     if not isinstance(value, str):
-        raise InvalidInputError(f"{place}: {name} must be a string, it is {type(value).__name__} ({value!r:.60})")
+        raise InvalidInputError(f"{place}: {name} must be a string, it is {type(value).__name__} ({shown(value)})")
     if found := _SURROGATE.search(value):
         raise InvalidInputError(
             f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is no text; "
             f"decode the source as UTF-8 with errors='replace', or drop it"
         )
     return value
+
+
+def checked_whole(value: object, name: str, wanted: str, *, least: int, most: int | None = None) -> int:
+    """Return a whole number, NumPy's too, from `least` to `most`; True and False are none."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # that is what is being found out
+    except TypeError:
+        raise refused(name, value, wanted) from None
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_") or number < least:
+        raise refused(name, value, wanted)
+    if most is not None and number > most:
+        raise refused(name, value, f"{wanted}, up to {most:,}")
+    return number
+
+
+def checked_flag(value: object, name: str) -> bool:
+    """Return True or False; nothing else is taken for one of them, but NumPy's own."""
+    if isinstance(value, bool):
+        return value
+    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
+        return bool(value)
+    raise refused(name, value, "give True or False")
+
+
+def checked_choice(value: object, name: str, choices: Sequence[T]) -> T:
+    """Return the one of `choices` that `value` is."""
+    if isinstance(value, str):
+        for choice in choices:
+            if value == choice:
+                return choice
+    raise InvalidInputError(f"{name}={shown(value)} is not one of {', '.join(choices)}")
+
+
+def checked_callback(value: object, name: str, wanted: str = "give a function that takes one argument") -> None:
+    """Raise unless `value` can be called with one argument."""
+    if not callable(value):
+        raise refused(name, value, wanted)
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return  # some functions written in C do not tell
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise refused(name, value, f"{wanted} ({error})") from None
+
+
+def checked_path(value: object, name: str, wanted: str = "give a path, as a string or a Path") -> Path:
+    """Return a path that a file system can take."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str) or not text.strip():
+        raise refused(name, value, wanted)
+    checked_text(text, name=name, place="the path")
+    if "\0" in text:
+        raise refused(name, value, f"{wanted}; it has a NUL character")
+    return Path(text)
+
+
+def checked_items(value: object, name: str, wanted: str) -> list[Any]:
+    """Return the items of a list, a tuple or another iterable; a string, bytes or a mapping is none."""
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+        raise refused(name, value, wanted)
+    return list(value)
+
+
+def checked_strings(value: object, name: str, wanted: str) -> list[str]:
+    """Return the strings of an iterable; one string alone is a list of one."""
+    items = [value] if isinstance(value, str) else checked_items(value, name, wanted)
+    return [checked_text(item, name="each item", place=f"{name}[{number}]") for number, item in enumerate(items)]
+
+
+def checked_pairs(passages: object) -> list[tuple[str, str]]:
+    """Return the (title, text) pairs that an encoder is given; what they hold is not looked at."""
+    pairs = checked_items(passages, "passages", "give a sequence of (title, text) pairs")
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
+            raise refused(f"passages[{number}]", pair, "give a pair (title, text)")
+    return pairs
+
+
+def checked_fields(record: object) -> str | None:
+    """Return what is wrong with the first field of a dataclass that has not its annotated type; None when all have.
+
+    Known are str, int, float (whole numbers too), bool, None, `Literal`, tuples, mappings, classes, and unions of them.
+    """
+    for name, kind in _hints(type(record)).items():  # type: ignore[arg-type]  # a class can be hashed
+        value = getattr(record, name)
+        if not _fits(value, kind):
+            return f"{name} is {shown(value)} ({type(value).__name__}), not {_named(kind)}"
+    return None
+
+
+@cache
+def _hints(record: type[Any]) -> dict[str, Any]:
+    return {name: kind for name, kind in get_type_hints(record).items() if name in record.__dataclass_fields__}
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401, PLR0911 - a case for each kind of annotation
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple and isinstance(value, tuple):
+        kinds = arguments[:1] * len(value) if arguments[-1:] == (Ellipsis,) else arguments
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if origin is not None and isinstance(value, origin) and issubclass(origin, Mapping):
+        return all(_fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items())
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, origin or kind)
+
+
+def _named(kind: Any) -> str:  # noqa: ANN401
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(map(_named, get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)

@@ -6,12 +6,16 @@ import os
 import re
 from collections.abc import Mapping
 
+from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.remembered import STATE_SUFFIX
 from dpr_lance.resident import RESIDENT_BYTES
 from dpr_lance.retriever import Retriever
 from dpr_lance.store import CACHE_BYTES, Store
-from dpr_lance.table_encoder import EncoderSource
+from dpr_lance.table_encoder import EncoderSource, check_source
+
+MOST_BYTES = 2**62
+"""Far more than there is; LanceDB takes no larger number."""
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -43,9 +47,16 @@ def connect(
         raise InvalidInputError(
             f"table={table!r}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
         )
-    for name, value in (("cache_bytes", cache_bytes), ("resident_bytes", resident_bytes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidInputError(f"{name}={value!r}: give a number of bytes, 0 or more")
+    if encoder is not None:
+        check_source(encoder)
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise refused("storage_options", storage_options, "give a mapping of names to strings")
+    for name, value in (storage_options or {}).items():
+        checked_text(name, name="each name", place="storage_options")
+        checked_text(value, name=name, place="storage_options")
+    wanted = "give a number of bytes, 0 or more"
+    cache_bytes = checked_whole(cache_bytes, "cache_bytes", wanted, least=0, most=MOST_BYTES)
+    resident_bytes = checked_whole(resident_bytes, "resident_bytes", wanted, least=0)
     store = Store(uri, table, storage_options, cache_bytes)
     store.find()
     return Retriever(store, encoder, resident_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dpr_lance.checks import checked_text
+from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.filters import among, within
 from dpr_lance.records import Hit, Passage
@@ -17,9 +17,9 @@ _LAST_POSITION = 2**31 - 1
 
 def neighbours(store: Store, hit: Hit | Passage | str, before: int, after: int) -> list[Passage]:
     """Return the stored passage of `hit` with up to `before` and `after` neighbours; see `Retriever.context`."""
-    for name, value in (("before", before), ("after", after)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidInputError(f"{name}={value!r}: ask for 0 or more neighbours, as a whole number")
+    wanted = "ask for 0 or more neighbours, as a whole number"
+    before = checked_whole(before, "before", wanted, least=0)
+    after = checked_whole(after, "after", wanted, least=0)
     document_id, position = _place_of(hit)
     if store.find() is None:
         return []
@@ -35,13 +35,9 @@ def neighbours(store: Store, hit: Hit | Passage | str, before: int, after: int) 
 def _place_of(hit: object) -> tuple[str, int]:
     """Return the document id and the position that a passage's id is made of."""
     if not isinstance(hit, (Hit, Passage, str)):
-        raise InvalidInputError(
-            f"context() takes a Hit, a Passage or a passage's id, not {type(hit).__name__} ({hit!r:.60})"
-        )
-    name = checked_text(hit if isinstance(hit, str) else hit.id, name="id", place="context()")
+        raise refused("hit", hit, "context() takes a Hit, a Passage or a passage's id")
+    name = checked_text(hit if isinstance(hit, str) else hit.id, name="the id", place="hit")
     parts = _PASSAGE_ID.fullmatch(name)
     if parts is None:
-        raise InvalidInputError(
-            f"context({name!r:.80}): a passage's id is its document's, '#' and a position, as in Hit.id"
-        )
+        raise InvalidInputError(f"hit={name!r:.80}: a passage's id is its document's, '#' and a position, as in Hit.id")
     return parts[1], int(parts[2])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
+from dpr_lance.checks import checked_choice, shown
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records import Document, Skipped
 from dpr_lance.schema import checked_metadata
@@ -30,11 +31,10 @@ def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
     With `on_error="skip"` a document that cannot be used becomes a `Skipped`; with `"raise"` it raises
     `InvalidInputError` when its turn comes, naming its position.
     """
-    if on_error not in ("raise", "skip"):
-        raise InvalidInputError(f"on_error={on_error!r} is not one of 'raise', 'skip'")
+    checked_choice(on_error, "on_error", get_args(OnError))
     if isinstance(documents, (str, bytes, Mapping, Document)):
         raise InvalidInputError(
-            f"add() takes an iterable of documents, not one {type(documents).__name__} ({documents!r:.60}): "
+            f"documents={shown(documents)}: add() takes an iterable of documents, not one {type(documents).__name__}: "
             f"write add([document])"
         )
     total = len(documents) if hasattr(documents, "__len__") else None
@@ -44,8 +44,8 @@ def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
         return DocumentStream(_read(_records(reader), on_error), types, total)
     if not isinstance(documents, Iterable):
         raise InvalidInputError(
-            f"add() takes an iterable of documents, an Arrow table or reader, or a data frame, not "
-            f"{type(documents).__name__} ({documents!r:.60})"
+            f"documents={shown(documents)}: add() takes an iterable of documents, an Arrow table or reader, or a data "
+            f"frame, not {type(documents).__name__}"
         )
     return DocumentStream(_read(documents, on_error), total=total)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpr_lance import indexes
+from dpr_lance.checks import checked_callback
 from dpr_lance.encoder import Encoder, TokenCounter
 from dpr_lance.encoding import encoded_passages
 from dpr_lance.records import Progress, ReembedReport, Skipped
@@ -32,6 +33,12 @@ NAMED = 100
 """Skipped documents, and passages without a vector, that a report names; it counts all."""
 
 ProgressCallback = Callable[[Progress], None]
+
+
+def check_progress(progress: object) -> None:
+    """Raise `InvalidInputError` for a callback that cannot be called."""
+    if progress is not None:
+        checked_callback(progress, "progress", "give a function that takes a Progress")
 
 
 @dataclass(slots=True)

@@ -12,14 +12,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.bundle import MANIFEST, TOKENIZER, Bundle, Side, open_bundle
+from dpr_lance.bundle import MANIFEST, TOKENIZER, Bundle, Precision, Side, open_bundle
 from dpr_lance.card import EncoderCard
-from dpr_lance.checks import checked_text
+from dpr_lance.checks import (
+    checked_choice,
+    checked_items,
+    checked_pairs,
+    checked_path,
+    checked_text,
+    checked_whole,
+    refused,
+)
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.graph import Graph
 from dpr_lance.hash_encoder import HashEncoder
@@ -47,6 +55,9 @@ _Text: TypeAlias = str | tuple[str, str]
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 PACKAGED = Path(__file__).parent / "encoders"
 """Where the packaged bundles are: one folder a name."""
+
+NAMES = "give a packaged name, a bundle folder, a checkpoint, or a pair of checkpoints"
+"""What names an encoder, for error messages."""
 
 WINDOW = 1024
 """Texts that are tokenised and sorted by length together; what bounds the memory of a long input."""
@@ -88,8 +99,8 @@ class OnnxEncoder:
     """
 
     def __init__(self, bundle: Bundle | str | Path, *, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise InvalidInputError(f"threads must be at least 1, it is {threads}")
+        if threads is not None:
+            threads = checked_whole(threads, "threads", "at least 1 is needed, as a whole number", least=1)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.threads = threads or available_threads()
         self._loading = threading.Lock()
@@ -104,7 +115,8 @@ class OnnxEncoder:
 
     def encode_questions(self, questions: Sequence[str]) -> Vectors:
         """Return float32[n, d]; the vectors of recent questions are remembered. Raises as the protocol says."""
-        checked = [_checked(question, f"questions[{index}]") for index, question in enumerate(_listed(questions))]
+        asked = checked_items(questions, "questions", "give a sequence of strings")
+        checked = [_checked(question, f"questions[{index}]") for index, question in enumerate(asked)]
         vectors = self._recent.get(checked)
         fresh = [question for question, vector in vectors.items() if vector is None]
         if fresh:
@@ -118,6 +130,7 @@ class OnnxEncoder:
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> Vectors:
         """Return float32[n, d]; extra memory is bounded whatever their number. Raises as the protocol says."""
+        passages = checked_pairs(passages)
         result = np.empty((len(passages), self.card.dimension), dtype=np.float32)
         for start in range(0, len(passages), WINDOW):
             window = passages[start : start + WINDOW]
@@ -128,6 +141,7 @@ class OnnxEncoder:
 
     def excess_tokens(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
         """Return int32[n]: the tokens of each passage beyond `card.passage_max_tokens`."""
+        passages = checked_pairs(passages)
         tokenizer, limit = self._tokenizer(None), self.card.passage_max_tokens
         excess = np.zeros(len(passages), dtype=np.int32)
         for start in range(0, len(passages), WINDOW):
@@ -230,6 +244,9 @@ def load_encoder(source: Source, *, precision: str | None = None, threads: int |
     extra. `precision` (`int8`, `fp16`, `fp32`) chooses for a checkpoint (default int8); a bundle has the one it has.
     Raises `EncoderError` when nothing usable is there, `MissingExtraError` when a checkpoint needs the extra.
     """
+    check_named(source, "source")
+    if precision is not None:
+        checked_choice(precision, "precision", get_args(Precision))
     folder = _bundle_folder(source)
     if folder is None:
         folder = _from_checkpoint(source, precision or "int8")
@@ -240,6 +257,15 @@ def load_encoder(source: Source, *, precision: str | None = None, threads: int |
             f"the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
         )
     return OnnxEncoder(bundle, threads=threads)
+
+
+def check_named(source: object, name: str) -> None:
+    """Raise `InvalidInputError` for what cannot name an encoder, or a pair of them; `name` is the argument's."""
+    parts = source if isinstance(source, tuple) else (source,)
+    if isinstance(source, tuple) and len(source) != 2:
+        raise refused(name, source, f"a pair has two parts, (question encoder, passage encoder), not {len(source)}")
+    for part in parts:
+        checked_path(part, name, NAMES)
 
 
 def read_card(source: str | Path) -> EncoderCard:
@@ -290,12 +316,6 @@ def _from_checkpoint(source: Source, precision: str) -> Path:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"the encoder {source!r} is a checkpoint, and importing one", "train") from error
     return Path(export.cached_bundle(source, precision=precision))
-
-
-def _listed(questions: Sequence[str]) -> Sequence[str]:
-    if isinstance(questions, str):
-        raise InvalidInputError(f"questions must be a sequence of strings, not one string ({questions!r:.60})")
-    return questions
 
 
 def _checked(text: Any, place: str) -> str:  # noqa: ANN401

@@ -13,6 +13,15 @@ from typing import Literal
 
 import numpy as np
 
+from dpr_lance.checks import (
+    checked_callback,
+    checked_choice,
+    checked_flag,
+    checked_items,
+    checked_path,
+    checked_whole,
+    refused,
+)
 from dpr_lance.connection import connect
 from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
@@ -31,7 +40,7 @@ from dpr_lance.metrics import (
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.records import MODES, Document, Hit, Hits, Mode, Progress, Skipped
 from dpr_lance.retriever import Retriever
-from dpr_lance.table_encoder import EncoderSource
+from dpr_lance.table_encoder import EncoderSource, check_source
 from dpr_lance.trec import RunFiles
 
 KS = (1, 5, 20, 100)
@@ -162,19 +171,28 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     Raises `InvalidInputError` for questions that cannot be used, naming file and line, and where there is none;
     `EncoderError` when a mode cannot be searched (a fallback would be measured under a wrong name).
     """
-    ks = _checked(modes, ks)
+    if not isinstance(retriever, Retriever):
+        raise refused("retriever", retriever, "give a Retriever, as `connect` makes it")
+    modes, ks = _checked_modes(modes), _checked_ks(ks)
+    regex = checked_flag(regex, "regex")
+    folder = None if runs is None else checked_path(runs, "runs", "give the folder for run files")
+    if progress is not None:
+        checked_callback(progress, "progress")
+    if compare is not None and not isinstance(compare, Retriever):
+        check_source(compare, "compare")
     started = time.perf_counter()
     with ExitStack() as stack:
         contenders = [_Contender(mode, retriever, mode, _ids) for mode in modes]
         if isinstance(compare, Retriever):
             contenders += [_Contender(OTHER + mode, compare, mode, _ids) for mode in modes]
         elif compare is not None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpr-lance-eval-"))
-            other = stack.enter_context(connect(folder, encoder=compare))
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpr-lance-eval-"))
+            other = stack.enter_context(connect(place, encoder=compare))
             _embed_again(retriever, other, progress)
             # BM25 is the same whatever the encoder.
             contenders += [_Contender(OTHER + mode, other, mode, _original_ids) for mode in modes if mode != "bm25"]
-        files = None if runs is None else stack.enter_context(RunFiles(Path(runs), [each.name for each in contenders]))
+        rows = [each.name for each in contenders]
+        files = None if folder is None else stack.enter_context(RunFiles(folder, rows))
         asked = stack.enter_context(closing(read_questions(questions, split=split)))
         tally = _Tally(contenders, ks, regex, files)
         total = len(questions) if isinstance(questions, Sequence) and not isinstance(questions, str) else None
@@ -185,12 +203,20 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     return tally.evaluation(time.perf_counter() - started)
 
 
-def _checked(modes: Sequence[Mode], ks: Sequence[int]) -> tuple[int, ...]:
-    if not modes or isinstance(modes, str) or any(mode not in MODES for mode in modes) or len(set(modes)) < len(modes):
-        raise InvalidInputError(f"modes={modes!r}: name one or more of {', '.join(MODES)}, each once")
-    if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
-        raise InvalidInputError(f"ks={ks!r}: name one or more whole numbers from 1 on")
-    return tuple(sorted(set(ks)))
+def _checked_modes(modes: object) -> tuple[Mode, ...]:
+    wanted = f"name one or more of {', '.join(MODES)}, each once"
+    named = [checked_choice(mode, "modes", MODES) for mode in checked_items(modes, "modes", wanted)]
+    if not named or len(set(named)) < len(named):
+        raise refused("modes", modes, wanted)
+    return tuple(named)
+
+
+def _checked_ks(ks: object) -> tuple[int, ...]:
+    wanted = "name one or more whole numbers from 1 on"
+    numbers = [checked_whole(k, "ks", wanted, least=1) for k in checked_items(ks, "ks", wanted)]
+    if not numbers:
+        raise refused("ks", ks, wanted)
+    return tuple(sorted(set(numbers)))
 
 
 def _ids(hit: Hit) -> tuple[str, str]:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.card import EncoderCard
-from dpr_lance.checks import checked_text
+from dpr_lance.checks import checked_items, checked_pairs, checked_text, checked_whole
 from dpr_lance.errors import InvalidInputError
+
+MOST_DIMENSIONS = 65_536
 
 _WORD = re.compile(r"\w+")
 
@@ -23,8 +25,8 @@ class HashEncoder:
     """
 
     def __init__(self, dimension: int = 64) -> None:
-        if dimension < 1:
-            raise InvalidInputError(f"dimension must be at least 1, it is {dimension}")
+        wanted = "at least 1 is needed, as a whole number"
+        dimension = checked_whole(dimension, "dimension", wanted, least=1, most=MOST_DIMENSIONS)
         self._card = EncoderCard(
             name=f"hash-{dimension}",
             dimension=dimension,
@@ -44,13 +46,14 @@ class HashEncoder:
 
     def encode_questions(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """Return float32[n, d]. Raises `InvalidInputError` for blank input and lone surrogates."""
-        if isinstance(questions, str):
-            raise InvalidInputError(f"questions must be a sequence of strings, not one string ({questions!r:.60})")
-        return self._encode([(f"questions[{index}]", "", text) for index, text in enumerate(questions)])
+        asked = checked_items(questions, "questions", "give a sequence of strings")
+        return self._encode([(f"questions[{index}]", "", text) for index, text in enumerate(asked)])
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return float32[n, d] of (title, text) pairs. Raises as `encode_questions` does."""
-        return self._encode([(f"passages[{index}]", title, text) for index, (title, text) in enumerate(passages)])
+        return self._encode(
+            [(f"passages[{index}]", title, text) for index, (title, text) in enumerate(checked_pairs(passages))]
+        )
 
     def _encode(self, entries: Sequence[tuple[str, str, str]]) -> NDArray[np.float32]:
         vectors = np.zeros((len(entries), self._card.dimension), dtype=np.float32)

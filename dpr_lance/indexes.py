@@ -12,6 +12,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree, IndexConfig, IvfPq, IvfRq, IvfSq, LabelList
 from lancedb.table import Table
 
+from dpr_lance.checks import checked_choice
 from dpr_lance.errors import InvalidInputError, LockedError
 from dpr_lance.index_policy import KIND, POLICY, IndexPolicy, Training, kind_of, remember, training_of, unfit
 from dpr_lance.memory import large_blocks_given_back, trim_heap
@@ -210,8 +211,7 @@ def ask_for_kind(store: Store, kind: IndexKind) -> None:
 
     Raises `InvalidInputError` for an unknown one, and for one that the table's vectors cannot have.
     """
-    if kind not in get_args(IndexKind):
-        raise InvalidInputError(f"index={kind!r}: not one of {', '.join(get_args(IndexKind))}")
+    checked_choice(kind, "index", get_args(IndexKind))
     if (why := unfit(kind, store.card)) is not None:
         raise InvalidInputError(f"index={kind!r} {why}: use 'ivf_sq'")
     store.remembered.keep(**{KIND: {"kind": kind}})

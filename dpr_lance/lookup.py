@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpr_lance.checks import checked_text
+from dpr_lance.checks import checked_items, checked_text
 from dpr_lance.filters import among
 from dpr_lance.records import Passage
 from dpr_lance.schema import DOCUMENT_ID, ID, passages_of
@@ -43,7 +43,8 @@ def delete_named(store: Store, ids: Ids) -> int:
 
 
 def _checked(ids: Ids) -> list[str]:
-    names = [ids] if isinstance(ids, str) else list(ids or ())
+    wanted = "give an id, or a list of ids"
+    names = [ids] if isinstance(ids, str) else checked_items(() if ids is None else ids, "ids", wanted)
     for number, name in enumerate(names):
         checked_text(name, name="id", place=f"ids[{number}]")
     return names

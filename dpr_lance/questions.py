@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dpr_lance.checks import checked_text
+from dpr_lance.checks import checked_path, checked_text, refused, shown
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.lines import BadRecordError, attempt, csv_rows, json_items, json_value, lines_of, readable, unpacked
 from dpr_lance.metrics import AnswerMatcher, answer_matcher
@@ -72,14 +73,24 @@ def read_questions(source: QuestionSource, *, split: str | None = None) -> Quest
     without one gets its number, from 1. Raises `InvalidInputError` that names the file and line, or the position, of
     what cannot be used: a blank question, neither answers nor labels, a blank answer (it would be found in every text).
     """
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        if split is not None and not path.is_dir():
-            raise InvalidInputError(f"split={split!r} chooses the qrels of a BEIR folder, which {path} is not")
+    check_split(split, source)
+    if isinstance(source, (str, os.PathLike)):
+        path = checked_path(source, "questions")
         found = _beir_questions(path, split) if path.is_dir() else _file_questions(path)
     else:
+        if isinstance(source, (bytes, Mapping)) or not isinstance(source, Iterable):
+            raise refused("questions", source, "give a file or folder, or an iterable of labelled questions")
         found = _given_questions(source)
     return _unique(found)
+
+
+def check_split(split: object, source: object) -> None:
+    """Raise `InvalidInputError` for a split that is no string, or of what is no folder."""
+    if split is None:
+        return
+    checked_text(split, name="the name of a split", place="split")
+    if not isinstance(source, (str, os.PathLike)) or not Path(source).is_dir():
+        raise refused("split", split, f"it chooses the qrels of a BEIR folder, which {shown(source)} is not")
 
 
 def _unique(questions: Questions) -> Questions:

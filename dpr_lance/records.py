@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from dpr_lance.card import EncoderCard
-from dpr_lance.checks import checked_text
+from dpr_lance.checks import checked_callback, checked_text, refused, shown
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
 Metric = Literal["dot", "cosine"]
 IndexKind = Literal["ivf_rq", "ivf_sq", "ivf_pq"]
-"""How a vector index keeps vectors: rotated and rounded to four bits a dimension (RaBitQ), scalar quantised to a byte a
-dimension, or product quantised to a quarter of that."""
+"""How a vector index keeps vectors: rotated and rounded to four bits a dimension, a byte a dimension, or a quarter."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
 
 
@@ -64,6 +63,8 @@ class Document:
 
     def checked(self, *, place: str) -> Document:
         """Return this document when it can be stored; raise `InvalidInputError` that names `place` otherwise."""
+        if not isinstance(self.metadata, Mapping):
+            raise InvalidInputError(f"{place}: metadata is a mapping of names to values, not {shown(self.metadata)}")
         checked_text(self.text, name="text", place=place)
         checked_text(self.title, name="title", place=place)
         if not any(character.isprintable() and not character.isspace() for character in self.text):
@@ -174,7 +175,12 @@ class Hit:
             hit.snippet()  # The Rhine is a **river** that rises in the **Alps**.
             hit.snippet(before="<mark>", after="</mark>", escape=html.escape)
         """
+        checked_text(before, name="before", place="snippet()")
+        checked_text(after, name="after", place="snippet()")
+        checked_callback(escape, "escape", "give a function from text to text, such as html.escape")
         pieces = [(escape(piece.text), piece.matches) for piece in snippet(self.text, self.question, length)]
+        if odd := [text for text, _ in pieces if not isinstance(text, str)]:
+            raise refused("escape", escape, f"it must return a string, it returned {shown(odd[0])}")
         return "".join(f"{before}{text}{after}" if matches else text for text, matches in pieces)
 
 

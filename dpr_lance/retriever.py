@@ -11,9 +11,10 @@ from typing import Final, NoReturn, overload
 
 from dpr_lance import indexes, records, search
 from dpr_lance.calibration import Asked, Calibrating, sorted_questions
+from dpr_lance.checks import checked_choice, checked_flag, checked_strings, refused
 from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
-from dpr_lance.embedding import ProgressCallback, Reembedding
+from dpr_lance.embedding import ProgressCallback, Reembedding, check_progress
 from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
 from dpr_lance.filters import Filter, sql_of
@@ -36,9 +37,9 @@ from dpr_lance.records import (
 from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
 from dpr_lance.schema import CONTENT, passages_of
 from dpr_lance.snapshot import Snapshot
-from dpr_lance.splitter import Splitter, WordSplitter, splitter_named
+from dpr_lance.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 from dpr_lance.store import Store
-from dpr_lance.table_encoder import EncoderSource, TableEncoder, loaded, source_names
+from dpr_lance.table_encoder import EncoderSource, TableEncoder, check_source, loaded, source_names
 from dpr_lance.table_info import table_info
 
 _WARMING = "what is asked first?"
@@ -84,6 +85,9 @@ class Retriever:
         `EncoderMismatchError` when the table's vectors are another encoder's.
         """
         self._store.check_usable()
+        embed = checked_flag(embed, "embed")
+        check_progress(progress)
+        splitter_name(None if isinstance(splitter, _TableSplitter) else splitter)
         stream = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
         if isinstance(splitter, _TableSplitter):
@@ -109,6 +113,7 @@ class Retriever:
         Raises `EncoderError` when the table's encoder is not available.
         """
         self._store.check_usable()
+        check_progress(progress)
         card = self._store.find_card()
         if card is None:
             return AddReport()
@@ -125,6 +130,8 @@ class Retriever:
         `LockedError` when another process is re-embedding this table.
         """
         self._store.check_usable()
+        check_source(encoder)
+        check_progress(progress)
         new = loaded(encoder)
         with self._store.lock(timeout=0, purpose="reembed"):
             report = Reembedding(self._store, new, source_names(encoder), progress).run()
@@ -167,13 +174,13 @@ class Retriever:
         and in dense mode `EncoderError` when no encoder or no vector is there.
         """
         self._store.check_usable()
-        if mode is not None and mode not in records.MODES:
-            raise InvalidInputError(f"mode={mode!r} is not one of {', '.join(records.MODES)}")
-        k = search.checked_count(k)
+        if mode is not None:
+            mode = checked_choice(mode, "mode", records.MODES)
+        k, explain = search.checked_count(k), checked_flag(explain, "explain")
         if isinstance(question, str):
             return self._search([checked_question(question, "the question")], k, mode, where, explain)[0]
         if not isinstance(question, Sequence):
-            raise InvalidInputError(f"a question is a string or a list of strings, not {type(question).__name__}")
+            raise refused("question", question, "a question is a string, or a list of strings")
         questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
         size = search.questions_at_once(k)
         parts = [questions[start : start + size] for start in range(0, len(questions), size)]
@@ -276,6 +283,7 @@ class Retriever:
         `TableError` when nothing has been added yet.
         """
         self._store.check_usable()
+        regex = checked_flag(regex, "regex")
         labelled, unlabelled = sorted_questions(questions, split=split)
         work = Calibrating(
             self._store, self._memory, self._store.card, self._encoder.encode_questions, self._pool, regex
@@ -298,7 +306,7 @@ class Retriever:
         self._store.check_usable()
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")
-        columns = [filter_columns] if isinstance(filter_columns, str) else list(filter_columns)
+        columns = checked_strings(filter_columns, "filter_columns", "give the names of metadata columns")
         indexes.check_filter_columns(self._store, columns)
         if index is not None:
             indexes.ask_for_kind(self._store, index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -12,8 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dpr_lance.checks import checked_whole
 from dpr_lance.encoding import UnencodableError
-from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
+from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
 from dpr_lance.fusion import Candidates, Scores, fused_scores, known, leading
@@ -40,13 +40,7 @@ CANDIDATES_AT_ONCE = QUESTIONS_AT_ONCE * MIN_CANDIDATES * CANDIDATES_PER_HIT
 
 def checked_count(k: object) -> int:
     """Return a number of hits: any whole number, NumPy's too."""
-    try:
-        count = operator.index(k)  # type: ignore[arg-type]  # that is what is being found out
-    except TypeError:
-        count = 0
-    if isinstance(k, bool) or count < 1:
-        raise InvalidInputError(f"k={k!r}: ask for at least 1 hit, as a whole number")
-    return count
+    return checked_whole(k, "k", "ask for at least 1 hit, as a whole number", least=1)
 
 
 def candidates_wanted(k: int, mode: Mode) -> int:

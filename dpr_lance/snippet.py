@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
-from dpr_lance.errors import InvalidInputError
+from dpr_lance.checks import checked_whole
 from dpr_lance.words import Word, terms, words
 
 LENGTH = 240
@@ -33,8 +33,8 @@ def snippet(text: str, question: str, length: int = LENGTH) -> list[Piece]:
     middle, then the first. Words match as they do for BM25, whatever their case, accents and endings. Blanks become
     single spaces; an ellipsis stands where the text goes on. Raises `InvalidInputError` for a length below 1.
     """
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise InvalidInputError(f"length={length!r}: a snippet has 1 or more characters, as a whole number")
+    length = checked_whole(length, "length", "a snippet has 1 or more characters, as a whole number", least=1)
+    length = min(length, max(1, len(text)))
     wanted = terms(question)
     matching = [word for word in words(text) if not wanted.isdisjoint(word.terms)]
     start, end = _window(text, matching, length)

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from dpr_lance.boundaries import lines, sentences, words
+from dpr_lance.checks import checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.markdown import Block, sections
 
@@ -64,15 +65,14 @@ class _Sized:
     overlap: int = 0
 
     def __post_init__(self) -> None:
-        if not _is_whole(self.words) or self.words < 1:
-            raise InvalidInputError(
-                f"{type(self).__name__}(words={self.words!r}): a passage has at least 1 word, as a whole number"
-            )
-        if not _is_whole(self.overlap) or not 0 <= self.overlap < self.words:
-            raise InvalidInputError(
-                f"{type(self).__name__}(words={self.words}, overlap={self.overlap!r}): overlap is a whole number from "
-                f"0 to {self.words - 1}"
-            )
+        made = type(self).__name__
+        words = checked_whole(self.words, f"{made}: words", "a passage has at least 1 word, as a whole number", least=1)
+        wanted = f"overlap is a whole number from 0 to {words - 1}"
+        overlap = checked_whole(self.overlap, f"{made}: overlap", wanted, least=0)
+        if overlap >= words:
+            raise refused(f"{made}: overlap", overlap, wanted)
+        object.__setattr__(self, "words", words)  # NumPy's numbers are written in another way
+        object.__setattr__(self, "overlap", overlap)
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class WordSplitter(_Sized):
 
     def split(self, text: str) -> Iterator[Span]:
         """Yield the passages' spans in order; together they hold every word of `text`."""
-        found = words(text)
+        found = words(_checked(text))
         held: list[tuple[int, int]] = []
         while new := list(islice(found, self.words - len(held))):
             held += new
@@ -110,7 +110,7 @@ class SentenceSplitter(_Sized):
 
     def split(self, text: str) -> Iterator[Span]:
         """Yield the passages' spans in order; together they hold every word of `text`."""
-        pieces = _pieces(text, sentences(text), self.words)
+        pieces = _pieces(_checked(text), sentences(text), self.words)
         return (Span(start, end) for start, end in _packed(pieces, self.words, self.overlap))
 
 
@@ -127,7 +127,7 @@ class MarkdownSplitter(_Sized):
 
     def split(self, text: str) -> Iterator[Span]:
         """Yield the passages' spans in order; no passage reaches over a heading."""
-        for section in sections(text):
+        for section in sections(_checked(text)):
             pieces = (piece for block in section.blocks for piece in self._of_block(text, block))
             for start, end in _packed(pieces, self.words, self.overlap):
                 yield Span(start, end, section.headings)
@@ -189,6 +189,12 @@ def spans_of(text: str, splitter: Splitter | None) -> list[Span]:
     return spans or [Span(0, len(text))]
 
 
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise refused("text", text, "a splitter splits a string")
+    return text
+
+
 class _Piece(NamedTuple):
     """What is not cut any further, with its number of words."""
 
@@ -222,7 +228,3 @@ def _packed(pieces: Iterable[_Piece], size: int, overlap: int) -> Iterator[tuple
         count += piece.words
     if held:
         yield held[0].start, held[-1].end
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

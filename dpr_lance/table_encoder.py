@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from dpr_lance.card import EncoderCard
+from dpr_lance.checks import refused
 from dpr_lance.contention import SupersededError
-from dpr_lance.encoder import DEFAULT_ENCODER, Encoder, load_encoder
+from dpr_lance.encoder import DEFAULT_ENCODER, NAMES, Encoder, check_named, load_encoder
 from dpr_lance.encoding import encoded_questions
 from dpr_lance.errors import EncoderError, EncoderMismatchError
 from dpr_lance.schema import TableCard, Vector
@@ -83,14 +86,24 @@ class TableEncoder:
                 )
 
 
+def check_source(source: object, name: str = "encoder") -> None:
+    """Raise `InvalidInputError` that names the argument for what can neither name an encoder nor be one."""
+    if isinstance(source, (str, os.PathLike, tuple)):
+        check_named(source, name)
+    elif isinstance(source, type) or not isinstance(getattr(source, "card", None), EncoderCard):
+        raise refused(name, source, f"{NAMES}, or an Encoder (an object with `card` and two methods)")
+    elif not all(callable(getattr(source, method, None)) for method in ("encode_questions", "encode_passages")):
+        raise refused(name, source, "an Encoder has the methods `encode_questions` and `encode_passages`")
+
+
 def loaded(source: EncoderSource) -> Encoder:
     """Return the encoder that a source names, or is."""
-    return load_encoder(source) if isinstance(source, (str, Path, tuple)) else source
+    return load_encoder(source) if isinstance(source, (str, os.PathLike, tuple)) else source
 
 
 def source_names(source: EncoderSource) -> tuple[str, ...]:
     """Return what a table remembers so that the encoder is found again; nothing for an encoder object."""
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         return (str(path.absolute()) if path.exists() else str(source),)
     return source if isinstance(source, tuple) else ()

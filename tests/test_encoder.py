@@ -221,7 +221,7 @@ def test_recent_questions_are_remembered_and_bounded(tiny):
 
 
 def test_threads_must_be_positive(tiny):
-    with pytest.raises(InvalidInputError, match="threads must be at least 1, it is 0"):
+    with pytest.raises(InvalidInputError, match="threads=0: at least 1 is needed"):
         OnnxEncoder(tiny(), threads=0)
 
 
@@ -327,7 +327,7 @@ def test_hash_vectors_are_the_same_in_every_process():
 
 
 def test_the_dimension_of_a_hash_encoder_must_be_positive():
-    with pytest.raises(InvalidInputError, match="dimension must be at least 1, it is 0"):
+    with pytest.raises(InvalidInputError, match="dimension=0: at least 1 is needed"):
         HashEncoder(0)
     assert HashEncoder(3).card.fingerprint != HashEncoder(4).card.fingerprint
 

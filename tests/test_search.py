@@ -303,7 +303,7 @@ def test_blank_questions_are_refused(filled, question):
 def test_other_bad_arguments(filled):
     with pytest.raises(InvalidInputError, match=r"questions\[0\].*must be a string, it is int"):
         filled.search([7])
-    with pytest.raises(InvalidInputError, match="a string or a list of strings, not int"):
+    with pytest.raises(InvalidInputError, match="question=7: a question is a string, or a list of strings"):
         filled.search(7)
     with pytest.raises(InvalidInputError, match="lone surrogate"):
         filled.search("a\ud800b")

@@ -209,7 +209,7 @@ def test_an_unknown_name_is_told_with_the_known_ones():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [0, -1, 1.5, "3", True, None])
 def test_a_passage_has_a_word(kind, count):
-    with pytest.raises(InvalidInputError, match=rf"{kind.__name__}\(words={re.escape(repr(count))}\).*at least 1"):
+    with pytest.raises(InvalidInputError, match=rf"{kind.__name__}: words={re.escape(repr(count))}: .*at least 1"):
         kind(count)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import glob
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from filelock import FileLock
 
@@ -27,6 +28,8 @@ from .facts import Facts
 from .sources import CheckpointSource, Named, Revision, locate
 
 CACHE_VARIABLE = "DPR_LANCE_CACHE"
+NEEDED = ("torch", "transformers", "safetensors", "onnx")
+"""Packages of the `train` extra."""
 STATES = 2
 """Bundles in the cache for one checkpoint that changes: the latest, and the one that a process may still have open."""
 _DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
@@ -119,23 +122,39 @@ def _write(
     _check_precision(precision)
     if out.exists() and not replace:
         raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
-    try:
-        conversion = importlib.import_module("dpr_lance.trainer.conversion")
-        original = importlib.import_module("dpr_lance.trainer.original")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"making a bundle of the checkpoint {source!r}", "train") from error
+    task = f"making a bundle of the checkpoint {source!r}"
+    check_installed(task)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if isinstance(source, str | Path) and Path(source).is_file():
             pinned = revision if isinstance(revision, str) else None
-            located = original.unpack(Path(source), base, scratch / "unpacked", revision=pinned)
+            located = _imported("original", task).unpack(Path(source), base, scratch / "unpacked", revision=pinned)
         else:
             located = locate(source, revision=revision)
-        checkpoint = read_checkpoint(located, said)
+        checkpoint = read_checkpoint(located, said)  # before torch is imported: a wrong name is told at once
+        conversion = _imported("conversion", task)
         converted = conversion.convert(checkpoint, scratch, precision=precision)
         card = checkpoint.card(converted.fingerprint)
         write_bundle(out, card, converted.files, precision=precision, replace=replace)
     return card
+
+
+def check_installed(task: str) -> None:
+    """Raise `MissingExtraError` where a package is missing that the task needs, without importing any."""
+    for name in NEEDED:
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except ValueError:  # something stands in its place
+            found = False
+        if not found:
+            raise MissingExtraError(task, "train")
+
+
+def _imported(name: str, task: str) -> Any:  # noqa: ANN401 - a module
+    try:
+        return importlib.import_module(f"dpr_lance.trainer.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(task, "train") from error
 
 
 def _check_precision(precision: str) -> None:

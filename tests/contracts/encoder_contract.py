@@ -105,7 +105,7 @@ class EncoderContract:
                 encoder.encode_passages([("fine", "fine"), passage])
 
     def test_what_is_not_text_is_refused(self, encoder):
-        with pytest.raises(InvalidInputError, match="one string"):
+        with pytest.raises(InvalidInputError, match="questions='a question': give a sequence of strings"):
             encoder.encode_questions("a question")
         with pytest.raises(InvalidInputError, match=r"questions\[1\].*NoneType"):
             encoder.encode_questions(["fine", None])

@@ -1,0 +1,216 @@
+"""Every argument of every public function, given odd values one at a time: an error is ours, and names the argument."""
+
+import asyncio
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dpr_lance
+from dpr_lance import (
+    Document,
+    DprLanceError,
+    HashEncoder,
+    MarkdownSplitter,
+    SentenceSplitter,
+    WordSplitter,
+    connect,
+    evaluate,
+    load_encoder,
+)
+from dpr_lance.encoder import DEFAULT_ENCODER
+
+WRONG = {
+    "None": None,
+    "bytes": b"bytes",
+    "empty string": "",
+    "blank string": " ",
+    "string": "nonsense",
+    "lone surrogate": "a\ud800",
+    "nul": "a\0b",
+    "negative": -1,
+    "zero": 0,
+    "fraction": 1.5,
+    "nan": float("nan"),
+    "infinity": float("inf"),
+    "boolean": True,
+    "huge": 10**30,
+    "list": [],
+    "list of objects": [object()],
+    "list of None": [None],
+    "dict": {},
+    "set": set(),
+    "tuple": (),
+    "object": object(),
+    "class": int,
+    "function": lambda: None,
+    "generator": None,
+    "numpy integer": np.int64(3),
+    "numpy float": np.float32(1.5),
+    "numpy boolean": np.True_,
+    "numpy array": np.arange(3),
+    "missing path": Path("/missing/folder"),
+    "complex": 1j,
+    "range": range(3),
+}
+
+DOCUMENTS = [
+    {"id": "alps", "title": "Alps", "text": "The Alps are mountains in Europe.", "year": 2001},
+    {"id": "rhine", "title": "Rhine", "text": "The Rhine is a river that rises in the Alps.", "year": 2010},
+]
+QUESTIONS = [{"question": "where are the Alps?", "labels": ["alps"]}]
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where odd paths lead
+    with connect("table.lance", encoder=HashEncoder()) as retriever:
+        retriever.add(DOCUMENTS)
+        yield retriever
+
+
+def hit(table):
+    return table.search("where are the Alps?", 1)[0]
+
+
+CALLS = {
+    "connect": (lambda table: connect, {"uri": "other.lance"}),
+    "Retriever.add": (lambda table: table.add, {"documents": DOCUMENTS}),
+    "Retriever.embed": (lambda table: table.embed, {}),
+    "Retriever.reembed": (lambda table: table.reembed, {"encoder": HashEncoder(32)}),
+    "Retriever.search": (lambda table: table.search, {"question": "where are the Alps?"}),
+    "Retriever.search_async": (
+        lambda table: lambda **given: asyncio.run(table.search_async(**given)),
+        {"question": "where are the Alps?"},
+    ),
+    "Retriever.delete by id": (lambda table: table.delete, {"ids": "nothing"}),
+    "Retriever.get": (lambda table: table.get, {"ids": "alps"}),
+    "Retriever.context": (lambda table: table.context, {"hit": "alps#0"}),
+    "Retriever.calibrate": (lambda table: table.calibrate, {"questions": ["where are the Alps?"]}),
+    "Retriever.optimize": (lambda table: table.optimize, {}),
+    "evaluate": (
+        lambda table: lambda **given: evaluate(**({"retriever": table} | given)),
+        {"questions": QUESTIONS},
+    ),
+    "load_encoder": (lambda table: load_encoder, {"source": DEFAULT_ENCODER}),
+    "HashEncoder": (lambda table: HashEncoder, {}),
+    "HashEncoder.encode_questions": (lambda table: HashEncoder().encode_questions, {"questions": ["a"]}),
+    "HashEncoder.encode_passages": (lambda table: HashEncoder().encode_passages, {"passages": [("", "a")]}),
+    "Encoder.encode_questions": (lambda table: load_encoder(DEFAULT_ENCODER).encode_questions, {"questions": ["a"]}),
+    "Encoder.encode_passages": (
+        lambda table: load_encoder(DEFAULT_ENCODER).encode_passages,
+        {"passages": [("", "a")]},
+    ),
+    "WordSplitter": (lambda table: WordSplitter, {}),
+    "SentenceSplitter": (lambda table: SentenceSplitter, {}),
+    "MarkdownSplitter": (lambda table: MarkdownSplitter, {}),
+    "WordSplitter.split": (lambda table: lambda text: list(WordSplitter().split(text)), {"text": "a"}),
+    "SentenceSplitter.split": (lambda table: lambda text: list(SentenceSplitter().split(text)), {"text": "a"}),
+    "MarkdownSplitter.split": (lambda table: lambda text: list(MarkdownSplitter().split(text)), {"text": "a"}),
+    "Document": (lambda table: lambda **given: table.add([Document(**given)]), {"text": "a"}),
+    "Hit.snippet": (lambda table: hit(table).snippet, {}),
+}
+
+
+def test_every_public_name_is_called():
+    called = {name.split(".")[0].split(" ")[0] for name in CALLS}
+    passive = {"Hits", "Passage", "bound_memory"}  # only the library makes these records; nothing is given
+    errors = {name for name in dpr_lance.__all__ if name.endswith("Error")}
+    assert called | passive | errors == set(dpr_lance.__all__)
+    methods = {
+        f"Retriever.{name}"
+        for name, member in inspect.getmembers(dpr_lance.Retriever, inspect.isfunction)
+        if not name.startswith("_") and len(inspect.signature(member).parameters) > 1
+    }
+    assert methods <= {name.split(" ")[0] for name in CALLS}
+
+
+def arguments_of(name):
+    owner, _, method = name.split(" ")[0].partition(".")
+    call = getattr(dpr_lance, owner)
+    if method:
+        call = getattr(call, method, None) or CALLS[name][0](None)
+    return [argument for argument in inspect.signature(call).parameters if argument != "self"]
+
+
+TEXT = {"string", "nul"}
+ANY_TEXT = TEXT | {"empty string", "blank string"}
+LISTS = {"list", "set", "tuple"}
+INTEGERS = {"negative", "zero", "huge", "numpy integer"}
+FLAG = {"boolean", "numpy boolean"}
+COUNT = {"numpy integer", "huge"}
+PLACE = {"string", "missing path"}
+TAKEN = {
+    "uri": PLACE,
+    "encoder": {"None", *PLACE},
+    "table": {"string"},
+    "storage_options": {"None", "dict"},
+    "cache_bytes": {"zero", "numpy integer"},
+    "resident_bytes": {"zero", *COUNT},
+    "documents": LISTS,
+    "splitter": {"None"},
+    "embed": FLAG,
+    "progress": {"None", "class"},
+    "on_error": set(),
+    "question": TEXT | {"list", "tuple"},
+    "k": COUNT,
+    "mode": {"None"},
+    "where": {"None"},
+    "explain": FLAG,
+    "ids": ANY_TEXT | LISTS | INTEGERS | {"None"},
+    "hit": set(),
+    "before": {"zero", *COUNT} | ANY_TEXT,  # of `context`, and of `snippet`
+    "after": {"zero", *COUNT} | ANY_TEXT,
+    "questions": {"None", *LISTS},
+    "split": {"None"},
+    "regex": FLAG,
+    "filter_columns": LISTS,
+    "index": {"None"},
+    "retriever": set(),
+    "modes": set(),
+    "ks": {"generator"},  # of the number 1
+    "compare": {"None"},
+    "runs": {"None", *PLACE},
+    "source": set(),
+    "precision": {"None"},
+    "threads": {"None", *COUNT},
+    "dimension": {"numpy integer"},
+    "passages": LISTS,
+    "words": COUNT,
+    "overlap": {"zero", "numpy integer"},
+    "text": ANY_TEXT | {"lone surrogate"},
+    "title": ANY_TEXT,
+    "id": TEXT | {"None"},
+    "metadata": {"dict"},
+    "length": COUNT,
+    "escape": set(),
+}
+"""The values of `WRONG` that each argument may take after all; a further argument needs an entry."""
+
+
+def names(message, argument, value):
+    """Whether an error names the argument, or the value where that is the name of something that is not there."""
+    return argument.removesuffix("s") in message or (isinstance(value, (str, Path)) and str(value) in message)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_wrong_argument_is_named(table, name):
+    make, usual = CALLS[name]
+    call = make(table)
+    bare = []
+    for argument in arguments_of(name):
+        for kind, value in WRONG.items():
+            given = (item for item in (1,)) if kind == "generator" else value
+            try:
+                call(**(usual | {argument: given}))
+                if kind not in TAKEN[argument]:
+                    bare.append(f"{argument}={kind}: taken without a word")
+            except DprLanceError as error:
+                if not names(str(error), argument, value):
+                    bare.append(f"{argument}={kind}: unnamed: {type(error).__name__}: {error!s:.150}")
+            except BaseException as error:  # noqa: BLE001 - panics too
+                if argument in ("progress", "escape") and kind == "class":
+                    continue  # it can be called, and fails by itself
+                bare.append(f"{argument}={kind}: {type(error).__name__}: {error!s:.150}")
+    assert not bare, f"{len(bare)} wrong answers:\n" + "\n".join(bare)
