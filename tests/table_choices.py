@@ -8,7 +8,21 @@ import pyarrow as pa
 from tests import table_filters
 from tests.table_values import BASE, FIELDS, ODD_NAMES, ODD_VALUES, UTC
 
-WORDS = ("river", "rivers", "glacier", "canyon", "delta", "fjord", "tundra", "the", "of", "Zürich", "zurich", "run", "2024")
+WORDS = (
+    "river",
+    "rivers",
+    "glacier",
+    "canyon",
+    "delta",
+    "fjord",
+    "tundra",
+    "the",
+    "of",
+    "Zürich",
+    "zurich",
+    "run",
+    "2024",
+)
 TITLES = ("", "", "atlas", "Globe of rivers")
 NAMES = 90
 
@@ -31,7 +45,10 @@ PHASES = {
 
 DECLARED = {
     "price": [(pa.decimal128(12, 2), lambda choose: decimal.Decimal(choose.randint(1, 999)) / 100)],
-    "year": [(pa.int8(), lambda choose: choose.randint(-128, 127)), (pa.uint64(), lambda choose: 2**63 + choose.randint(0, 3))],
+    "year": [
+        (pa.int8(), lambda choose: choose.randint(-128, 127)),
+        (pa.uint64(), lambda choose: 2**63 + choose.randint(0, 3)),
+    ],
     "at": [
         (pa.timestamp("ns"), lambda choose: BASE + dt.timedelta(seconds=choose.randint(0, 3))),
         (pa.timestamp("ms", "UTC"), lambda choose: BASE.replace(tzinfo=UTC)),
@@ -42,7 +59,10 @@ DECLARED = {
     ],
     "tags": [(pa.large_list(pa.string()), lambda choose: ["a"] * choose.randint(0, 2))],
     "ratio": [(pa.float32(), lambda choose: choose.choice([0.5, 1.25]))],
-    "clock": [(pa.time64("us"), lambda choose: dt.time(choose.randint(0, 23), 1)), (pa.duration("us"), lambda choose: dt.timedelta(1))],
+    "clock": [
+        (pa.time64("us"), lambda choose: dt.time(choose.randint(0, 23), 1)),
+        (pa.duration("us"), lambda choose: dt.timedelta(1)),
+    ],
 }
 """Columns of Arrow sources: types, and values of them."""
 
@@ -65,7 +85,11 @@ class Choices:
         name = self.choose.choices(list(weights), list(weights.values()))[0]
         arguments = getattr(self, name, dict)
         chosen = arguments(world) if name in ("context", "plain_tag") else arguments()
-        by = {} if name.startswith(("plain", "rem", "damaged")) and name != "reembed" else {"by": self.choose.randint(0, 1)}
+        by = (
+            {}
+            if name.startswith(("plain", "rem", "damaged")) and name != "reembed"
+            else {"by": self.choose.randint(0, 1)}
+        )
         return name, by | chosen
 
     # Documents
@@ -76,7 +100,9 @@ class Choices:
     def document(self, name=None):
         text = " ".join(self.choose.choices(WORDS, k=self.choose.choice([1, 2, 3, 5, 9, 14])))
         document = {"id": name or self.name(), "title": self.choose.choice(TITLES), "text": text}
-        fields = self.choose.sample([field for field in FIELDS if field not in self.leave_out], self.choose.choice([0, 1, 2, 3]))
+        fields = self.choose.sample(
+            [field for field in FIELDS if field not in self.leave_out], self.choose.choice([0, 1, 2, 3])
+        )
         return document | {field: FIELDS[field](self.choose) for field in fields}
 
     def documents(self, most):
@@ -121,7 +147,9 @@ class Choices:
         }
 
     def add_arrow(self):
-        documents = [self.document(f"d{number}") for number in self.choose.sample(range(NAMES), self.choose.randint(1, 4))]
+        documents = [
+            self.document(f"d{number}") for number in self.choose.sample(range(NAMES), self.choose.randint(1, 4))
+        ]
         name = self.choose.choice(list(DECLARED))
         kind, value = self.choose.choice(DECLARED[name])
         for document in documents:
@@ -162,7 +190,10 @@ class Choices:
 
     def search(self):
         several = self.choose.choice([1, 1, 1, 3])
-        questions = [" ".join(self.choose.choices((*WORDS, "atlas", "absent"), k=self.choose.randint(1, 3))) for _ in range(several)]
+        questions = [
+            " ".join(self.choose.choices((*WORDS, "atlas", "absent"), k=self.choose.randint(1, 3)))
+            for _ in range(several)
+        ]
         where = table_filters.generate(self.choose) if self.choose.random() < 0.4 else None
         return {
             "questions": questions,

@@ -26,7 +26,14 @@ CUT_SHORT = (
 )
 """What begins with a filter and is none."""
 
-COMPARED = {"year": pa.int64(), "kind": pa.string(), "flag": pa.bool_(), "two words": pa.string(), "वर्ष": pa.int64(), "cost $?": pa.int64()}
+COMPARED = {
+    "year": pa.int64(),
+    "kind": pa.string(),
+    "flag": pa.bool_(),
+    "two words": pa.string(),
+    "वर्ष": pa.int64(),
+    "cost $?": pa.int64(),
+}
 """Fields that are compared, while their columns have these types."""
 
 

@@ -102,8 +102,8 @@ class Model:
         if batch:
             yield batch, duplicates
 
-    def add(self, batch, words, embed):
-        """Store the documents of one commit; return the counts."""
+    def add(self, batch, words, embed, kept=frozenset()):
+        """Store the documents of one commit; return the counts. Those named in `kept` count as unchanged."""
         counts = Counts()
         words = self.words if self.exists and words == "own" else 4 if words == "own" else words
         if not self.exists:
@@ -113,8 +113,11 @@ class Model:
             old, new = self.documents.get(name), self.split(document, words)
             if old is None:
                 counts.added += 1
-            elif old.touched and self._alike(old, new, metadata=False) and old.complete:
-                counts.either += 1
+            elif name in kept:
+                counts.unchanged += 1
+                if not embed or all(row.embedded for row in old.rows):
+                    continue
+                new = replace(old, rows=tuple(replace(row, embedded=False) for row in old.rows))
             elif self._alike(old, new) and old.complete:
                 if plain(old.document) != plain(document):  # equal, as 1 and 1.0 are
                     counts.either += 1
@@ -137,13 +140,13 @@ class Model:
     def _rows_of(self, name):
         return self.documents[name].rows if name in self.documents else ()
 
-    def _alike(self, old, new, *, metadata=True):
+    def _alike(self, old, new):
         first, second = old.document, new.document
         return (
             (first.get("title") or "") == (second.get("title") or "")
             and first["text"] == second["text"]
             and old.words == new.words
-            and (not metadata or all(same_metadata(new.rows[0].metadata, row.metadata) for row in old.rows))
+            and all(same_metadata(new.rows[0].metadata, row.metadata) for row in old.rows)
         )
 
     def split(self, document, words):

@@ -139,7 +139,9 @@ def plain_open(world):
     """Open a reader that stays on its version, as plain LanceDB does."""
     table = world.plain()
     if table is not None:
-        world.readers.append((table, table.version, sorted(row.id for row in world.model.rows() for _ in range(row.copies))))
+        world.readers.append(
+            (table, table.version, sorted(row.id for row in world.model.rows() for _ in range(row.copies)))
+        )
 
 
 @step
@@ -198,4 +200,3 @@ def damaged_copy(world, number, question):
         except DprLanceError:
             pass
     shutil.rmtree(copy)
-

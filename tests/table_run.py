@@ -1,6 +1,6 @@
 """Runs random steps on a table and its model, and tells the shortest list of steps found that goes wrong, to be replayed.
 
-    replay([("add", {...}), ("optimize", {"by": 0})])  # with the names of tests/table_values.py and of Python's modules
+replay([("add", {...}), ("optimize", {"by": 0})])  # with the names of tests/table_values.py and of Python's modules
 """
 
 import contextlib

@@ -82,7 +82,8 @@ def _add(world, by, documents, given, *, odd=(), words="own", embed=True, on_err
     assert not [document for document in skipped if document in certain], f"skipped: {report.skipped}"
     stored = [document for document in documents if document["id"] not in {each["id"] for each in skipped}]
     model = world.model = world.model.copy()
-    counts = [(model.add(batch, words, embed), duplicate) for batch, duplicate in model.batches(stored, BATCH)]
+    kept = _kept(world, by, stored)
+    counts = [(model.add(batch, words, embed, kept), duplicate) for batch, duplicate in model.batches(stored, BATCH)]
     _check_report(report, counts)
     world.changed(folded=world.folded and not (report.passages_added or report.passages_embedded))
 
@@ -117,6 +118,23 @@ def _skipped(world, by, documents):
         if text != document["text"] or not all(same_metadata(given, passage.metadata) for passage in passages):
             left.append(document)
     return left
+
+
+def _kept(world, by, documents):
+    """Return the ids of documents whose metadata plain LanceDB had set, and which still have that after they were added.
+
+    Whether `add` of what it has stored itself looks for such changes is open.
+    """
+    kept = set()
+    for name in {str(document["id"]) for document in documents}:
+        old = world.model.documents.get(name)
+        if old is not None and old.touched and old.complete:
+            passages = world.ask(by, lambda retriever, name=name: retriever.get(name))
+            if [row.content for row in old.rows] == [(passage.title, passage.text) for passage in passages] and all(
+                same_metadata(row.metadata, passage.metadata) for row, passage in zip(old.rows, passages, strict=True)
+            ):
+                kept.add(name)
+    return kept
 
 
 def _stopped(world, documents, words, embed):

@@ -119,7 +119,10 @@ class World:
         table = self.plain()
         vectors = any(column.startswith("vector") for config in table.list_indices() for column in config.columns)
         import os
-        return Promise(bm25=self.folded and "NOEXACT" not in os.environ, dense=not vectors or (by == 0 and where is None))
+
+        return Promise(
+            bm25=self.folded and "NOEXACT" not in os.environ, dense=not vectors or (by == 0 and where is None)
+        )
 
 
 def check_passage(passage, row):
