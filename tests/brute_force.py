@@ -1,6 +1,7 @@
 """What a search must answer, computed over every passage in plain Python: BM25, inner products and their sum."""
 
 import math
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +17,8 @@ K1, B = 1.2, 0.75
 
 @lru_cache(maxsize=100_000)
 def tokens(text):
-    """Return the terms of a text, as LanceDB's index has them."""
-    return tuple(token.text for token in lancedb.tokenize(text))
+    """Return the terms of a text, as LanceDB's index has them of its composed form."""
+    return tuple(token.text for token in lancedb.tokenize(unicodedata.normalize("NFC", text)))
 
 
 def bm25_scores(question, contents):
@@ -111,7 +112,7 @@ def check_scores(hit, entry, mode, promise):
 
 
 def check_sums(hits, by_id, matching, promise):
-    """Assert that hybrid scores are `bm25 + weight·dense`, and that no passage of either leg with a higher one is missed.
+    """Assert that hybrid scores are `bm25 + weight·dense`, and that neither leg has a passage with a higher one.
 
     A passage without a vector gets the lowest dense score among the candidates, whichever that is.
     """

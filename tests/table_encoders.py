@@ -1,12 +1,26 @@
-"""Encoders of the model's tables: the shipped one, and two of one dimension whose vectors tie often and tell each other apart."""
+"""Encoders of the model's tables: the shipped one, and two of one dimension whose vectors are often equal."""
 
 import dataclasses
 import hashlib
 
 import numpy as np
 
-from dpr_lance import HashEncoder
+from dpr_lance import HashEncoder, InvalidInputError
 from dpr_lance.card import EncoderCard
+
+NO_WORD = "\ufffd\ufffd"
+"""A word of which these encoders make nothing, as real ones' tokenizers do; a passage of nothing else has no vector."""
+
+
+def encodable(text):
+    """Tell whether there is a vector for a passage of this text."""
+    return any(word != NO_WORD for word in text.split())
+
+
+def _check(texts):
+    for text in texts:
+        if not encodable(text):
+            raise InvalidInputError(f"no token in {text!r}")
 
 
 class GridEncoder:
@@ -17,13 +31,12 @@ class GridEncoder:
         self.card = EncoderCard(
             name=f"grid-{seed}", dimension=8, fingerprint=f"grid-{seed}", normalise=False, hybrid_weight=weight
         )
-        self.encoded = 0
 
     def encode_questions(self, questions):
         return np.stack([self._vector(question) for question in questions])
 
     def encode_passages(self, passages):
-        self.encoded += len(passages)
+        _check(text for _, text in passages)
         return np.stack([self._vector(f"{title}\n{text}") for title, text in passages])
 
     def _vector(self, text):
@@ -34,14 +47,12 @@ class GridEncoder:
 class WordEncoder(HashEncoder):
     """Texts that share words are near each other; vectors have unit length."""
 
-    encoded = 0
-
     @property
     def card(self):
         return dataclasses.replace(super().card, hybrid_weight=3.0)
 
     def encode_passages(self, passages):
-        self.encoded += len(passages)
+        _check(text for _, text in passages)
         return super().encode_passages(passages)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.table_encoders import encodable
 from tests.table_values import plain, same_metadata
 
 
@@ -29,6 +30,10 @@ class Row:
         return self.title, self.text
 
     @property
+    def encodable(self):
+        return encodable(self.text)
+
+    @property
     def indexed(self):
         """What BM25 sees."""
         return f"{self.title}\n{self.text}" if self.title else self.text
@@ -50,6 +55,10 @@ class Stored:
     @property
     def complete(self):
         return len(self.rows) == self.passages and all(row.copies == 1 for row in self.rows)
+
+    @property
+    def embedded(self):
+        return all(row.embedded or not row.encodable for row in self.rows)
 
 
 @dataclass
@@ -115,7 +124,7 @@ class Model:
                 counts.added += 1
             elif name in kept:
                 counts.unchanged += 1
-                if not embed or all(row.embedded for row in old.rows):
+                if not embed or old.embedded:
                     continue
                 new = replace(old, rows=tuple(replace(row, embedded=False) for row in old.rows))
             elif self._alike(old, new) and old.complete:
@@ -123,17 +132,17 @@ class Model:
                     counts.either += 1
                 else:
                     counts.unchanged += 1
-                if not embed or all(row.embedded for row in old.rows):
+                if not embed or old.embedded:
                     continue
             else:
                 counts.replaced += 1
             written[name] = new
         # A title and text that one of these documents had a vector for keeps it.
         known = {row.content for name in written for row in self._rows_of(name) if row.embedded}
-        missing = {row.content for new in written.values() for row in new.rows} - known
+        missing = {row.content for new in written.values() for row in new.rows if row.encodable} - known
         counts.embedded = len(missing) if embed else 0
         for name, new in written.items():
-            rows = tuple(replace(row, embedded=embed or row.content in known) for row in new.rows)
+            rows = tuple(replace(row, embedded=(embed and row.encodable) or row.content in known) for row in new.rows)
             self.documents[name] = replace(new, rows=rows)
         return counts
 
@@ -177,9 +186,9 @@ class Model:
         return sum(row.copies for row in rows)
 
     def embed(self):
-        """Give every row a vector; return how many had none."""
-        missing = sum(row.copies for row in self.rows() if not row.embedded)
-        self.change(lambda row: replace(row, embedded=True))
+        """Give every row a vector that can have one; return how many got it."""
+        missing = sum(row.copies for row in self.rows() if row.encodable and not row.embedded)
+        self.change(lambda row: replace(row, embedded=row.encodable))
         return missing
 
     def change(self, call, *, touched=False):

@@ -1,4 +1,4 @@
-"""Runs random steps on a table and its model, and tells the shortest list of steps found that goes wrong, to be replayed.
+"""Runs random steps on a table and its model, and tells the few steps that go wrong, to be replayed.
 
 replay([("add", {...}), ("optimize", {"by": 0})])  # with the names of tests/table_values.py and of Python's modules
 """
@@ -72,7 +72,7 @@ def run(seed, steps, *, leave_out=(), shrink_seconds=SHRINK_SECONDS):
             for _ in range(steps):
                 taken.append(choices.step(world))
                 STEPS[taken[-1][0]](world, **taken[-1][1])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong is what is looked for
             failure = error
         else:
             return taken
@@ -115,7 +115,7 @@ def _fewer(items, fails, until):
 def _fails_alike(steps, failure):
     try:
         replay(steps)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return type(error) is type(failure) and _place(error) == _place(failure)
     return False
 

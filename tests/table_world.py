@@ -107,10 +107,11 @@ class World:
         rows = [row for row in self.model.rows() for _ in range(row.copies)]
         scores = bm25_scores(question, [row.indexed for row in rows])
         asked = self.encoder.encode_questions([question])[0].astype(float)
-        vectors = self.encoder.encode_passages([row.content for row in rows]) if rows else []
+        contents = sorted({row.content for row in rows if row.embedded})
+        vectors = dict(zip(contents, self.encoder.encode_passages(contents), strict=True)) if contents else {}
         return [
-            Entry(row.id, row.content, float(score), float(vector @ asked) if row.embedded else None)
-            for row, score, vector in zip(rows, scores, vectors, strict=True)
+            Entry(row.id, row.content, float(score), float(vectors[row.content] @ asked) if row.embedded else None)
+            for row, score in zip(rows, scores, strict=True)
             if where is None or holds(where, row) is True
         ]
 
@@ -118,11 +119,7 @@ class World:
         """Return how exact a search by one of the retrievers has to be now."""
         table = self.plain()
         vectors = any(column.startswith("vector") for config in table.list_indices() for column in config.columns)
-        import os
-
-        return Promise(
-            bm25=self.folded and "NOEXACT" not in os.environ, dense=not vectors or (by == 0 and where is None)
-        )
+        return Promise(bm25=self.folded, dense=not vectors or (by == 0 and where is None))
 
 
 def check_passage(passage, row):

@@ -1,5 +1,29 @@
-"""Thousands of random operations on a table, compared with a model of it."""
+"""Thousands of random operations on tables, compared with a model in plain Python: see tests/table_run.py."""
+
+import os
+import random
 
 import pytest
 
+from tests.table_plain_steps import STEPS
+from tests.table_run import run
+
 pytestmark = pytest.mark.stress
+
+TABLES = int(os.environ.get("DPR_LANCE_STRESS_TABLES", "10"))
+STEPS_PER_TABLE = 200
+FIRST = int(os.environ.get("DPR_LANCE_STRESS_SEED", random.SystemRandom().randrange(1_000_000)))
+"""Seeds differ from run to run; a failure tells its own."""
+
+taken = set()
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + TABLES))
+def test_any_steps_leave_what_the_model_says(seed):
+    steps = run(seed, STEPS_PER_TABLE)
+    assert len(steps) == STEPS_PER_TABLE
+    taken.update(name for name, _ in steps)
+
+
+def test_every_kind_of_step_was_taken():
+    assert taken == set(STEPS)
