@@ -19,7 +19,7 @@ from tests.table_world import BATCH, World
 SMALL = {
     "fold_rows": 30, "fold_rows_least": 10, "rebuild_rows": 60, "scalar_index_rows": 80, "vector_index_rows": 150,
     "rows_per_partition": 32, "kmeans_iterations": 2, "sample_rate": 16, "retrain_growth": 1.5, "fold_fragments": 8,
-    "recall_questions": 20,
+    "recall_questions": 20, "probed_shares": (0.2, 0.5, 1.0),
 }  # fmt: skip
 """A policy under which some hundred rows are folded, compacted, rebuilt and trained as many thousands are otherwise."""
 

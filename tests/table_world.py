@@ -12,7 +12,7 @@ from tests.table_filters import holds
 from tests.table_model import Model
 from tests.table_values import same_metadata
 
-BATCH = 25
+BATCH = 40
 """Documents of one commit."""
 
 

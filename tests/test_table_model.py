@@ -7,8 +7,8 @@ import pytest
 
 from tests.table_run import run
 
-STEPS = 60
-SEEDS = range(4)
+STEPS = 50
+SEEDS = range(3)
 UNSETTLED = (
     *("forms", "plain_open", "plain_add_column", "plain_drop_column", "delete", "delete_where", "plain_delete"),
     *("numbers", "cut_short", "add_arrow", "add_odd", "plain_append", "remake", "remove"),
