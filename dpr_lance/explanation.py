@@ -47,7 +47,7 @@ def _word_scores(snapshot: Snapshot, question: str, row_ids: Sequence[int]) -> d
         return {}
     words = distinct_words(question)
     hits = among("_rowid", row_ids)
-    legs = [snapshot.ask(bm25_leg(snapshot.reads, word.text, len(row_ids), hits)) for word in words]
+    legs = [snapshot.ask(bm25_leg(snapshot, word.text, len(row_ids), hits)) for word in words]
     scores: dict[int, list[WordScore]] = {}
     for word, leg in zip(words, (leg.result() for leg in legs), strict=True):
         for row, score in zip(leg.row_ids.tolist(), leg.scores.tolist(), strict=True):

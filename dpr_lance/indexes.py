@@ -6,13 +6,14 @@ import dataclasses
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IndexConfig, IvfPq, IvfRq, IvfSq, LabelList
+from lancedb.index import FTS, BTree, IvfPq, IvfRq, IvfSq, LabelList
 from lancedb.table import Table
 
 from dpr_lance.checks import checked_choice
+from dpr_lance.coverage import COVERAGE, column_of, coverage_in, lists_gone_rows, touch
 from dpr_lance.errors import InvalidInputError, LockedError
 from dpr_lance.index_policy import KIND, POLICY, IndexPolicy, Training, kind_of, remember, training_of, unfit
 from dpr_lance.memory import large_blocks_given_back, trim_heap
@@ -47,7 +48,7 @@ def index_infos(table: Table) -> tuple[IndexInfo, ...]:
             infos.append(
                 IndexInfo(
                     config.name,
-                    _column_of(config),
+                    column_of(config),
                     str(config.index_type),
                     stats.num_indexed_rows,
                     stats.num_unindexed_rows,
@@ -64,7 +65,7 @@ def warm(store: Store, columns: Collection[str]) -> None:
 
     def read(table: Table) -> None:
         for config in table.list_indices():
-            if _column_of(config) in columns and _IN_MEMORY * (config.size_bytes or 0) <= store.index_cache_bytes:
+            if column_of(config) in columns and _IN_MEMORY * (config.size_bytes or 0) <= store.index_cache_bytes:
                 table.prewarm_index(config.name)
 
     store.steadily(read)
@@ -119,7 +120,7 @@ def optimize(store: Store, policy: IndexPolicy = POLICY, *, filter_columns: Sequ
 
 def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str]) -> IndexReport:
     started = time.perf_counter()
-    before = store.bytes_on_disk()
+    before, covered = store.bytes_on_disk(), _coverage(store)
     _drop_stale_vectors(store)
     built = store.steadily(lambda table: _build_missing(table, policy))
     built += store.steadily(lambda table: _build_filters(table, filter_columns))
@@ -129,8 +130,10 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     trim_heap()
     built += store.steadily(lambda table: _rebuild_text_index(table, policy))
     trim_heap()
+    _let_gone_rows_go(store)
     _count_changes(store, card)
     store.steadily(_compact)
+    _remember_coverage(store, covered)
     trim_heap()
     keep = policy.keep_versions if store.folder is not None else policy.keep_versions_remotely
     store.remembered.compact(keep)
@@ -148,6 +151,26 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
         bytes_after=store.bytes_on_disk(),
         seconds=time.perf_counter() - started,
     )
+
+
+def _let_gone_rows_go(store: Store) -> None:
+    """See to it that bringing the indexes up to date removes the rows that are gone."""
+    if store.steadily(lambda table: lists_gone_rows(table, store.remembered.values())):
+        if store.count():
+            store.commit(touch)
+        else:
+            store.steadily(create_text_index)
+
+
+def _coverage(store: Store) -> dict[str, Any] | None:
+    return store.steadily(lambda table: coverage_in(table.list_indices()))
+
+
+def _remember_coverage(store: Store, before: dict[str, Any] | None) -> None:
+    """Keep what the indexes cover, if they were written since: else they may list rows that are gone."""
+    coverage = _coverage(store)
+    if coverage is not None and (before is None or coverage["index"] != before["index"]):
+        store.remembered.keep(**{COVERAGE: coverage})
 
 
 def _count_changes(store: Store, card: TableCard) -> None:
@@ -175,13 +198,7 @@ def ensure_text_index(store: Store) -> None:
 
 
 def _indexed_columns(table: Table) -> set[str]:
-    return {_column_of(config) for config in table.list_indices()}
-
-
-def _column_of(config: IndexConfig) -> str:
-    """Return the column of an index; LanceDB puts a name with blanks in backticks."""
-    name: str = config.columns[0]
-    return name.removeprefix("`").removesuffix("`")
+    return {column_of(config) for config in table.list_indices()}
 
 
 def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
@@ -304,7 +321,7 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
 
 def _parts(table: Table, column: str) -> int:
     """Return how many parts the index on this column is in: one of its training, and those of folds."""
-    stats = [table.index_stats(config.name) for config in table.list_indices() if _column_of(config) == column]
+    stats = [table.index_stats(config.name) for config in table.list_indices() if column_of(config) == column]
     return sum(each.num_indices or 1 for each in stats if each is not None)
 
 

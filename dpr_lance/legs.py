@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from lancedb.query import MatchQuery
-from lancedb.table import AsyncTable
 from numpy.typing import NDArray
 
+from dpr_lance.coverage import existing
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.filters import Filter, among, sql_of
 from dpr_lance.fusion import Candidates, Scores, fused_scores
@@ -128,7 +128,7 @@ def gather(  # noqa: PLR0913 - keywords
 
     async def bm25_timed(question: str) -> Leg:
         began = time.perf_counter()
-        leg = await bm25_leg(snapshot.reads, question, asked, where, column)
+        leg = await bm25_leg(snapshot, question, asked, where, column)
         spans.append((began, time.perf_counter()))
         return leg
 
@@ -144,7 +144,7 @@ def gather(  # noqa: PLR0913 - keywords
             if resident is not None and effort.partitions is None:
                 dense = _dense_in_memory(snapshot, resident, vectors, asked, where, pool)
             else:
-                dense, effort = snapshot.ask(_dense(snapshot.reads, card, vectors, asked, where, effort)).result()
+                dense, effort = snapshot.ask(_dense(snapshot, vectors, asked, where, effort)).result()
         if not any(map(len, dense)) and not snapshot.ask(snapshot.reads.count_rows(card.embedded)).result():
             fallback = "no passage has a vector yet: call embed()"
             if mode == "dense" and snapshot.ask(snapshot.reads.count_rows()).result():
@@ -167,7 +167,7 @@ def gather(  # noqa: PLR0913 - keywords
             )
             for number, question in enumerate(questions)
         ]
-        uniting = [snapshot.ask(unite(snapshot.reads, resident, card.column, ask, wanted)) for ask in asks]
+        uniting = [snapshot.ask(unite(snapshot, resident, ask, wanted)) for ask in asks]
         united = [each.result() for each in uniting]
     return Found(asks, united, mode, fallback, effort)
 
@@ -226,7 +226,7 @@ def _dense_in_memory(
 
 
 async def _dense(
-    table: AsyncTable, card: TableCard, vectors: Vector, n: int, where: Filter, effort: Effort
+    snapshot: Snapshot, vectors: Vector, n: int, where: Filter, effort: Effort
 ) -> tuple[list[Leg], Effort]:
     """Return, for each question vector, the n passages with the largest inner product, and the effort it took.
 
@@ -234,24 +234,28 @@ async def _dense(
     vectors, and all partitions are probed for a question that has found fewer than n passages that match the filter.
     """
     if effort.partitions is None or effort.probes is None:
-        return await _nearest(table, card.column, vectors, n, where, effort), effort
+        return await _nearest(snapshot, vectors, n, where, effort), effort
     taken, matching = effort, n
     if where is not None:
-        rows, matching = await table.count_rows(), await table.count_rows(sql_of(where))
+        rows, matching = await snapshot.reads.count_rows(), await snapshot.reads.count_rows(sql_of(where))
         # The n best of what matches are among the n·rows/matching best of all.
         probes = min(effort.partitions, math.ceil(effort.probes * rows / max(1, matching)))
         taken = replace(effort, probes=probes)
-    legs = await _nearest(table, card.column, vectors, n, where, taken)
+    legs = await _nearest(snapshot, vectors, n, where, taken)
     few = [number for number, leg in enumerate(legs) if len(leg) < min(n, matching)]
+    if few and await snapshot.may_list_gone_rows():
+        there = await _nearest(snapshot, vectors[few], n, existing(where), taken)
+        if any(len(leg) > len(legs[number]) for number, leg in zip(few, there, strict=True)):
+            raise snapshot.gone_rows()
     if few and taken.probes != effort.partitions:
         taken = replace(effort, probes=effort.partitions)
-        for number, leg in zip(few, await _nearest(table, card.column, vectors[few], n, where, taken), strict=True):
+        for number, leg in zip(few, await _nearest(snapshot, vectors[few], n, where, taken), strict=True):
             legs[number] = leg
     return legs, taken
 
 
-async def _nearest(table: AsyncTable, column: str, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
-    search = table.query().nearest_to(vectors).column(column).distance_type(effort.metric)
+async def _nearest(snapshot: Snapshot, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:
+    search = snapshot.reads.query().nearest_to(vectors).column(snapshot.card.column).distance_type(effort.metric)
     # Without refinement an index's distances are approximate, whoever built it; exact search ignores all three.
     search = search.refine_factor(effort.refine_factor or POLICY.refine_pq)
     probes = effort.probes or 0
@@ -262,6 +266,7 @@ async def _nearest(table: AsyncTable, column: str, vectors: Vector, n: int, wher
         search = search.maximum_nprobes(0)
         if probes:
             search = search.minimum_nprobes(probes)
+    where = snapshot.narrowed(where)
     if where is not None:
         search = search.where(where)
     found = await search.with_row_id().select(["_distance"]).limit(n).to_arrow()
@@ -287,9 +292,7 @@ def _without_cut_ties(leg: Leg, n: int) -> Leg:
     return replace(leg, row_ids=leg.row_ids[:kept], scores=leg.scores[:kept], vectors=vectors)
 
 
-async def unite(
-    table: AsyncTable, resident: Resident | None, column: str, ask: Ask, wanted: Wanted | None
-) -> Candidates:
+async def unite(snapshot: Snapshot, resident: Resident | None, ask: Ask, wanted: Wanted | None) -> Candidates:
     """Return the union of the legs that were searched, every candidate with each leg's exact score.
 
     But for those that cannot be among the hits that are `wanted`: their BM25 score may be left at 0.
@@ -303,7 +306,7 @@ async def unite(
     if ask.bm25 is not None:
         bm25[within] = ask.bm25.scores
         if ask.dense is not None and ask.vector is not None and within:
-            dense[within] = await _inner_products(table, resident, column, ask.bm25, ask.vector)
+            dense[within] = await _inner_products(snapshot, resident, ask.bm25, ask.vector)
     if ask.dense is not None:
         dense[[at[row] for row in ask.dense.row_ids.tolist()]] = ask.dense.scores
     united = Candidates(row_ids, dense, bm25)
@@ -314,7 +317,7 @@ async def unite(
             unscored &= _in_reach(united, float(ask.bm25.scores.min()), wanted)
         if unscored.any():
             missing = row_ids[unscored].tolist()
-            scored = await bm25_leg(table, ask.question, len(missing), among("_rowid", missing))
+            scored = await bm25_leg(snapshot, ask.question, len(missing), among("_rowid", missing))
             bm25[[at[row] for row in scored.row_ids.tolist()]] = scored.scores
     return united
 
@@ -331,22 +334,29 @@ def _in_reach(united: Candidates, most: float, wanted: Wanted) -> NDArray[np.boo
     return np.asarray(certain + most >= least)
 
 
-async def bm25_leg(table: AsyncTable, question: str, n: int, where: Filter, column: str | None = None) -> Leg:
-    """Return up to n passages with a word of the question; with the vectors where their column is named."""
+async def bm25_leg(snapshot: Snapshot, question: str, n: int, where: Filter, column: str | None = None) -> Leg:
+    """Return up to n passages with a word of the question; with the vectors where their column is named.
+
+    The index may list passages that are gone: they are left out where vectors are read along, else they are in the leg.
+    """
     match = MatchQuery(" ".join(normal_form(word.text) for word in distinct_words(question)), CONTENT)
-    search = table.query().nearest_to_text(match).with_row_id().select(["_score", *([column] if column else [])])
+    search = snapshot.reads.query().nearest_to_text(match).with_row_id().limit(n)
+    where = snapshot.narrowed(where)
     if where is not None:
         search = search.where(where)
-    found = await search.limit(n).to_arrow()
+    found = await search.select(["_score", *([column] if column else [])]).to_arrow()
+    if column is not None and found.num_rows < n and await snapshot.may_list_gone_rows():
+        listed = await search.select(["_score"]).to_arrow()
+        if listed.num_rows > found.num_rows:
+            raise snapshot.gone_rows()
     scores = found["_score"].to_numpy().astype(np.float64)
     vectors = None if column is None else found[column]
     return Leg(row_ids_of(found), scores, vectors, complete=found.num_rows < n)
 
 
-async def _inner_products(
-    table: AsyncTable, resident: Resident | None, column: str, leg: Leg, vector: Vector
-) -> Scores:
+async def _inner_products(snapshot: Snapshot, resident: Resident | None, leg: Leg, vector: Vector) -> Scores:
     """Return float64[rows of the leg]: inner products with the stored vectors, NaN where there is none."""
+    column = snapshot.card.column
     products = np.full(len(leg), np.nan)
     row_ids, vectors = leg.row_ids, leg.vectors
     unknown = np.arange(len(leg))
@@ -358,7 +368,10 @@ async def _inner_products(
     if not len(unknown):
         return products
     if vectors is None:
-        read = await table.take_row_ids(sorted(row_ids[unknown].tolist())).with_row_id().select([column]).to_arrow()
+        wanted = sorted(row_ids[unknown].tolist())
+        read = await snapshot.reads.take_row_ids(wanted).with_row_id().select([column]).to_arrow()
+        if read.num_rows < len(wanted):
+            raise snapshot.gone_rows()
         at = {row: index for index, row in enumerate(row_ids.tolist())}
         unknown = np.array([at[row] for row in read["_rowid"].to_pylist()], dtype=np.int64)
         vectors = read[column]

@@ -139,7 +139,9 @@ def _answer(  # noqa: PLR0913 - keywords
     with watch.stage("fuse"):
         best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
     with watch.stage("fetch"):
-        fields = _fetch(snapshot, {row for top in best for row, _ in top})
+        # What an explanation counts must be there too.
+        counted = (row for candidates in found.united for row in candidates.row_ids.tolist()) if explain else ()
+        fields = _fetch(snapshot, {*(row for top in best for row, _ in top), *counted})
         best = [_by_id(top, fields, k) for top in best]
     answers = [
         Hits(
@@ -183,13 +185,16 @@ def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[R
 
 
 def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
-    """Return the stored fields of these rows, by row id."""
+    """Return the stored fields of these rows, by row id; raise `GoneRowsError` where one is gone."""
     if not row_ids:
         return {}
     shown = (ID, "title", "text", DOCUMENT_ID)
     names = [name for name in snapshot.names if name in shown or not is_reserved(name)]
     rows = snapshot.reads.take_row_ids(sorted(row_ids)).with_row_id().select(names)
-    return {row.pop("_rowid"): row for row in snapshot.ask(rows.to_arrow()).result().to_pylist()}
+    fields = {row.pop("_rowid"): row for row in snapshot.ask(rows.to_arrow()).result().to_pylist()}
+    if len(fields) < len(row_ids):
+        raise snapshot.gone_rows()
+    return fields
 
 
 def _by_id(best: Sequence[Ranked], fields: Mapping[int, Mapping[str, Any]], k: int) -> list[Ranked]:

@@ -11,9 +11,16 @@ from lancedb.background_loop import LOOP
 from lancedb.table import AsyncTable, Table
 
 from dpr_lance.contention import SupersededError
+from dpr_lance.coverage import COVERAGE, coverage_in, existing
+from dpr_lance.errors import DamagedTableError
+from dpr_lance.filters import Filter
 from dpr_lance.schema import TableCard
 
 T = TypeVar("T")
+
+
+class GoneRowsError(DamagedTableError):
+    """An index lists rows that the table no longer holds."""
 
 
 class Snapshot:
@@ -36,6 +43,8 @@ class Snapshot:
         self.state = state
         self.place = place
         """How error messages name the table."""
+        self._hides_gone_rows = False
+        self._indexes_exact: bool | None = None
 
     @property
     def reads(self) -> AsyncTable:
@@ -48,3 +57,21 @@ class Snapshot:
     def ask(self, read: Coroutine[Any, Any, T]) -> Future[T]:
         """Start to read, on LanceDB's event loop, and return where the answer will be."""
         return asyncio.run_coroutine_threadsafe(read, LOOP.loop)
+
+    async def may_list_gone_rows(self) -> bool:
+        """Tell whether an index may list rows that are gone, and their absence is not seen to otherwise."""
+        if self._indexes_exact is None:
+            self._indexes_exact = coverage_in(await self.reads.list_indices()) == self.state.get(COVERAGE)
+        return not self._indexes_exact and not self._hides_gone_rows
+
+    def gone_rows(self) -> GoneRowsError:
+        """Return the error of a search to which an index gave rows that are gone."""
+        return GoneRowsError(f"an index of {self.place} lists passages that are gone: call optimize()")
+
+    def hide_gone_rows(self) -> None:
+        """Let every search from now on pass over rows that are gone, which takes longer."""
+        self._hides_gone_rows = True
+
+    def narrowed(self, where: Filter) -> Filter:
+        """Return the filter with which an index is to be searched."""
+        return existing(where) if self._hides_gone_rows else where

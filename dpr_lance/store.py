@@ -25,7 +25,7 @@ from dpr_lance.filters import among, sql_of, unusable
 from dpr_lance.forks import check_process, note_use
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
-from dpr_lance.snapshot import Snapshot
+from dpr_lance.snapshot import GoneRowsError, Snapshot
 
 CACHE_BYTES = 320 << 20
 """Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
@@ -191,7 +191,12 @@ class Store:
 
         def attempt(table: Table) -> T:
             try:
-                return call(self._now(table))
+                snapshot = self._now(table)
+                try:
+                    return call(snapshot)
+                except GoneRowsError:
+                    snapshot.hide_gone_rows()
+                    return call(snapshot)
             except RuntimeError:
                 self._snapshot = None
                 raise

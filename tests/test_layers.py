@@ -38,6 +38,7 @@ ORDER = [
     "address",
     "filters",
     "contention",
+    "coverage",
     "remembered",
     "snapshot",
     "store",
@@ -82,7 +83,18 @@ ORDER = [
 """The rooms of `dpr_lance/`; each may import the ones above it."""
 
 ALLOWED = {
-    "lancedb": {"words", "filters", "contention", "remembered", "snapshot", "store", "recall", "indexes", "legs"},
+    "lancedb": {
+        "words",
+        "filters",
+        "contention",
+        "coverage",
+        "remembered",
+        "snapshot",
+        "store",
+        "recall",
+        "indexes",
+        "legs",
+    },
     "onnxruntime": {"graph", "doctor"},
     "typer": {"cli", "cli_evaluation", "cli_training", "cli_vectors", "invocation", "options"},
     "torch": set(),
