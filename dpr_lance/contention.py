@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
 from lancedb.table import Table
 
+from dpr_lance.engine_errors import is_conflict, is_missing, named, raised_by_engine, reason_of, storage_named
 from dpr_lance.errors import LockedError
+from dpr_lance.table_files import TableFiles
 
 PATIENCE = 30.0
 """Seconds for which a call is tried again that other processes' commits and clean-ups get in the way of."""
 LONGEST_PAUSE = 0.5
 """Seconds between two tries, at the most."""
-_CONTENTION = ("Not found", "commit conflict", "concurrent writers")
+_LOST = 3
+"""Tries after which a file that the same version does not find is lost: a clean-up frees those of earlier versions."""
 
 T = TypeVar("T")
 
@@ -25,30 +30,41 @@ class SupersededError(RuntimeError):
     """What was read of the table no longer holds, because another process has committed since."""
 
 
-def steadily(call: Callable[[Table], T], table: Table) -> T:
+def steadily(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:
     """Return `call(table)`, called again as long as another process's commit or clean-up gets in its way.
 
-    What is called must bear to be repeated. Raises `LockedError` when there is no end to it.
+    `call` must be idempotent. Raises `LockedError` when conflicts persist for `PATIENCE` seconds, and what
+    `engine_errors.named` makes of every other error of LanceDB: `DamagedTableError`, `StorageError`, `TableError`.
     """
     started, longest = time.monotonic(), 0.01
+    missed: Counter[tuple[int, str]] = Counter()
     while True:
         try:
             return call(table)
-        except RuntimeError as error:
-            if not _is_contention(error):
+        except BaseException as error:
+            superseded = isinstance(error, SupersededError)
+            if not superseded and not raised_by_engine(error):
                 raise
+            if not superseded and not is_conflict(error):
+                place = _version(table), reason_of(error)
+                missed[place] += is_missing(error)
+                if not 0 < missed[place] < _LOST:
+                    raise named(error, files) from error
             if time.monotonic() - started > PATIENCE:
                 raise LockedError(
-                    f"other processes kept committing to this table for {PATIENCE:.0f} s; try again when they rest"
+                    f"{files.place}: other processes kept committing for {PATIENCE:.0f} s; try again when they rest"
                 ) from error
             # Spread out at random, so that two that got in each other's way do not meet again.
             time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
             longest = min(LONGEST_PAUSE, 2 * longest)
 
 
-def _is_contention(error: RuntimeError) -> bool:
-    """Tell whether LanceDB failed because another process committed or cleaned up at the same time."""
-    return isinstance(error, SupersededError) or any(sign in str(error) for sign in _CONTENTION)
+def _version(table: Table) -> int:
+    """Return the table's latest version; -1 where it cannot be told."""
+    try:
+        return int(table.version)
+    except Exception:  # noqa: BLE001 - the error that led here is the one that is told
+        return -1
 
 
 class NoLock:
@@ -66,7 +82,8 @@ class TableLock(FileLock):
 
     def __enter__(self) -> TableLock:
         try:
-            super().__enter__()
+            with storage_named(str(Path(self.lock_file).parent)):
+                super().__enter__()
         except Timeout as error:
             raise LockedError(
                 f"{self.lock_file} is held: another process is at work on this table; try again when it is done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from dpr_lance.encoder import Encoder, TokenCounter
 from dpr_lance.encoding import encoded_passages
 from dpr_lance.records import Progress, ReembedReport, Skipped
 from dpr_lance.remembered import CARD, NEXT_CARD
-from dpr_lance.schema import ID, TableCard, Vector, vector_array
+from dpr_lance.schema import ID, METADATA_KEY, TableCard, Vector, is_vector_column, vector_array
 from dpr_lance.store import Store
 
 BATCH_ROWS = 1_000
@@ -138,18 +139,19 @@ class Reembedding:
         Searches use the old vectors until the switch. An interrupted run of the same encoder is continued, one of
         another encoder is given up.
         """
-        old = self.store.card
-        if old.encoder.fingerprint == self.encoder.card.fingerprint:
+        old = self.store.known_card() or self.store.card
+        lost = old.column not in self.store.schema().names
+        if old.encoder.fingerprint == self.encoder.card.fingerprint and not lost:
             return ReembedReport(encoder=old.encoder)
         with self._index_lock():
             card = self._prepared(old)
+            if lost:  # there is nothing to search with until then
+                self._switch(old, card)
         self._total = self.store.count(card.unembedded)
         fill_vectors(self.store, card, self._work)
         with self._index_lock():
             indexes.train_if_due(self.store, card)
-            # One commit puts the new card in force; until then every reader finds the old one.
-            self.store.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
-            self.store.drop_columns([old.column])
+            self._switch(old, card)
         fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
         with self._index_lock():
             indexes.optimize(self.store)
@@ -158,6 +160,11 @@ class Reembedding:
             **self._work.counts(),
             seconds=time.perf_counter() - self._started,
         )
+
+    def _switch(self, old: TableCard, card: TableCard) -> None:
+        # One commit puts the new card in force; until then every reader finds the old one.
+        self.store.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
+        self.store.drop_columns([old.column])
 
     def _index_lock(self) -> AbstractContextManager[object]:
         return self.store.lock(timeout=indexes.LOCK_TIMEOUT)
@@ -168,13 +175,23 @@ class Reembedding:
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
             card = begun
         else:
-            card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=_next_column(old, begun))
+            card = replace(
+                old, encoder=self.encoder.card, encoder_source=self.source, column=self._next_column(old, begun)
+            )
         # The card first: a column that no card names is freed by the next `optimize`.
         self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
-        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension))])
+        # The column tells of its encoder too, for the day when what is kept in the small table is lost.
+        told = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)}
+        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension), metadata=told)])
         if begun is not None and begun.column != card.column:
             self.store.drop_columns([begun.column])
         return card
+
+    def _next_column(self, *cards: TableCard | None) -> str:
+        """Return a vector column's name that neither these cards nor the table has used."""
+        names = {card.column for card in cards if card is not None}
+        names |= {name for name in self.store.schema().names if is_vector_column(name)}
+        return f"vector_{max(int(re.sub(r'[^0-9]', '', name) or 1) for name in names) + 1}"
 
     def _tell(self) -> None:
         if self.progress is not None:
@@ -186,9 +203,3 @@ class Reembedding:
                     passages_total=self._total,
                 )
             )
-
-
-def _next_column(*cards: TableCard | None) -> str:
-    """Return a vector column's name that none of these cards has used."""
-    numbers = [int(re.sub(r"\D", "", card.column) or 1) for card in cards if card is not None]
-    return f"vector_{max(numbers) + 1}"

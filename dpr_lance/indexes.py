@@ -120,7 +120,7 @@ def optimize(store: Store, policy: IndexPolicy = POLICY, *, filter_columns: Sequ
 
 def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str]) -> IndexReport:
     started = time.perf_counter()
-    before, covered = store.bytes_on_disk(), _coverage(store)
+    before, covered = store.files.bytes_on_disk(), _coverage(store)
     _drop_stale_vectors(store)
     built = store.steadily(lambda table: _build_missing(table, policy))
     built += store.steadily(lambda table: _build_filters(table, filter_columns))
@@ -143,12 +143,13 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     if train_if_due(store, card, policy):  # after what has just been measured
         built.append(card.column)
         recall = recall_of(store, card, policy)
+    store.record_files()
     return IndexReport(
         built=tuple(built),
         indexes=store.steadily(index_infos),
         recall=recall,
         bytes_before=before,
-        bytes_after=store.bytes_on_disk(),
+        bytes_after=store.files.bytes_on_disk(),
         seconds=time.perf_counter() - started,
     )
 
@@ -184,7 +185,7 @@ def _count_changes(store: Store, card: TableCard) -> None:
 def _drop_stale_vectors(store: Store) -> None:
     """Free the vectors of an earlier encoder that a re-embedding left behind when it was interrupted at its end."""
     # The names first, then all cards in one read: a column that comes in between is not looked at.
-    names = [name for name in store.table.schema.names if is_vector_column(name)]
+    names = [name for name in store.schema().names if is_vector_column(name)]
     kept = {card.column for card in store.cards()}
     store.drop_columns(name for name in names if name not in kept)
 
@@ -236,7 +237,7 @@ def ask_for_kind(store: Store, kind: IndexKind) -> None:
 
 def check_filter_columns(store: Store, columns: Sequence[str]) -> None:
     """Raise `InvalidInputError` that names the first of these which is no metadata column that can have an index."""
-    fields = {field.name: field.type for field in metadata_fields(store.table.schema)}
+    fields = {field.name: field.type for field in metadata_fields(store.schema())}
     for column in columns:
         if column not in fields:
             known = ", ".join(fields) or "none"
@@ -314,7 +315,7 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
         config = IvfSq(**common)
     else:
         config = IvfPq(**common, num_sub_vectors=_sub_vectors(card.encoder.dimension, policy))
-    store.table.create_index(card.column, config=config, replace=True)
+    store.steadily(lambda table: table.create_index(card.column, config=config, replace=True))
     partitions = max(1, rows // policy.rows_per_partition)
     remember(store, Training(card.column, rows, partitions, metric=metric, kind=kind))
 

@@ -120,7 +120,7 @@ class Ingestion:
 
     def _write(self, documents: dict[str, Document], stream: DocumentStream) -> None:
         table = self.store.find()
-        schema = None if table is None else table.schema
+        schema = None if table is None else self.store.schema()
         fields = new_fields(list(documents.values()), schema, stream.types)
         documents = self._storable(documents, [*(metadata_fields(schema) if schema else []), *fields])
         if table is None:
@@ -146,7 +146,7 @@ class Ingestion:
         written = [name for name in written if name not in idle]
         rows = [row for row in rows if row.passage.document_id not in idle]
         if rows:
-            self.store.replace(arrow_rows(rows, vectors, self.store.table.schema, self.card.column), written)
+            self.store.replace(arrow_rows(rows, vectors, self.store.schema(), self.card.column), written)
         self._count(
             documents_added=len(documents) - len(stored),
             documents_replaced=len(changed),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +16,10 @@ from lancedb.db import DBConnection
 from lancedb.table import Table
 
 from dpr_lance.contention import steadily
+from dpr_lance.engine_errors import errors_named
+from dpr_lance.errors import DamagedTableError
 from dpr_lance.schema import PRIMARY_KEY, TableCard
+from dpr_lance.table_files import REBUILD, TableFiles
 
 STATE_SUFFIX = "_dpr_lance"
 """The small table beside `passages` is `passages_dpr_lance`."""
@@ -30,30 +37,48 @@ _SCHEMA = pa.schema(
 class Remembered:
     """JSON objects by key, in the small table beside a table of passages; shared by threads."""
 
-    def __init__(self, database: DBConnection, table: str, place: str) -> None:
+    def __init__(self, database: DBConnection, table: str, folder: Path | None, place: str) -> None:
         self._database = database
         self.name = f"{table}{STATE_SUFFIX}"
-        self.place = place
-        """How error messages name the table of passages."""
+        self.place = f"{place}, its small table {self.name!r}"
+        """How error messages name the small table."""
+        self.files = TableFiles(folder and folder / f"{self.name}.lance", self.place, derived=True)
+        self._exists = False
+        self._opening = threading.Lock()
         self._table: Table | None = None
         self._values: tuple[int, dict[str, Any]] = (-1, {})
 
     def create(self) -> None:
         """Create the small table, unless it is there."""
-        self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
+        with errors_named(self.files):
+            self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
 
     def open(self) -> None:
-        """Open the small table, which exists."""
-        self._table = self._database.open_table(self.name)
+        """Note that the table of passages exists, and with it the small table."""
+        self._exists = True
+
+    def is_lost(self) -> bool:
+        """Tell whether the small table is missing although the table of passages exists."""
+        return self._exists and self._opened() is None
 
     def values(self) -> dict[str, Any]:
-        """Return what is remembered, by key; read again only when it has changed. Nothing while it is not open."""
-        if self._table is None:
+        """Return what is remembered, by key; read again only when it has changed.
+
+        Nothing while the table does not exist, and, with a warning, where the small table is missing. Raises
+        `DamagedTableError` when it cannot be read.
+        """
+        table = self._opened() if self._exists else None
+        if table is None:
             return {}
-        version = self._table.version
+        with errors_named(self.files):
+            version = table.version
         if self._values[0] != version:
-            rows = steadily(lambda table: table.to_arrow(), self._table).to_pylist()
-            self._values = (version, {row["key"]: json.loads(row["value"]) for row in rows})
+            rows = steadily(lambda table: table.to_arrow(), table, self.files)
+            try:
+                values = {row["key"]: json.loads(row["value"]) for row in rows.to_pylist()}
+            except (ValueError, TypeError) as error:
+                raise self._damaged(error) from error
+            self._values = (version, values)
         return self._values[1]
 
     def keep(self, **values: Mapping[str, Any] | None) -> None:
@@ -65,7 +90,41 @@ class Remembered:
             upsert = table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
             upsert.execute(values_by_key)
 
-        steadily(merge, self._database.open_table(self.name))
+        table = self._opened()
+        if table is None:
+            self.create()
+            table = self._opened()
+        steadily(merge, table, self.files)
+        self.files.record()
+
+    def make_again(self, values: Mapping[str, Any]) -> None:
+        """Put a new small table with these values in place of a damaged or missing one."""
+        with self._opening, errors_named(self.files):
+            self._table, self._values = None, (-1, {})
+            if self.files.folder is not None and self.files.folder.exists():
+                shutil.rmtree(self.files.folder)
+            else:
+                self._database.drop_table(self.name, ignore_missing=True)
+        self.create()
+        self.keep(**values)
+
+    def _opened(self) -> Table | None:
+        """Return the small table, None where it is missing."""
+        if self._table is None:
+            with self._opening, errors_named(self.files):
+                try:
+                    self._table = self._database.open_table(self.name)
+                except ValueError as error:
+                    if "was not found" not in str(error):
+                        raise
+                    warnings.warn(
+                        f"{self.place} is missing, and with it what calibrate() has chosen: {REBUILD}",
+                        stacklevel=2,
+                    )
+        return self._table
+
+    def _damaged(self, error: Exception) -> DamagedTableError:
+        return DamagedTableError(f"{self.place} is damaged ({error}); {REBUILD}")
 
     def card(self, key: str) -> TableCard | None:
         """Return the card kept under `key`; None when there is none."""
@@ -74,8 +133,13 @@ class Remembered:
     def card_in(self, values: Mapping[str, Any], key: str) -> TableCard | None:
         """Return the card that stands under `key` in what was read before; None when there is none."""
         value = values.get(key)
-        return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
+        try:
+            return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
+        except DamagedTableError as error:
+            raise self._damaged(error) from error
 
     def compact(self, keep_versions: timedelta) -> None:
         """Free old versions of the small table."""
-        self._database.open_table(self.name).optimize(cleanup_older_than=keep_versions)
+        if (table := self._opened()) is not None:
+            steadily(lambda opened: opened.optimize(cleanup_older_than=keep_versions), table, self.files)
+            self.files.record(prune=True)

@@ -241,7 +241,7 @@ class ResidentVectors:
             held = _refreshed(self._store, card, held)
             if anew:
                 trim_heap()  # of what LanceDB has read
-            if _is_of(held, card, self._store.table.version):
+            if _is_of(held, card, self._store.version()):
                 self._held = held
                 return held
         return None
@@ -256,7 +256,7 @@ def _refreshed(store: Store, card: TableCard, held: Resident | None) -> Resident
 
     It is of the version that the table had at first: what another process commits meanwhile may be in it in part.
     """
-    version = store.table.version
+    version = store.version()
     if held is None:
         empty = np.empty(0, dtype=np.int64)
         none = Resident(version, card.column, (), empty, empty.astype(np.uint64), empty.astype(np.bool_), empty)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dpr_lance.card import EncoderCard
-from dpr_lance.errors import EncoderError, InvalidInputError, TableError
+from dpr_lance.errors import DamagedTableError, EncoderError, InvalidInputError, TableError
 from dpr_lance.normal_form import content_of
 from dpr_lance.records import Document, Passage
 from dpr_lance.splitter import Splitter, spans_of, splitter_name
@@ -119,7 +119,9 @@ class TableCard:
                 column=value["column"],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise TableError(f"{place}: its dpr_lance metadata is damaged ({error!r})") from error
+            raise DamagedTableError(
+                f"{place}: its dpr_lance metadata is damaged ({error!r}); copy it back from a backup"
+            ) from error
 
     @classmethod
     def from_schema(cls, schema: pa.Schema, *, place: str) -> TableCard:
@@ -129,16 +131,19 @@ class TableCard:
             raise TableError(
                 f"{place} was not made by dpr_lance: choose another name with table=..., or another folder"
             )
-        return cls.from_json(raw, place=place)
+        card = cls.from_json(raw, place=place)
+        if card.column not in schema.names:
+            # Since a re-embedding, whose column tells of its own encoder.
+            told = [field.metadata or {} for field in schema if is_vector_column(field.name)]
+            return next((cls.from_json(of[METADATA_KEY], place=place) for of in told if METADATA_KEY in of), card)
+        return card
 
 
 def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Schema:
     """Return the schema of a new table: our columns, then the user's metadata columns.
 
     `id` is not nullable, as LanceDB asks of a primary key; `vector` is null until a passage is embedded. It is float32:
-    over 50,000 passages x 384 float16 took .61 of the disk and found the same neighbours as fast through an index, but
-    LanceDB then rounds the question too, so that inner products are off by 5e-5 (fused scores by .003), searches 1.6
-    times as long without an index, and builds IVF-RQ in 1.2 to 1.7 times, IVF-PQ in 3.2 times the CPU.
+    float16 took 0.61 of the disk, but rounds questions too (fused scores off by 0.003) and takes up to 3 times the CPU.
     """
     own = [
         pa.field(ID, pa.string(), nullable=False, metadata=PRIMARY_KEY),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from dpr_lance.contention import SupersededError
 from dpr_lance.coverage import COVERAGE, coverage_in, existing
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.filters import Filter
-from dpr_lance.schema import TableCard
+from dpr_lance.schema import TableCard, is_vector_column
 
 T = TypeVar("T")
 
@@ -75,3 +75,15 @@ class Snapshot:
     def narrowed(self, where: Filter) -> Filter:
         """Return the filter with which an index is to be searched."""
         return existing(where) if self._hides_gone_rows else where
+
+
+def lost_vectors(card: TableCard, names: Sequence[str], place: str) -> str | None:
+    """Return what is to be said where the card's vectors are not among the columns; None where they are."""
+    if card.column in names:
+        return None
+    others = ", ".join(name for name in names if is_vector_column(name)) or "none"
+    return (
+        f"{place} has lost its column {card.column!r} with the vectors of {card.encoder.name!r}, or the record of what "
+        f"made those that are there ({others}): reembed() with the encoder of your choice makes them again, or copy "
+        f"the table's _dpr_lance.lance folder back from a backup"
+    )

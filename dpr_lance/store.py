@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from dpr_lance.address import checked_address
 from dpr_lance.contention import NoLock, SupersededError, TableLock, steadily
-from dpr_lance.errors import TableError
+from dpr_lance.engine_errors import errors_named, storage_named
+from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
 from dpr_lance.filters import among, sql_of, unusable
 from dpr_lance.forks import check_process, note_use
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
-from dpr_lance.snapshot import GoneRowsError, Snapshot
+from dpr_lance.snapshot import GoneRowsError, Snapshot, lost_vectors
+from dpr_lance.table_files import RESTORE, TableFiles
 
 CACHE_BYTES = 320 << 20
 """Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
@@ -70,17 +72,20 @@ class Store:
             index_cache_size_bytes=self.index_cache_bytes, metadata_cache_size_bytes=cache_bytes // 5
         )
         # Interval zero: every read sees what other processes have committed.
-        self._database = lancedb.connect(
-            self.uri,
-            read_consistency_interval=timedelta(0),
-            session=self.session,
-            storage_options=dict(storage_options) if storage_options else None,
-        )
-        self._remembered = Remembered(self._database, name, self.place)
+        self.files = TableFiles(self.folder and self.folder / f"{name}.lance", self.place)
+        with errors_named(self.files):
+            self._database = lancedb.connect(
+                self.uri,
+                read_consistency_interval=timedelta(0),
+                session=self.session,
+                storage_options=dict(storage_options) if storage_options else None,
+            )
+        self._remembered = Remembered(self._database, name, self.folder, self.place)
         self._closed = False
         self._opening = threading.Lock()
         self._table: Table | None = None
         self._card: TableCard | None = None
+        self._lost: str | None = None
         self._snapshot: Snapshot | None = None
 
     @property
@@ -110,7 +115,10 @@ class Store:
         else:
             with self._opening:
                 if self._table is None and (table := self._opened()) is not None:
-                    self._card = TableCard.from_schema(table.schema, place=self.place)
+                    with errors_named(self.files):
+                        schema = table.schema
+                    self._card = TableCard.from_schema(schema, place=self.place)
+                    self._lost = lost_vectors(self._card, schema.names, self.place)
                     self._remembered.open()
                     self._table = table
         return self._table
@@ -126,8 +134,15 @@ class Store:
     def find_card(self) -> TableCard | None:
         """Return what the table says of its encoder, its vectors and its splitter; None while it does not exist.
 
-        A re-embedding puts a newer card beside the one in the schema.
+        A re-embedding puts a newer card beside the one in the schema. Raises `DamagedTableError` when it is lost.
         """
+        card = self.known_card()
+        if card is self._card and self._lost is not None:
+            raise DamagedTableError(self._lost)
+        return card
+
+    def known_card(self) -> TableCard | None:
+        """Return the same without regard to whether the vectors that it names are there."""
         return self.remembered.card(CARD) or self._card
 
     @property
@@ -144,7 +159,9 @@ class Store:
             if self.find() is None:
                 # The small table first: where the passages are, it is too, whenever a process dies.
                 self._remembered.create()
-                prepare(self._database.create_table(self.name, schema=schema, storage_options=_CREATION))
+                with errors_named(self.files):
+                    prepare(self._database.create_table(self.name, schema=schema, storage_options=_CREATION))
+                self.files.record()
         self.find()
 
     @contextlib.contextmanager
@@ -160,7 +177,8 @@ class Store:
         """
         if self.folder is None:
             return NoLock()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with storage_named(self.place):
+            self.folder.mkdir(parents=True, exist_ok=True)
         return TableLock(self.folder / f".{self.name}.{purpose}.lock", timeout=timeout)
 
     @property
@@ -182,9 +200,17 @@ class Store:
 
         A clean-up frees every version that was written before its time limit but for the latest one, also one that a
         reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
-        to be tried again. What is called must bear to be repeated. Raises `LockedError` when there is no end to it.
+        to be tried again. `call` must be idempotent. Raises as `contention.steadily` does.
         """
-        return steadily(call, self.table)
+        return steadily(call, self.table, self.files)
+
+    def schema(self) -> pa.Schema:
+        """Return the schema of the table's latest version."""
+        return self.steadily(lambda table: table.schema)
+
+    def version(self) -> int:
+        """Return the table's latest version."""
+        return self.steadily(lambda table: int(table.version))
 
     def at_one_moment(self, call: Callable[[Snapshot], T]) -> T:
         """Return `call` of the table as it is now, called again as `steadily` does."""
@@ -197,7 +223,7 @@ class Store:
                 except GoneRowsError:
                     snapshot.hide_gone_rows()
                     return call(snapshot)
-            except RuntimeError:
+            except BaseException:
                 self._snapshot = None
                 raise
 
@@ -210,9 +236,8 @@ class Store:
         if last is None or last.version != version or last.state is not state:
             opened = self._database.open_table(self.name)
             last = Snapshot(opened, version, self._cards(state)[0], state, self.place)
-            if last.card.column not in last.names:
-                kind = TableError if self.remembered.values() is state else SupersededError
-                raise kind(f"{self.place} has lost its column {last.card.column!r}: restore an earlier version")
+            if (lost := lost_vectors(last.card, last.names, self.place)) is not None:
+                raise (DamagedTableError if self.remembered.values() is state else SupersededError)(lost)
             self._snapshot = last
         return last
 
@@ -224,7 +249,14 @@ class Store:
         beside an optimiser), so a writer must not overlap a clean-up either.
         """
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
-            return self.steadily(call)
+            done = self.steadily(call)
+            self.files.record()
+        return done
+
+    def record_files(self) -> None:
+        """Keep the checksums of the files that maintenance has written; drop those of files that it has freed."""
+        with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+            self.files.record(prune=True)
 
     def add_columns(self, fields: Iterable[pa.Field]) -> None:
         """Add the columns that the table does not have yet; stored passages get null there."""
@@ -234,8 +266,7 @@ class Store:
             if new:
                 table.add_columns(pa.schema(new))
 
-        fields = list(fields)
-        if fields:
+        if fields := list(fields):
             self.commit(add)
 
     def drop_columns(self, names: Iterable[str]) -> None:
@@ -246,8 +277,7 @@ class Store:
             if present:
                 table.drop_columns(present)
 
-        names = list(names)
-        if names:
+        if names := list(names):
             self.commit(drop)
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str]) -> None:
@@ -320,7 +350,7 @@ class Store:
             yield self.passages(among(DOCUMENT_ID, names[start : start + _SCAN_DOCUMENTS]))
 
     def _passage_columns(self) -> dict[str, str]:
-        names = [name for name in self.table.schema.names if not is_vector_column(name)]
+        names = [name for name in self.schema().names if not is_vector_column(name)]
         shown = [name for name in names if name not in (CONTENT, "content_hash", "document_hash")]
         return {name: f"`{name}`" for name in shown} | {EMBEDDED: self.card.embedded}
 
@@ -334,27 +364,26 @@ class Store:
         sql = sql_of(where)
         try:
             self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
+        except (DamagedTableError, StorageError, LockedError):
+            raise
         except (ValueError, RuntimeError, TypeError) as error:
-            raise unusable(sql, error, self.table.schema) from error
-
-    def bytes_on_disk(self) -> int | None:
-        """Return the size of the table's files, old versions included; None where it is not a local folder."""
-        if self.folder is None:
-            return None
-        total = 0
-        for path in (self.folder / f"{self.name}.lance").rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
-                total += path.stat().st_size if path.is_file() else 0
-        return total
+            cause = (
+                error.__cause__ if isinstance(error, TableError) and isinstance(error.__cause__, Exception) else error
+            )
+            raise unusable(sql, cause, self.schema()) from cause
 
     def _opened(self) -> Table | None:
-        try:
-            return self._database.open_table(self.name)
-        except ValueError as error:
-            # So it is too while another process is creating it: its folder is there, its first version is not.
-            if "was not found" in str(error):
-                return None
-            raise
+        with errors_named(self.files):
+            try:
+                return self._database.open_table(self.name)
+            except ValueError as error:
+                # So it is too while another process is creating it: its folder is there, its first version is not.
+                if "was not found" not in str(error):
+                    raise
+        data = self.folder and self.folder / f"{self.name}.lance" / "data"
+        if data and data.is_dir() and any(data.iterdir()):
+            raise DamagedTableError(f"{self.place} has passages and no version of the table that lists them: {RESTORE}")
+        return None
 
 
 def _stored_ids(table: Table, document_ids: Sequence[str]) -> pa.ChunkedArray:

@@ -28,11 +28,11 @@ def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
         embedded=store.count(card.embedded),
         encoder=card.encoder,
         splitter=card.splitter,
-        metadata={field.name: str(field.type) for field in metadata_fields(store.table.schema)},
+        metadata={field.name: str(field.type) for field in metadata_fields(store.schema())},
         indexes=store.steadily(indexes.index_infos),
         recall=None if training is None else training.recall,
         calibration=calibration_of(store.remembered.values(), card),
-        bytes_on_disk=store.bytes_on_disk(),
+        bytes_on_disk=store.files.bytes_on_disk(),
         bytes_resident=memory.bytes_held,
         versions=store.steadily(lambda table: len(table.list_versions())),
     )

@@ -1,0 +1,294 @@
+"""The files of a local table: which of them its latest version needs, and whether each is still what was written.
+
+LanceDB's files carry no checksums. This library keeps one of each of them, in a file within the table's folder that
+LanceDB leaves alone: every commit appends those of the files that are new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKSUMS = "_dpr_lance/checksums"
+"""The file of checksums within the table's folder: one line a file, with a checksum of its own."""
+
+_FOLDERS = ("data", "_deletions", "_indices", "_versions")
+"""Where the files are that reading needs. `_transactions`, which only writers at the same moment read, is left out."""
+_CHUNK = 1 << 20
+_VERSIONS = 2**64 - 1
+"""A manifest is named by this less its version, so that the latest one is listed first."""
+_ENDS = {".lance": b"LANC", ".idx": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}
+"""How LanceDB ends the files of each kind."""
+_MISSING = "is missing"
+_DATA_NAME = re.compile(rb"[01]{24}[0-9a-f]{26}\.lance")
+
+REBUILD = "optimize(rebuild=True), or `dpr-lance optimize PATH --rebuild`, makes it again"
+RESTORE = "copy it back from a backup, or make the table again from its documents in a new folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What a file was when it was written: its bytes, and the CRC-32 of them."""
+
+    size: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileDamage:
+    """A file that is missing or not what was written; `needed` tells whether the latest version reads it."""
+
+    path: Path
+    what: str
+    needed: bool
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The latest version, and the bytes of its manifest, which has every file's name in one form or another."""
+
+    version: int
+    manifest: bytes
+
+    @property
+    def data(self) -> set[str]:
+        """The data files."""
+        return {f"data/{name.decode()}" for name in _DATA_NAME.findall(self.manifest)}
+
+    def needs(self, name: str) -> bool:
+        """Tell whether reading this version takes a file."""
+        folder, _, rest = name.partition("/")
+        if folder == "_versions":
+            return _version_of(rest) >= self.version
+        if folder == "_indices":
+            with contextlib.suppress(ValueError):
+                return uuid.UUID(rest.partition("/")[0]).bytes in self.manifest
+        if folder == "_deletions":
+            number = rest.partition(".")[0].rpartition("-")[2]
+            return number.isdigit() and _varint(int(number)) in self.manifest
+        return name == CHECKSUMS or rest.encode() in self.manifest
+
+
+class TableFiles:
+    """The files of one LanceDB table; there are none to look at where the table is not in a local folder."""
+
+    def __init__(self, folder: Path | None, place: str, *, derived: bool = False) -> None:
+        self.folder = folder
+        self.place = place
+        """How error messages name the table."""
+        self._derived = derived
+        self._known: dict[str, Checksum] = {}
+        self._read: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def bytes_on_disk(self) -> int | None:
+        """Return the size of all files, those of old versions included; None where the table is not in a folder."""
+        if self.folder is None:
+            return None
+        total = 0
+        for path in self.folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def record(self, *, prune: bool = False) -> None:
+        """Keep the checksums of the files that have come since; the caller holds the lock of writers.
+
+        `prune` drops those of files that a clean-up has removed.
+        """
+        if self.folder is None or not self.folder.is_dir():
+            return
+        # What was committed is committed: without a checksum, which the next commit adds, a file is just not compared.
+        with self._lock, contextlib.suppress(OSError):
+            known = self._checksums()
+            new = {name: _checksum(self.folder / name) for name in self._names() if name not in known}
+            path = self.folder / CHECKSUMS
+            if prune:
+                latest = self._latest()
+                kept = {name: known[name] for name in known if (self.folder / name).exists() or latest.needs(name)}
+                _replace(path, kept | new)
+            elif new:
+                path.parent.mkdir(exist_ok=True)
+                with path.open("a", encoding="utf-8") as lines:
+                    lines.write("".join(_line(name, checksum) for name, checksum in new.items()))
+
+    def record_again(self) -> None:
+        """Take every file for what was written, after what was damaged has been replaced."""
+        if self.folder is not None and self.folder.is_dir():
+            with self._lock:
+                _replace(self.folder / CHECKSUMS, {name: _checksum(self.folder / name) for name in self._names()})
+
+    def damages(self) -> Iterator[FileDamage]:
+        """Yield every file that is missing or not what was written, those first that are seen without reading them."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        with self._lock:
+            yield from self._bad_lines()
+            known = dict(self._checksums())
+        # The manifest after the files: what a clean-up removes meanwhile, a later version does not need.
+        names = known.keys() | set(self._names()) | self._latest().data
+        seen = {name: self._seen(name, known.get(name)) for name in sorted(names)}
+        latest = self._latest()
+        if latest.version < (hinted := _hinted_version(self.folder)):
+            name = f"_versions/{_VERSIONS - hinted}.manifest"
+            seen.setdefault(name, _MISSING)
+        for name, what in seen.items():
+            if what is not None and (what != _MISSING or latest.needs(name)):
+                yield self._damage(name, what, latest)
+        suspects = [name for name, what in seen.items() if what is None and name in known]
+        for name in suspects:
+            with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
+                if _checksum(self.folder / name) != known[name]:
+                    yield self._damage(name, "is not what was written: its checksum is another", latest)
+
+    def first_damage(self) -> FileDamage | None:
+        """Return a damaged file that the latest version needs, if there is one."""
+        return next((damage for damage in self.damages() if damage.needed), None)
+
+    def damage_of(self, path: Path, what: str) -> FileDamage:
+        """Return what is to be said of a file of this table that LanceDB has named."""
+        name = str(path.relative_to(self.folder)) if self.folder and path.is_relative_to(self.folder) else path.name
+        return FileDamage(path, what, needed=True, remedy=self._remedy(name, needed=True))
+
+    def _damage(self, name: str, what: str, latest: _Latest) -> FileDamage:
+        needed = latest.needs(name)
+        if name.startswith("_versions") and what == _MISSING:
+            what = "is missing: the latest version is lost, and the table shows an earlier one"
+        return FileDamage((self.folder or Path()) / name, what, needed, self._remedy(name, needed=needed))
+
+    def _remedy(self, name: str, *, needed: bool) -> str:
+        if self._derived or name.startswith(("_indices", CHECKSUMS)):
+            return REBUILD
+        return RESTORE if needed else "only earlier versions need it; optimize(rebuild=True) removes it"
+
+    def _names(self) -> Iterator[str]:
+        """Yield the files that there are, relative to the table's folder."""
+        folder = str(self.folder)
+        pending = [os.path.join(folder, name) for name in _FOLDERS]  # noqa: PTH118 - listed at every commit
+        while pending:
+            with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    # Others are being written.
+                    elif not entry.name.startswith(".") and "#" not in entry.name and not entry.name.endswith(".json"):
+                        yield entry.path[len(folder) + 1 :].replace(os.sep, "/")
+
+    def _seen(self, name: str, known: Checksum | None) -> str | None:
+        """Return what is wrong with a file, as far as its size and its end tell."""
+        path = (self.folder or Path()) / name
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if known is not None:
+                    return None if size == known.size else f"has {size:,} bytes, and {known.size:,} were written"
+                end = _ENDS.get(path.suffix, b"")
+                file.seek(max(0, size - len(end)))
+                return None if file.read() == end else f"is cut off or overwritten ({size:,} bytes)"
+        except FileNotFoundError:
+            return _MISSING
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+
+    def _latest(self) -> _Latest:
+        """Return the latest version that there is, and its manifest."""
+        paths = {_version_of(path.name): path for path in ((self.folder or Path()) / "_versions").glob("*.manifest")}
+        version = max(paths, default=-1)
+        try:
+            return _Latest(version, paths[version].read_bytes() if paths else b"")
+        except OSError:
+            return _Latest(version, b"")
+
+    def _checksums(self) -> dict[str, Checksum]:
+        """Return the recorded checksums, read again only when another process has added some."""
+        try:
+            status = ((self.folder or Path()) / CHECKSUMS).stat()
+        except FileNotFoundError:
+            self._known, self._read = {}, None
+            return self._known
+        if self._read != (status.st_size, status.st_mtime_ns):
+            self._known = {}
+            for line in self._lines():
+                if (parsed := _parsed(line)) is not None:
+                    self._known.setdefault(*parsed)  # what was seen first counts
+            self._read = (status.st_size, status.st_mtime_ns)
+        return self._known
+
+    def _lines(self) -> list[str]:
+        try:
+            text = ((self.folder or Path()) / CHECKSUMS).read_bytes().decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        return text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
+
+    def _bad_lines(self) -> Iterator[FileDamage]:
+        for number, line in enumerate(self._lines(), start=1):
+            if _parsed(line) is None:
+                yield self._damage(CHECKSUMS, f"is damaged in line {number}", self._latest())
+                return
+
+
+def _line(name: str, checksum: Checksum) -> str:
+    text = f"{checksum.crc:08x} {checksum.size} {name}"
+    return f"{zlib.crc32(text.encode()):08x} {text}\n"
+
+
+def _parsed(line: str) -> tuple[str, Checksum] | None:
+    """Return the file and the checksum of a line; None for a damaged one."""
+    own, _, text = line.partition(" ")
+    if own != f"{zlib.crc32(text.encode()):08x}":
+        return None
+    crc, size, name = text.split(" ", 2)
+    return name, Checksum(int(size), int(crc, 16))
+
+
+def _replace(path: Path, checksums: dict[str, Checksum]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    written = path.with_suffix(".new")
+    written.write_text("".join(_line(name, checksum) for name, checksum in checksums.items()), encoding="utf-8")
+    written.replace(path)
+
+
+def _checksum(path: Path) -> Checksum:
+    size = crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+    return Checksum(size, crc)
+
+
+def _version_of(name: str) -> int:
+    """Return the version of a manifest by its name; -1 for another file."""
+    number = name.partition(".")[0]
+    if not number.isdigit():
+        return -1
+    return _VERSIONS - int(number) if len(number) == len(str(_VERSIONS)) else int(number)
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as Protobuf writes it."""
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*written, number])
+
+
+def _hinted_version(folder: Path) -> int:
+    """Return the version that LanceDB has noted as the latest; -1 where it has not."""
+    try:
+        return int(json.loads((folder / "_versions" / "latest_version_hint.json").read_text())["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
