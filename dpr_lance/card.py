@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from dpr_lance.checks import checked_fields, shown
 from dpr_lance.errors import EncoderError
 
 Pooling = Literal["cls", "mean"]
 TitleStyle = Literal["pair", "joined"]
 Similarity = Literal["dot"]
+
+_MOST = 2**31
 
 CARD_FORMAT = 1
 """Version of the JSON form; a reader refuses a higher one."""
@@ -49,14 +52,19 @@ class EncoderCard:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.dimension < 1:
-            raise EncoderError(f"encoder card {self.name!r}: dimension must be at least 1, it is {self.dimension}")
-        for field, allowed in (("pooling", Pooling), ("title_style", TitleStyle), ("similarity", Similarity)):
-            if getattr(self, field) not in get_args(allowed):
-                choices = ", ".join(get_args(allowed))
-                raise EncoderError(
-                    f"encoder card {self.name!r}: {field} is {getattr(self, field)!r}, not one of {choices}"
-                )
+        problem = checked_fields(self)
+        if not problem:
+            for name in ("dimension", "question_max_tokens", "passage_max_tokens"):
+                if not 1 <= getattr(self, name) < _MOST:
+                    problem = f"{name} must be at least 1 and below 2**31, it is {shown(getattr(self, name))}"
+            if not 0 <= self.projection < _MOST:
+                problem = f"projection must be at least 0 and below 2**31, it is {shown(self.projection)}"
+            if not 0 <= self.hybrid_weight < _MOST:  # nor NaN
+                problem = f"hybrid_weight must be at least 0 and below 2**31, it is {shown(self.hybrid_weight)}"
+            if not self.fingerprint.strip():
+                problem = "fingerprint is blank"
+        if problem:
+            raise EncoderError(f"encoder card {shown(self.name)}: {problem}")
 
     def question_text(self, question: str) -> str:
         """Return what the tokenizer is given for `question`."""
@@ -74,12 +82,12 @@ class EncoderCard:
         """
         try:
             values: Any = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise EncoderError(f"{place}: the encoder card is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise EncoderError(f"{place}: the encoder card is not a JSON object")
         version = values.pop("format", None)
-        if not isinstance(version, int) or version > CARD_FORMAT:
+        if type(version) is not int or version > CARD_FORMAT:
             raise EncoderError(
                 f"{place}: encoder card format {version!r} is not known here (up to {CARD_FORMAT}): upgrade dpr-lance"
             )
@@ -89,4 +97,7 @@ class EncoderCard:
             raise EncoderError(f"{place}: the encoder card misses {', '.join(missing)}")
         if unknown := sorted(values.keys() - known):
             raise EncoderError(f"{place}: the encoder card has unknown fields {', '.join(unknown)}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except EncoderError as error:
+            raise EncoderError(f"{place}: {error}") from error

@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB reads it once, when it is imported
     bound_memory()
     as_json = "--json" in arguments
+    display.show_log()
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="dpr-lance", standalone_mode=False)
     except UsageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import Counter
@@ -22,6 +23,12 @@ LONGEST_PAUSE = 0.5
 """Seconds between two tries, at the most."""
 _LOST = 3
 """Tries after which a file that the same version does not find is lost: a clean-up frees those of earlier versions."""
+
+LOG = logging.getLogger("dpr_lance")
+NOTICE_AFTER = 3.0
+"""Seconds of waiting for a lock after which it is said."""
+NOTICE_AGAIN = 60.0
+"""Seconds after which it is said again."""
 
 T = TypeVar("T")
 
@@ -78,14 +85,26 @@ class NoLock:
 
 
 class TableLock(FileLock):
-    """A file lock that raises `LockedError`, naming its file, when its time is over."""
+    """A file lock that raises `LockedError`, naming its file, when its time is over; a long wait is logged."""
 
     def __enter__(self) -> TableLock:
-        try:
-            with storage_named(str(Path(self.lock_file).parent)):
-                super().__enter__()
-        except Timeout as error:
-            raise LockedError(
-                f"{self.lock_file} is held: another process is at work on this table; try again when it is done"
-            ) from error
-        return self
+        started = time.monotonic()
+        patience = NOTICE_AFTER
+        while True:
+            left = self.timeout - (time.monotonic() - started)
+            try:
+                with storage_named(str(Path(self.lock_file).parent)):
+                    self.acquire(timeout=max(0.0, min(patience, left)))
+            except Timeout as error:
+                if left <= patience:
+                    raise LockedError(
+                        f"{self.lock_file} is held: another process is at work on this table; try again when it is done"
+                    ) from error
+                waited = time.monotonic() - started
+                LOG.warning(
+                    "waiting for %s, which another process or thread holds: %.0f s so far, %.0f s at most",
+                    self.lock_file, waited, self.timeout,
+                )  # fmt: skip
+                patience = NOTICE_AGAIN
+            else:
+                return self

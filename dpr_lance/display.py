@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import math
 import re
 import sys
@@ -46,6 +47,21 @@ def print_text(text: str) -> None:
 def say(message: str) -> None:
     """Write a message for people to standard error."""
     print("\n".join(map(one_line, message.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Told(logging.Handler):
+    """Says what the library logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def show_log() -> None:
+    """Write what the library logs, such as that it waits for a lock, to standard error from now on."""
+    log = logging.getLogger("dpr_lance")
+    if not any(isinstance(handler, _Told) for handler in log.handlers):
+        log.addHandler(_Told())
+        log.propagate = False
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:  # noqa: ANN401 - dataclasses and JSON values

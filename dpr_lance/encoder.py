@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
@@ -28,7 +29,7 @@ from dpr_lance.checks import (
     checked_whole,
     refused,
 )
-from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
+from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError, is_panic
 from dpr_lance.graph import Graph
 from dpr_lance.hash_encoder import HashEncoder
 
@@ -147,7 +148,8 @@ class OnnxEncoder:
         for start in range(0, len(passages), WINDOW):
             window = passages[start : start + WINDOW]
             texts = [self._passage_text(passage, f"passages[{start + at}]") for at, passage in enumerate(window)]
-            lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
+            with self._tokenizing():
+                lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
             excess[start : start + len(window)] = np.maximum(0, np.array(lengths, dtype=np.int32) - limit)
         return excess
 
@@ -172,8 +174,9 @@ class OnnxEncoder:
             else (card.passage_max_tokens, card.passage_prefix)
         )
         tokenizer = self._tokenizer(limit)
-        encodings = tokenizer.encode_batch_fast(texts)
-        nothing = len(tokenizer.encode(prefix).ids)
+        with self._tokenizing():
+            encodings = tokenizer.encode_batch_fast(texts)
+            nothing = len(tokenizer.encode(prefix).ids)
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         if blank := np.flatnonzero(lengths <= nothing).tolist():
             raise InvalidInputError(f"{places[blank[0]]} is blank to the encoder's tokenizer: {texts[blank[0]]!r:.80}")
@@ -200,13 +203,26 @@ class OnnxEncoder:
         with self._loading:
             if limit not in self._tokenizers:
                 path = self.bundle.verified(TOKENIZER)
-                tokenizer = Tokenizer.from_file(str(path))
-                tokenizer.no_padding()
-                tokenizer.no_truncation()
-                if limit is not None:
-                    tokenizer.enable_truncation(limit)
+                with self._tokenizing():
+                    tokenizer = Tokenizer.from_file(str(path))
+                    tokenizer.no_padding()
+                    tokenizer.no_truncation()
+                    if limit is not None:
+                        tokenizer.enable_truncation(limit)
                 self._tokenizers[limit] = tokenizer
             return self._tokenizers[limit]
+
+    @contextmanager
+    def _tokenizing(self) -> Iterator[None]:
+        """Make an `EncoderError` of whatever the tokenizer raises, panics too."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            raise EncoderError(
+                f"{self.bundle.folder / TOKENIZER} cannot be used by the `tokenizers` package: {error}"
+            ) from error
 
     def _none(self) -> Vectors:
         return np.empty((0, self.card.dimension), dtype=np.float32)

@@ -32,7 +32,7 @@ class UnencodableError(InvalidInputError):
         self.reasons = dict(reasons)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.reasons)
+        return type(self), (str(self), self.reasons), vars(self)
 
 
 @dataclass(frozen=True, slots=True)

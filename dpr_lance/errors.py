@@ -59,7 +59,7 @@ class MissingExtraError(DprLanceError, ImportError):
         self.extra = extra
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.feature, self.extra)
+        return type(self), (self.feature, self.extra), vars(self)
 
 
 def is_panic(error: BaseException) -> bool:

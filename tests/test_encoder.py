@@ -240,7 +240,7 @@ def test_a_file_that_is_no_graph_is_named(tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"not a graph")
     files = {"tokenizer.json": tiny_tokenizer(tmp_path), "encoder.onnx": tmp_path / "no.onnx"}
     write_bundle(tmp_path / "bundle", CARD, files, precision="fp32")
-    with pytest.raises(EncoderError, match=r"encoder.onnx cannot be loaded by onnxruntime"):
+    with pytest.raises(EncoderError, match=r"encoder.onnx cannot be loaded: it is no ONNX file"):
         load_encoder(tmp_path / "bundle").encode_questions(["a"])
 
 

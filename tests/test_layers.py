@@ -32,6 +32,7 @@ ORDER = [
     "splitter",
     "bundle",
     "hash_encoder",
+    "onnx_file",
     "graph",
     "encoder",
     "schema",
