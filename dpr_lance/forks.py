@@ -60,7 +60,7 @@ def _before_fork() -> None:
 def _in_child() -> None:
     if _Process.used:
         _Process.cut_off = True
-        atexit.unregister(_Shutdown())
+        atexit.unregister(_Shutdown())  # type: ignore[arg-type]  # it only compares
 
 
 class _Shutdown:
