@@ -8,10 +8,11 @@ from collections.abc import Mapping
 
 from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.opening import CACHE_BYTES
 from dpr_lance.remembered import STATE_SUFFIX
 from dpr_lance.resident import RESIDENT_BYTES
 from dpr_lance.retriever import Retriever
-from dpr_lance.store import CACHE_BYTES, Store
+from dpr_lance.store import Store
 from dpr_lance.table_encoder import EncoderSource, check_source
 
 MOST_BYTES = 2**62

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from lancedb.table import Table
 
 from dpr_lance.engine_errors import is_conflict, is_missing, named, raised_by_engine, reason_of, storage_named
-from dpr_lance.errors import LockedError
+from dpr_lance.errors import LockedError, TableError
 from dpr_lance.table_files import TableFiles
 
 PATIENCE = 30.0
@@ -35,6 +35,10 @@ T = TypeVar("T")
 
 class SupersededError(RuntimeError):
     """What was read of the table no longer holds, because another process has committed since."""
+
+
+class SwitchedError(TableError):
+    """The vectors that were to be read or written are no longer the table's: it was re-embedded or replaced."""
 
 
 def steadily(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:

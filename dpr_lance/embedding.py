@@ -114,7 +114,7 @@ def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None
             if found.num_rows:
                 vectors = vector_array([vector for vector in made if vector is not None], card.encoder.dimension)
                 named = pa.field(card.column, vectors.type)
-                store.set_vectors(found.select([ID, "content_hash"]).append_column(named, vectors))
+                store.set_vectors(found.select([ID, "content_hash"]).append_column(named, vectors), card)
             indexes.fold(store, bulk=True)
 
 
@@ -162,8 +162,7 @@ class Reembedding:
         )
 
     def _switch(self, old: TableCard, card: TableCard) -> None:
-        # One commit puts the new card in force; until then every reader finds the old one.
-        self.store.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
+        self.store.switch(card)
         self.store.drop_columns([old.column])
 
     def _index_lock(self) -> AbstractContextManager[object]:
@@ -175,21 +174,20 @@ class Reembedding:
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
             card = begun
         else:
-            card = replace(
-                old, encoder=self.encoder.card, encoder_source=self.source, column=self._next_column(old, begun)
-            )
+            card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=self._next_column(old))
         # The card first: a column that no card names is freed by the next `optimize`.
         self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
-        # The column tells of its encoder too, for the day when what is kept in the small table is lost.
+        # The column tells of its encoder too, for restored versions, and where the small table is lost.
         told = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)}
         self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension), metadata=told)])
         if begun is not None and begun.column != card.column:
             self.store.drop_columns([begun.column])
         return card
 
-    def _next_column(self, *cards: TableCard | None) -> str:
-        """Return a vector column's name that neither these cards nor the table has used."""
-        names = {card.column for card in cards if card is not None}
+    def _next_column(self, old: TableCard) -> str:
+        """Return a vector column's name that was not used before, as far as can be told, in versions restored since."""
+        kept = [self.store.remembered.card(key) for key in (CARD, NEXT_CARD)]
+        names = {card.column for card in [old, *kept] if card is not None}
         names |= {name for name in self.store.schema().names if is_vector_column(name)}
         return f"vector_{max(int(re.sub(r'[^0-9]', '', name) or 1) for name in names) + 1}"
 

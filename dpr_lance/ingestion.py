@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pyarrow as pa
 
+from dpr_lance.contention import SwitchedError
 from dpr_lance.documents import DocumentStream
 from dpr_lance.embedding import NAMED, PassageEncoder, ProgressCallback, fill_vectors
 from dpr_lance.encoder import Encoder
@@ -60,6 +62,8 @@ class Ingestion:
     splitter: Splitter | None = None
     skip_errors: bool = False
     progress: ProgressCallback | None = None
+    follow: Callable[[TableCard], Encoder] | None = None
+    """Gives the encoder of a card that a re-embedding has put in force meanwhile, or raises what refuses it."""
     report: AddReport = field(default_factory=AddReport)
     _started: float = field(default_factory=time.perf_counter)
     _work: PassageEncoder | None = field(init=False)
@@ -76,7 +80,8 @@ class Ingestion:
             ensure_text_index(self.store)
         try:
             for documents in self._batches(stream.items):
-                self._write(documents, stream)
+                self._follow()
+                self._until_steady(partial(self._write, documents, stream))
                 trim_heap()
                 fold(self.store, bulk=True)
         except InvalidInputError as error:
@@ -88,9 +93,35 @@ class Ingestion:
     def embed(self) -> AddReport:
         """Embed every passage that has no vector yet. Return the account."""
         if self._work is not None:
+            self._until_steady(self._fill)
+        return self._finished()
+
+    def _fill(self) -> None:
+        if self._work is not None:
             self._total_passages = self.store.count(self.card.unembedded)
             fill_vectors(self.store, self.card, self._work)
-        return self._finished()
+
+    def _until_steady(self, work: Callable[[], None]) -> None:
+        """Do `work`, again with the encoder of the new card as often as a re-embedding puts one in force meanwhile."""
+        while True:
+            report = self.report
+            try:
+                with self.store.under(self.card):
+                    return work()
+            except SwitchedError:
+                if not self._follow():
+                    raise
+                self.report = report
+
+    def _follow(self) -> bool:
+        """Take the card that is in force by now, and its encoder; tell whether it is another one."""
+        card = self.store.find_card()
+        if card is None or card == self.card:
+            return False
+        if self._work is not None and self.follow is not None:
+            self._work.encoder = self.follow(card)
+        self.card = card
+        return True
 
     def _finished(self) -> AddReport:
         if self.store.find() is not None:
@@ -146,7 +177,7 @@ class Ingestion:
         written = [name for name in written if name not in idle]
         rows = [row for row in rows if row.passage.document_id not in idle]
         if rows:
-            self.store.replace(arrow_rows(rows, vectors, self.store.schema(), self.card.column), written)
+            self.store.replace(arrow_rows(rows, vectors, self.store.schema(), self.card.column), written, self.card)
         self._count(
             documents_added=len(documents) - len(stored),
             documents_replaced=len(changed),

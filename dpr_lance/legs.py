@@ -120,7 +120,7 @@ def gather(  # noqa: PLR0913 - keywords
     """
     card = snapshot.card
     # BM25 runs in LanceDB's threads while the questions are encoded in this one.
-    held = memory.held(card, snapshot.version) if mode != "bm25" else None
+    held = memory.held(snapshot) if mode != "bm25" else None
     column = card.column if mode == "hybrid" and held is None else None
     spans: list[tuple[float, float]] = []
     # One more tells whether the last one ties with it.
@@ -138,7 +138,7 @@ def gather(  # noqa: PLR0913 - keywords
     effort = resident = None
     if vectors is not None:
         with watch.stage("dense"):
-            resident = held or memory.asked(card, snapshot.version, len(questions))
+            resident = held or memory.asked(snapshot, len(questions))
             effort = Effort() if resident is not None and where is None else effort_of(snapshot.state, card, mode)
             # To tell which of the vectors in memory match a filter takes longer than an index takes to search them.
             if resident is not None and effort.partitions is None:

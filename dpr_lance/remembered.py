@@ -18,6 +18,7 @@ from lancedb.table import Table
 from dpr_lance.contention import steadily
 from dpr_lance.engine_errors import errors_named
 from dpr_lance.errors import DamagedTableError
+from dpr_lance.identity import Manifests, Mark
 from dpr_lance.schema import PRIMARY_KEY, TableCard
 from dpr_lance.table_files import REBUILD, TableFiles
 
@@ -29,9 +30,16 @@ CARD = "card"
 NEXT_CARD = "next_card"
 """Key of the `TableCard` that a re-embedding under way is preparing."""
 
+TABLE = "table"
+"""Key of the identity of the table of passages that all this is remembered of."""
+
 _SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
+
+_NOTHING: dict[str, Any] = {}
+_UNREAD: tuple[tuple[int, Mark], dict[str, Any]] = ((-1, None), _NOTHING)
+"""What is held in place of a version that was read, and its values."""
 
 
 class Remembered:
@@ -46,16 +54,20 @@ class Remembered:
         self._exists = False
         self._opening = threading.Lock()
         self._table: Table | None = None
-        self._values: tuple[int, dict[str, Any]] = (-1, {})
+        self._manifests = Manifests(None if folder is None else folder / f"{self.name}.lance")
+        self._identity: str | None = None
+        self._read = _UNREAD
 
-    def create(self) -> None:
-        """Create the small table, unless it is there."""
+    def create(self, identity: str | None) -> None:
+        """Create the small table, unless it is there, for a table of this identity; what is another table's goes."""
         with errors_named(self.files):
             self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
+        self.open(identity)
+        self.keep()
 
-    def open(self) -> None:
-        """Note that the table of passages exists, and with it the small table."""
-        self._exists = True
+    def open(self, identity: str | None) -> None:
+        """Note that a table of passages of this identity exists, and with it the small table."""
+        self._exists, self._identity = True, identity
 
     def is_lost(self) -> bool:
         """Tell whether the small table is missing although the table of passages exists."""
@@ -64,25 +76,36 @@ class Remembered:
     def values(self) -> dict[str, Any]:
         """Return what is remembered, by key; read again only when it has changed.
 
-        Nothing while the table does not exist, and, with a warning, where the small table is missing. Raises
-        `DamagedTableError` when it cannot be read.
+        Nothing while the table does not exist, where it was remembered of another table, whose place this one has
+        taken, and, with a warning, where the small table is missing. Raises `DamagedTableError` when it cannot be read.
         """
+        stored = self._stored()
+        return stored if self._is_of(stored) else _NOTHING
+
+    def _stored(self) -> dict[str, Any]:
         table = self._opened() if self._exists else None
         if table is None:
-            return {}
+            return _NOTHING
         with errors_named(self.files):
-            version = table.version
-        if self._values[0] != version:
+            version = int(table.version)
+        revision = version, self._manifests.mark(version)
+        if self._read[0] != revision:
             rows = steadily(lambda table: table.to_arrow(), table, self.files)
             try:
                 values = {row["key"]: json.loads(row["value"]) for row in rows.to_pylist()}
             except (ValueError, TypeError) as error:
                 raise self._damaged(error) from error
-            self._values = (version, values)
-        return self._values[1]
+            self._read = revision, {key: value for key, value in values.items() if value is not None}
+        return self._read[1]
+
+    def _is_of(self, stored: Mapping[str, Any]) -> bool:
+        return bool(stored.get(TABLE, {}).get("id") == self._identity)
 
     def keep(self, **values: Mapping[str, Any] | None) -> None:
         """Keep JSON objects by key, in place of earlier ones, in one commit; None forgets."""
+        stored = self._stored()
+        if not self._is_of(stored):
+            values = dict.fromkeys(stored) | {TABLE: {"id": self._identity}} | values
         rows = [{"key": key, "value": json.dumps(value)} for key, value in values.items()]
         values_by_key = pa.Table.from_pylist(rows, schema=_SCHEMA)
 
@@ -92,20 +115,22 @@ class Remembered:
 
         table = self._opened()
         if table is None:
-            self.create()
+            with errors_named(self.files):
+                self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
             table = self._opened()
-        steadily(merge, table, self.files)
-        self.files.record()
+        if rows:
+            steadily(merge, table, self.files)
+            self.files.record()
 
     def make_again(self, values: Mapping[str, Any]) -> None:
         """Put a new small table with these values in place of a damaged or missing one."""
         with self._opening, errors_named(self.files):
-            self._table, self._values = None, (-1, {})
+            self._table, self._read = None, _UNREAD
             if self.files.folder is not None and self.files.folder.exists():
                 shutil.rmtree(self.files.folder)
             else:
                 self._database.drop_table(self.name, ignore_missing=True)
-        self.create()
+        self.create(self._identity)
         self.keep(**values)
 
     def _opened(self) -> Table | None:
@@ -125,6 +150,22 @@ class Remembered:
 
     def _damaged(self, error: Exception) -> DamagedTableError:
         return DamagedTableError(f"{self.place} is damaged ({error}); {REBUILD}")
+
+    def cards(self, schema: pa.Schema) -> list[TableCard]:
+        """Return the card in force and the one that a re-embedding is preparing, if any, for a table of this schema."""
+        return self.cards_in(self.values(), schema)
+
+    def cards_in(self, values: Mapping[str, Any], schema: pa.Schema) -> list[TableCard]:
+        """Return the same by what was read before.
+
+        Where an earlier version was restored, the column that was put in force may be gone: its own card tells then.
+        """
+        kept = self.card_in(values, CARD)
+        if kept is None or kept.column not in schema.names:
+            own = TableCard.from_schema(schema, place=self.place)
+            kept = own if kept is None or own.column in schema.names else kept
+        coming = self.card_in(values, NEXT_CARD)
+        return [kept] if coming is None else [kept, coming]
 
     def card(self, key: str) -> TableCard | None:
         """Return the card kept under `key`; None when there is none."""

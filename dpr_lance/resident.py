@@ -1,4 +1,4 @@
-"""A table's vectors in memory, always of its latest version: exact search and inner products as matrix products.
+"""A table's vectors in memory, as the searched version has them: exact search and inner products as matrix products.
 
 LanceDB's exact search takes 10 to 15 times as long as a matrix product over the same vectors. An index overtakes one
 for a question alone (100,000 x 768: 4 ms for 13), not for batches, and is not exact (see benchmarks/README.md).
@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +18,11 @@ from numpy.typing import NDArray
 
 from dpr_lance.encoder import available_threads
 from dpr_lance.fusion import Scores
+from dpr_lance.identity import Revision
 from dpr_lance.memory import trim_heap
-from dpr_lance.schema import TableCard, Vector, vectors_of
-from dpr_lance.store import PART_ROWS, Store, part_of
+from dpr_lance.schema import Vector, vectors_of
+from dpr_lance.snapshot import Snapshot
+from dpr_lance.store import PART_ROWS, part_of
 
 RESIDENT_BYTES = 160 << 20
 """Default bound of the vectors that are held: 54,000 of 768 dimensions, or 109,000 of 384. It covers the tables that
@@ -37,7 +38,8 @@ _BLOCK = 8_192
 _TAKEN = 4_096
 _MOST_DEAD = 0.2
 """Load anew when so large a share of the places belongs to vectors that were replaced or deleted."""
-_TRIES = 3
+_PROBES = 8
+"""Unchanged rows of which the vectors are read again: see `_refreshed`."""
 _UPDATED = "_row_last_updated_at_version"
 """LanceDB's column of the version that has last changed a row."""
 _NEVER = np.uint64(0)
@@ -53,8 +55,9 @@ class Resident:
     A place is the position of a row in the blocks, in the order of loading.
     """
 
-    version: int
+    revision: Revision
     column: str
+    dimension: int
     blocks: tuple[Vector, ...]
     """float32[_BLOCK, d] each, of which the last one may be filled in part."""
     row_ids: RowIds
@@ -176,13 +179,12 @@ def _largest(scores: Vector, n: int) -> Places:
 class ResidentVectors:
     """Keeps the vectors of a table in memory while they fit a bound, and up to date; shared by threads."""
 
-    def __init__(self, store: Store, most_bytes: int = RESIDENT_BYTES) -> None:
-        self._store = store
+    def __init__(self, most_bytes: int = RESIDENT_BYTES) -> None:
         self._most_bytes = most_bytes
         self._loading = threading.Lock()
         self._asked = 0
         self._held: Resident | None = None
-        self._counted = (-1, 0)
+        self._counted: tuple[Revision | None, int] = (None, 0)
 
     @property
     def bytes_held(self) -> int:
@@ -190,95 +192,136 @@ class ResidentVectors:
         held = self._held
         return 0 if held is None else sum(block.nbytes for block in held.blocks)
 
-    def held(self, card: TableCard, version: int) -> Resident | None:
-        """Return the vectors when they are in memory already, of this version of the table."""
+    def held(self, snapshot: Snapshot) -> Resident | None:
+        """Return the vectors when they are in memory already, as the snapshot has them."""
         held = self._held
-        return held if held is not None and _is_of(held, card, version) else None
+        return held if held is not None and _is_of(held, snapshot) else None
 
-    def asked(self, card: TableCard, version: int, questions: int) -> Resident | None:
-        """Return the vectors of this version of the table for so many questions.
+    def asked(self, snapshot: Snapshot, questions: int) -> Resident | None:
+        """Return the vectors as the snapshot has them, for so many questions.
 
         None when there are too many for the bound, when too few questions have been asked yet to make up for loading
-        them, and while another thread loads them or other processes keep writing.
+        them, and while another thread loads them or has those of a later version.
         """
         if not self._most_bytes:
             return None
-        if (held := self.held(card, version)) is not None:
+        if (held := self.held(snapshot)) is not None:
             return held
         self._asked += questions
-        wanted = self._wanted(card, version)
+        wanted = self._wanted(snapshot)
         if wanted > self._most_bytes:
             self._held = None
             return None
         if self._held is None and self._asked * BYTES_PER_QUESTION < wanted:
             return None
-        loaded = self.load(card)
-        return loaded if loaded is not None and loaded.version == version else None
+        return self.load(snapshot)
 
-    def _wanted(self, card: TableCard, version: int) -> int:
-        """Return how many bytes the vectors take at this version of the table; the rows are counted once."""
-        if self._counted[0] != version:
-            self._counted = version, self._store.count()
-        return self._counted[1] * card.encoder.dimension * 4
+    def _wanted(self, snapshot: Snapshot) -> int:
+        """Return how many bytes the vectors take; the rows are counted once."""
+        if self._counted[0] != snapshot.revision:
+            self._counted = snapshot.revision, snapshot.table.count_rows()
+        return self._counted[1] * snapshot.card.encoder.dimension * 4
 
-    def load(self, card: TableCard) -> Resident | None:
-        """Return the vectors of the table's latest version, loaded now; None as for `asked`."""
+    def load(self, snapshot: Snapshot) -> Resident | None:
+        """Return the vectors as the snapshot has them, loaded now; None as for `asked`."""
         if not self._loading.acquire(blocking=False):
             return None
         try:
-            return self._loaded(card)
+            return self._loaded(snapshot)
         finally:
             self._loading.release()
 
-    def _loaded(self, card: TableCard) -> Resident | None:
-        if self._store.count() * card.encoder.dimension * 4 > self._most_bytes:
+    def _loaded(self, snapshot: Snapshot) -> Resident | None:
+        if self._wanted(snapshot) > self._most_bytes:
             return None
         held = self._held
-        for _ in range(_TRIES):
-            if held is not None and (held.column != card.column or held.dead > _MOST_DEAD):
-                self._held = held = None
-            anew = held is None
-            held = _refreshed(self._store, card, held)
-            if anew:
-                trim_heap()  # of what LanceDB has read
-            if _is_of(held, card, self._store.version()):
-                self._held = held
-                return held
-        return None
+        if held is not None and not _precedes(held, snapshot):
+            if held.revision.table == snapshot.revision.table and held.revision.version > snapshot.version:
+                return None
+            # Another table, or other vectors: those are no more needed, and their memory is.
+            self._held = held = None
+        if held is not None and held.dead > _MOST_DEAD:
+            self._held = held = None
+        refreshed = _refreshed(snapshot, held) if held is not None else None
+        if refreshed is None:
+            self._held = held = None
+            refreshed = _read(snapshot)
+            trim_heap()  # of what LanceDB has read
+        self._held = refreshed
+        return refreshed
 
 
-def _is_of(held: Resident, card: TableCard, version: int) -> bool:
-    return held.column == card.column and held.version == version
+def _is_of(held: Resident, snapshot: Snapshot) -> bool:
+    return held.revision == snapshot.revision and held.column == snapshot.card.column
 
 
-def _refreshed(store: Store, card: TableCard, held: Resident | None) -> Resident:
-    """Return the vectors of the table, of which those of `held` that are unchanged are not read again.
-
-    It is of the version that the table had at first: what another process commits meanwhile may be in it in part.
-    """
-    version = store.version()
-    if held is None:
-        empty = np.empty(0, dtype=np.int64)
-        none = Resident(version, card.column, (), empty, empty.astype(np.uint64), empty.astype(np.bool_), empty)
-        return _with(none, _scanned(store, card.column), card.encoder.dimension)
-    listing = store.steadily(
-        lambda table: table.search().with_row_id(True).select([_UPDATED]).limit(None).to_arrow(),
+def _precedes(held: Resident, snapshot: Snapshot) -> bool:
+    """Tell whether what is held may be brought up to date."""
+    return (
+        held.revision.table == snapshot.revision.table
+        and held.revision.version <= snapshot.version
+        and held.column == snapshot.card.column
+        and held.dimension == snapshot.card.encoder.dimension
     )
+
+
+def _read(snapshot: Snapshot) -> Resident:
+    """Return the vectors, all read."""
+    column, dimension = snapshot.card.column, snapshot.card.encoder.dimension
+    empty = np.empty(0, dtype=np.int64)
+    none = Resident(
+        snapshot.revision, column, dimension, (), empty, empty.astype(np.uint64), empty.astype(np.bool_), empty
+    )
+    starts = range(0, snapshot.table.count_rows(), PART_ROWS)
+    return _with(none, (part_of(snapshot.table, [_UPDATED, column], start) for start in starts))
+
+
+def _refreshed(snapshot: Snapshot, held: Resident) -> Resident | None:
+    """Return the vectors, of which those of `held` that are unchanged are not read again.
+
+    But for a few of them, which tell whether the column was made again without its rows being marked as changed, as
+    when it is dropped and added with plain LanceDB: None is returned then.
+    """
+    listing = snapshot.table.search().with_row_id(True).select([_UPDATED]).limit(None).to_arrow()
     row_ids, updated = row_ids_of(listing), listing[_UPDATED].to_numpy()
     known = held.known(row_ids)
     unchanged = (known >= 0) & (held.updated[known] == updated) if len(held.row_ids) else known >= 0
     gone = np.ones(len(held.row_ids), dtype=np.bool_)
     gone[known[unchanged]] = False
-    held = replace(held, version=version, updated=np.where(gone, _NEVER, held.updated), hidden=held.hidden | gone)
+    held = replace(
+        held,
+        revision=snapshot.revision,
+        updated=np.where(gone, _NEVER, held.updated),
+        hidden=held.hidden | gone,
+    )
+    probes = row_ids[unchanged]
+    probes = probes[np.linspace(0, len(probes) - 1, min(len(probes), _PROBES), dtype=np.int64)]
     new = row_ids[~unchanged]
-    parts = (new[start : start + _TAKEN].tolist() for start in range(0, len(new), _TAKEN))
-    return _with(held, (store.take(part, [_UPDATED, card.column]) for part in parts), card.encoder.dimension)
+    wanted = [_UPDATED, held.column]
+
+    def taken(rows: RowIds) -> pa.Table:
+        return snapshot.table.take_row_ids(np.sort(rows).tolist()).with_row_id().select(wanted).to_arrow()
+
+    first = taken(np.append(probes, new[:_TAKEN]))
+    probing = np.isin(row_ids_of(first), probes)
+    if not _agrees(held, first.filter(pa.array(probing))):
+        return None
+    if not len(new):
+        return held
+    rest = (taken(new[start : start + _TAKEN]) for start in range(_TAKEN, len(new), _TAKEN))
+    return _with(held, itertools.chain([first.filter(pa.array(~probing))], rest))
 
 
-def _scanned(store: Store, column: str) -> Iterator[pa.Table]:
-    """Yield all rows, a part at a time."""
-    for start in range(0, store.count(), PART_ROWS):
-        yield store.steadily(partial(part_of, columns=[_UPDATED, column], start=start))
+def _agrees(held: Resident, rows: pa.Table) -> bool:
+    """Tell whether the vectors of these rows are those that are held."""
+    there, vectors = _vectors(rows[held.column].combine_chunks(), held.dimension)
+    places = held.known(row_ids_of(rows))
+    if not np.array_equal(there, ~held.hidden[places]):
+        return False
+    return all(
+        np.array_equal(held.blocks[place // _BLOCK][place % _BLOCK], vector)
+        for place, vector in zip(places[there].tolist(), vectors[there], strict=True)
+    )
 
 
 def row_ids_of(rows: pa.Table) -> RowIds:
@@ -287,12 +330,12 @@ def row_ids_of(rows: pa.Table) -> RowIds:
     return row_ids
 
 
-def _with(held: Resident, parts: Iterator[pa.Table], dimension: int) -> Resident:
+def _with(held: Resident, parts: Iterator[pa.Table]) -> Resident:
     """Return `held` with further rows, in place of those of the same row ids.
 
     Blocks are shared with `held`, which never looks beyond its own places in them.
     """
-    blocks, filled = list(held.blocks), len(held.row_ids)
+    blocks, filled, dimension = list(held.blocks), len(held.row_ids), held.dimension
     row_ids, updated, hidden = [held.row_ids], [held.updated], [held.hidden]
     for part in parts:
         there, rows = _vectors(part[held.column].combine_chunks(), dimension)
@@ -312,7 +355,14 @@ def _with(held: Resident, parts: Iterator[pa.Table], dimension: int) -> Resident
     last[:-1] = every[order][1:] != every[order][:-1]
     earlier = order[~last]
     dates[earlier], covered[earlier] = _NEVER, True
-    return Resident(held.version, held.column, tuple(blocks), every, dates, covered, order[last])
+    return replace(
+        held,
+        blocks=tuple(blocks),
+        row_ids=every,
+        updated=dates,
+        hidden=covered,
+        order=order[last],
+    )
 
 
 def _vectors(column: pa.Array, dimension: int) -> tuple[NDArray[np.bool_], Vector]:

@@ -57,7 +57,7 @@ class Retriever:
 
     def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
         self._store = store
-        self._memory = ResidentVectors(store, resident_bytes)
+        self._memory = ResidentVectors(resident_bytes)
         self._encoder = TableEncoder(store, encoder)
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
 
@@ -95,7 +95,7 @@ class Retriever:
         encoder, missing = None, None
         if embed:
             try:
-                encoder = self._encoder.loaded()
+                encoder = self._encoder.loaded(stored)
             except EncoderMismatchError:
                 raise
             except (EncoderError, MissingExtraError) as error:
@@ -104,7 +104,8 @@ class Retriever:
                 missing = str(error)
         card = stored or self._encoder.new_card(splitter)
         skip = on_error == "skip"
-        ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=progress)
+        follow = self._encoder.loaded
+        ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=progress, follow=follow)
         return replace(ingestion.add(stream), not_embedded=missing)
 
     def embed(self, *, progress: ProgressCallback | None = None) -> AddReport:
@@ -117,7 +118,8 @@ class Retriever:
         card = self._store.find_card()
         if card is None:
             return AddReport()
-        return Ingestion(self._store, card, self._encoder.loaded(), progress=progress).embed()
+        encoder, follow = self._encoder.loaded(card), self._encoder.loaded
+        return Ingestion(self._store, card, encoder, progress=progress, follow=follow).embed()
 
     def reembed(self, encoder: EncoderSource, *, progress: ProgressCallback | None = None) -> ReembedReport:
         """Give every passage a vector of another encoder, and use it from then on.
@@ -134,9 +136,8 @@ class Retriever:
         check_progress(progress)
         new = loaded(encoder)
         with self._store.lock(timeout=0, purpose="reembed"):
-            report = Reembedding(self._store, new, source_names(encoder), progress).run()
-        self._encoder.replace(encoder, new)
-        return report
+            self._encoder.expect(encoder, new)
+            return Reembedding(self._store, new, source_names(encoder), progress).run()
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
@@ -215,7 +216,7 @@ class Retriever:
         self._encoder.encode_questions([_WARMING])
         card = self._store.find_card()
         if card is not None:
-            held = self._memory.load(card)
+            held = self._store.at_one_moment(self._memory.load)
             indexes.warm(self._store, {CONTENT} if held else {CONTENT, card.column})
             self.search(_WARMING, 1)
 
@@ -323,7 +324,7 @@ class Retriever:
         A second call does nothing.
         """
         self._store.close()
-        self._memory = ResidentVectors(self._store, 0)
+        self._memory = ResidentVectors(0)
         if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks
             self._pool.shutdown()
 

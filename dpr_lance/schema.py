@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import DamagedTableError, EncoderError, InvalidInputError, TableError
+from dpr_lance.identity import new_identity
 from dpr_lance.normal_form import content_of
 from dpr_lance.records import Document, Passage
 from dpr_lance.splitter import Splitter, spans_of, splitter_name
@@ -125,18 +126,16 @@ class TableCard:
 
     @classmethod
     def from_schema(cls, schema: pa.Schema, *, place: str) -> TableCard:
-        """Read the schema metadata of an opened table; raise `TableError` naming `place` when it is not ours."""
+        """Read what the table or its re-embedded column tells; raise `TableError` naming `place` if it is not ours."""
         raw = (schema.metadata or {}).get(METADATA_KEY)
         if raw is None:
             raise TableError(
                 f"{place} was not made by dpr_lance: choose another name with table=..., or another folder"
             )
         card = cls.from_json(raw, place=place)
-        if card.column not in schema.names:
-            # Since a re-embedding, whose column tells of its own encoder.
-            told = [field.metadata or {} for field in schema if is_vector_column(field.name)]
-            return next((cls.from_json(of[METADATA_KEY], place=place) for of in told if METADATA_KEY in of), card)
-        return card
+        told = [field.metadata or {} for field in schema if is_vector_column(field.name)]
+        cards = [cls.from_json(of[METADATA_KEY], place=place) for of in told if METADATA_KEY in of]
+        return card if card.column in schema.names or not cards else cards[0]
 
 
 def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Schema:
@@ -158,7 +157,8 @@ def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Sch
         pa.field("content_hash", pa.string(), nullable=False),
         pa.field("document_hash", pa.string(), nullable=False),
     ]
-    return pa.schema([*own, *metadata_fields], metadata={METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)})
+    about = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)} | new_identity()
+    return pa.schema([*own, *metadata_fields], metadata=about)
 
 
 def metadata_fields(schema: pa.Schema) -> list[pa.Field]:

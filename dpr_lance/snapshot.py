@@ -14,6 +14,8 @@ from dpr_lance.contention import SupersededError
 from dpr_lance.coverage import COVERAGE, coverage_in, existing
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.filters import Filter
+from dpr_lance.identity import Revision
+from dpr_lance.remembered import Remembered
 from dpr_lance.schema import TableCard, is_vector_column
 
 T = TypeVar("T")
@@ -30,21 +32,29 @@ class Snapshot:
     `SupersededError` is raised where it has done so already. The table that is given is its own from then on.
     """
 
-    def __init__(self, table: Table, version: int, card: TableCard, state: Mapping[str, Any], place: str) -> None:
+    def __init__(
+        self, table: Table, revision: Revision, state: Mapping[str, Any], remembered: Remembered, place: str
+    ) -> None:
         try:
-            table.checkout(version)
+            table.checkout(revision.version)
         except ValueError as error:
             raise SupersededError(f"{place}: {error}") from error
         self.table = table
         """Checked out at the version."""
-        self.version = version
-        self.names: list[str] = table.schema.names
-        self.card = card
+        self.revision = revision
+        schema = table.schema
+        self.names: list[str] = schema.names
+        self.card: TableCard = remembered.cards_in(state, schema)[0]
         self.state = state
         self.place = place
         """How error messages name the table."""
         self._hides_gone_rows = False
         self._indexes_exact: bool | None = None
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.revision.version
 
     @property
     def reads(self) -> AsyncTable:

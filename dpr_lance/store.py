@@ -6,10 +6,8 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,25 +17,19 @@ from lancedb.table import Table
 from numpy.typing import NDArray
 
 from dpr_lance.address import checked_address
-from dpr_lance.contention import NoLock, SupersededError, TableLock, steadily
-from dpr_lance.engine_errors import errors_named, storage_named
+from dpr_lance.contention import NoLock, SupersededError, SwitchedError, TableLock, steadily
+from dpr_lance.engine_errors import storage_named
 from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
 from dpr_lance.filters import among, sql_of, unusable
 from dpr_lance.forks import check_process, note_use
+from dpr_lance.opening import CACHE_BYTES, Opening
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
 from dpr_lance.snapshot import GoneRowsError, Snapshot, lost_vectors
-from dpr_lance.table_files import RESTORE, TableFiles
-
-CACHE_BYTES = 320 << 20
-"""Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
+from dpr_lance.table_files import TableFiles
 
 MAINTENANCE_CACHE_BYTES = 32 << 20
 """The same for maintenance, which reads everything: see `Store.apart`."""
-
-_CREATION = {"new_table_enable_stable_row_ids": "true", "new_table_data_storage_version": "2.1"}
-"""How the table is created. LanceDB's latest file format, 2.2, decodes a column that is equal in all rows (no titles,
-one source) as a whole to take one row: 1.6 ms for a million. Its 2.1 is as fast and as small otherwise."""
 
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that is creating the same table."""
@@ -67,25 +59,10 @@ class Store:
         self.name = name
         check_process(self.place)
         note_use()
-        self.index_cache_bytes = cache_bytes - cache_bytes // 5
-        self.session = lancedb.Session(
-            index_cache_size_bytes=self.index_cache_bytes, metadata_cache_size_bytes=cache_bytes // 5
-        )
-        # Interval zero: every read sees what other processes have committed.
         self.files = TableFiles(self.folder and self.folder / f"{name}.lance", self.place)
-        with errors_named(self.files):
-            self._database = lancedb.connect(
-                self.uri,
-                read_consistency_interval=timedelta(0),
-                session=self.session,
-                storage_options=dict(storage_options) if storage_options else None,
-            )
-        self._remembered = Remembered(self._database, name, self.folder, self.place)
+        self._opening = Opening(self.uri, self.folder, name, storage_options, cache_bytes, self.files)
+        self._replacing = threading.Lock()
         self._closed = False
-        self._opening = threading.Lock()
-        self._table: Table | None = None
-        self._card: TableCard | None = None
-        self._lost: str | None = None
         self._snapshot: Snapshot | None = None
 
     @property
@@ -99,6 +76,11 @@ class Store:
         if self._closed:
             raise TableError(f"{self.place}: this retriever is closed, connect again")
 
+    @property
+    def index_cache_bytes(self) -> int:
+        """Bound of LanceDB's cache of indexes."""
+        return self._opening.index_cache_bytes
+
     def close(self) -> None:
         """Let go of the table; whatever is asked of it later raises."""
         self._closed, self._snapshot = True, None
@@ -106,22 +88,14 @@ class Store:
     def find(self) -> Table | None:
         """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours.
 
-        So it does as `check_usable` says, and where the table's folder is gone: readers would wait for it.
+        So it does as `check_usable` says, and where the table was removed. One that has taken its place is opened.
         """
         self.check_usable()
-        if self._table is not None:
-            if self.folder is not None and not (self.folder / f"{self.name}.lance").exists():
-                raise TableError(f"{self.place} was removed after it was opened here: connect again")
-        else:
-            with self._opening:
-                if self._table is None and (table := self._opened()) is not None:
-                    with errors_named(self.files):
-                        schema = table.schema
-                    self._card = TableCard.from_schema(schema, place=self.place)
-                    self._lost = lost_vectors(self._card, schema.names, self.place)
-                    self._remembered.open()
-                    self._table = table
-        return self._table
+        if self._opening.table is not None and not self._opening.is_there():
+            with self._replacing:
+                if not self._opening.is_there() and not self._opening.goes_on():
+                    self._opening, self._snapshot = self._opening.again(), None
+        return self._opening.find()
 
     @property
     def table(self) -> Table:
@@ -137,13 +111,14 @@ class Store:
         A re-embedding puts a newer card beside the one in the schema. Raises `DamagedTableError` when it is lost.
         """
         card = self.known_card()
-        if card is self._card and self._lost is not None:
-            raise DamagedTableError(self._lost)
+        if card is not None and (lost := lost_vectors(card, self.schema().names, self.place)) is not None:
+            raise DamagedTableError(lost)
         return card
 
     def known_card(self) -> TableCard | None:
         """Return the same without regard to whether the vectors that it names are there."""
-        return self.remembered.card(CARD) or self._card
+        cards = self.cards()
+        return cards[0] if cards else None
 
     @property
     def card(self) -> TableCard:
@@ -157,11 +132,7 @@ class Store:
         """Create the table, and let `prepare` build what it needs, unless another thread or process has done so."""
         with self.lock(timeout=CREATE_TIMEOUT):
             if self.find() is None:
-                # The small table first: where the passages are, it is too, whenever a process dies.
-                self._remembered.create()
-                with errors_named(self.files):
-                    prepare(self._database.create_table(self.name, schema=schema, storage_options=_CREATION))
-                self.files.record()
+                self._opening.create(schema, prepare)
         self.find()
 
     @contextlib.contextmanager
@@ -177,23 +148,38 @@ class Store:
         """
         if self.folder is None:
             return NoLock()
-        with storage_named(self.place):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if self._opening.table is None:  # a folder that was removed is not made again by a lock
+            with storage_named(self.place):
+                self.folder.mkdir(parents=True, exist_ok=True)
         return TableLock(self.folder / f".{self.name}.{purpose}.lock", timeout=timeout)
 
     @property
     def remembered(self) -> Remembered:
         """What is kept beside the table; nothing while it does not exist."""
         self.find()
-        return self._remembered
+        return self._opening.remembered
 
     def cards(self) -> list[TableCard]:
         """Return the card in force and the one that a re-embedding is preparing, if any, as of one moment."""
-        return self._cards(self.remembered.values())
+        table = self.find()
+        return [] if table is None else self.remembered.cards(table.schema)
 
-    def _cards(self, values: Mapping[str, Any]) -> list[TableCard]:
-        in_force = self._remembered.card_in(values, CARD) or self._card
-        return [card for card in (in_force, self._remembered.card_in(values, NEXT_CARD)) if card is not None]
+    @contextlib.contextmanager
+    def under(self, card: TableCard) -> Iterator[None]:
+        """Raise `SwitchedError` for what fails within because the card is no longer one of the table's."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            cards = self.cards()
+            if not cards or card in cards:
+                raise
+            raise self._switched(card) from error
+
+    def _switched(self, card: TableCard) -> SwitchedError:
+        return SwitchedError(
+            f"{self.place} no longer has the vectors of {card.encoder.name!r} in {card.column!r}, since it was "
+            f"re-embedded or replaced meanwhile: call again"
+        )
 
     def steadily(self, call: Callable[[Table], T]) -> T:
         """Return `call(table)`, called again when another process's commit or clean-up got in its way.
@@ -202,15 +188,12 @@ class Store:
         reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
         to be tried again. `call` must be idempotent. Raises as `contention.steadily` does.
         """
-        return steadily(call, self.table, self.files)
+        # Found for every try: another table may have taken the place.
+        return steadily(lambda _: call(self.table), self.table, self.files)
 
     def schema(self) -> pa.Schema:
         """Return the schema of the table's latest version."""
         return self.steadily(lambda table: table.schema)
-
-    def version(self) -> int:
-        """Return the table's latest version."""
-        return self.steadily(lambda table: int(table.version))
 
     def at_one_moment(self, call: Callable[[Snapshot], T]) -> T:
         """Return `call` of the table as it is now, called again as `steadily` does."""
@@ -232,24 +215,34 @@ class Store:
     def _now(self, table: Table) -> Snapshot:
         # The state first: the vectors that it names are in the table from then on, until a re-embedding has put others
         # in force and dropped these.
-        state, version, last = self.remembered.values(), table.version, self._snapshot
-        if last is None or last.version != version or last.state is not state:
-            opened = self._database.open_table(self.name)
-            last = Snapshot(opened, version, self._cards(state)[0], state, self.place)
+        opening = self._opening
+        state, revision, last = opening.remembered.values(), opening.revision(table), self._snapshot
+        if last is None or last.revision != revision or last.state is not state:
+            opened = opening.database.open_table(self.name)
+            last = Snapshot(opened, revision, state, opening.remembered, self.place)
+            opening.note(revision)
             if (lost := lost_vectors(last.card, last.names, self.place)) is not None:
-                raise (DamagedTableError if self.remembered.values() is state else SupersededError)(lost)
+                raise (DamagedTableError if opening.remembered.values() is state else SupersededError)(lost)
             self._snapshot = last
         return last
 
-    def commit(self, call: Callable[[Table], T]) -> T:
+    def commit(self, call: Callable[[Table], T], card: TableCard | None = None) -> T:
         """Return `call(table)`, which writes; see `steadily`. Local writers take turns.
+
+        What is written is of `card`: `SwitchedError` is raised, and nothing written, when it no longer is the table's.
 
         LanceDB finds two upserts of the same new id by the versions between what a writer has read and what it commits
         to. Where a clean-up had freed one of these, both were inserted (seen once in about 13 runs of two writers
         beside an optimiser), so a writer must not overlap a clean-up either.
         """
+
+        def write(table: Table) -> T:
+            if card is not None and card not in self.cards():
+                raise self._switched(card)
+            return call(table)
+
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
-            done = self.steadily(call)
+            done = self.steadily(write)
             self.files.record()
         return done
 
@@ -257,6 +250,11 @@ class Store:
         """Keep the checksums of the files that maintenance has written; drop those of files that it has freed."""
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
             self.files.record(prune=True)
+
+    def switch(self, card: TableCard) -> None:
+        """Put a card in force, in one commit; until then every reader finds the old one. No writer is under way."""
+        with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+            self.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
 
     def add_columns(self, fields: Iterable[pa.Field]) -> None:
         """Add the columns that the table does not have yet; stored passages get null there."""
@@ -280,30 +278,35 @@ class Store:
         if names := list(names):
             self.commit(drop)
 
-    def replace(self, rows: pa.Table, document_ids: Sequence[str]) -> None:
-        """Make `rows` all that the table holds of these documents, in one commit.
+    def replace(self, rows: pa.Table, document_ids: Sequence[str], card: TableCard | None = None) -> None:
+        """Make `rows` all that the table holds of these documents, in one commit; for `card` see `commit`.
 
         A reader sees the old passages or the new ones, never a mix. Rows must be unique by id.
         """
 
         def put(table: Table) -> None:
+            whole = _completed(rows, table.schema)
             # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
             # upsert with the rows that no index covers, and a deletion with every column of the whole table.
             stored = _stored_ids(table, document_ids) if self.folder is not None else None
             # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
             if stored is not None and not len(stored):
-                table.add(rows, on_bad_vectors="null")
+                table.add(whole, on_bad_vectors="null")
                 return
             upsert = table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
-            if stored is None or not pc.all(pc.is_in(stored, value_set=rows[ID].combine_chunks())).as_py():
+            if stored is None or not pc.all(pc.is_in(stored, value_set=whole[ID].combine_chunks())).as_py():
                 upsert = upsert.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
-            upsert.execute(rows, on_bad_vectors="null")
+            upsert.execute(whole, on_bad_vectors="null")
 
-        self.commit(put)
+        self.commit(put, card)
 
-    def set_vectors(self, rows: pa.Table) -> None:
-        """Store the vectors of `rows` (id, content hash, vector column) where id and hash still match."""
-        self.commit(lambda table: table.merge_insert([ID, "content_hash"]).when_matched_update_all().execute(rows))
+    def set_vectors(self, rows: pa.Table, card: TableCard) -> None:
+        """Store the vectors of `rows` (id, content hash, vector column) where id and hash still match; see `commit`."""
+
+        def put(table: Table) -> None:
+            table.merge_insert([ID, "content_hash"]).when_matched_update_all().execute(rows)
+
+        self.commit(put, card)
 
     def delete(self, where: Expr | str) -> int:
         """Delete the passages that match; return how many."""
@@ -372,18 +375,16 @@ class Store:
             )
             raise unusable(sql, cause, self.schema()) from cause
 
-    def _opened(self) -> Table | None:
-        with errors_named(self.files):
-            try:
-                return self._database.open_table(self.name)
-            except ValueError as error:
-                # So it is too while another process is creating it: its folder is there, its first version is not.
-                if "was not found" not in str(error):
-                    raise
-        data = self.folder and self.folder / f"{self.name}.lance" / "data"
-        if data and data.is_dir() and any(data.iterdir()):
-            raise DamagedTableError(f"{self.place} has passages and no version of the table that lists them: {RESTORE}")
-        return None
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the rows with null in the columns that came into the table meanwhile, as those of a re-embedding do.
+
+    An update would leave there what belongs to the passage as it was.
+    """
+    for field in schema:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows
 
 
 def _stored_ids(table: Table, document_ids: Sequence[str]) -> pa.ChunkedArray:

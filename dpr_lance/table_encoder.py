@@ -27,17 +27,20 @@ class TableEncoder:
         self._store = store
         self._source = source
         self._encoder: Encoder | None = None
+        self._expected: tuple[EncoderSource, Encoder] | None = None
         self._loading = threading.Lock()
 
-    def loaded(self) -> Encoder:
-        """Return the encoder, loading it the first time.
+    def loaded(self, card: TableCard | None = None) -> Encoder:
+        """Return the encoder of the table, or of a card that it has, loading it the first time.
 
         Raises `EncoderError` when it cannot be loaded, `EncoderMismatchError` when the table's vectors are another's.
         """
-        stored = self._store.find_card()
+        stored = card or self._store.find_card()
         with self._loading:
+            if self._expected is not None and stored is not None and not _differ(stored, self._expected[1]):
+                (self._source, self._encoder), self._expected = self._expected, None
             if self._encoder is None or (self._source is None and _differ(stored, self._encoder)):
-                self._encoder = loaded(self._source_or_default())
+                self._encoder = loaded(self._source_or_default(stored))
         if stored is not None and _differ(stored, self._encoder):
             raise EncoderMismatchError(
                 f"{self._store.place} holds vectors of encoder {stored.encoder.name!r} "
@@ -51,27 +54,28 @@ class TableEncoder:
 
         With the card that the search has read, `SupersededError` when another encoder was put in force since.
         """
-        encoder = self.loaded()
+        encoder = self._encoder
+        if card is None or encoder is None or _differ(card, encoder):
+            encoder = self.loaded()
         if _differ(card, encoder):
             raise SupersededError(f"{self._store.place} was given vectors of another encoder meanwhile")
         return encoded_questions(encoder, questions)
 
     def new_card(self, splitter: Splitter | None) -> TableCard:
         """Return the card of a table that is about to be created."""
-        source = self._source_or_default()
+        source = self._source_or_default(None)
         encoder = self._encoder or loaded(source)
         return TableCard(encoder.card, source_names(source), splitter_name(splitter))
 
-    def replace(self, source: EncoderSource, encoder: Encoder) -> None:
-        """Use another encoder from now on."""
+    def expect(self, source: EncoderSource, encoder: Encoder) -> None:
+        """Use another encoder as soon as the table's vectors are of it."""
         with self._loading:
-            self._source, self._encoder = source, encoder
+            self._expected = source, encoder
 
-    def _source_or_default(self) -> EncoderSource:
+    def _source_or_default(self, stored: TableCard | None) -> EncoderSource:
         """Return what `connect` was given, else the source the table remembers, else the packaged default."""
         if self._source is not None:
             return self._source
-        stored = self._store.find_card()
         if stored is None:
             return DEFAULT_ENCODER
         match stored.encoder_source:

@@ -59,7 +59,7 @@ def import_vectors(
             read += len(batch)
             rows = _rows(store, card, _by_id(batch, card, path), path)
             if rows.num_rows:
-                store.set_vectors(rows)
+                store.set_vectors(rows, card)
                 fold(store, bulk=True)
                 stored += rows.num_rows
             if progress is not None:

@@ -1,10 +1,17 @@
 """Changing the encoder of a table: resumable, searchable throughout, switched in one commit."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import lancedb
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import dpr_lance
 from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, LockedError, TableError
+from dpr_lance.schema import vectors_of
 
 
 class Interruptible(HashEncoder):
@@ -139,3 +146,89 @@ def test_what_stands_in_the_way_is_told(retriever, documents, tmp_path):
     with retriever._store.lock(timeout=1, purpose="reembed"), pytest.raises(LockedError, match="at work on this table"):
         retriever.reembed(HashEncoder(dimension=32))
     assert len(retriever.search("river")) == 4
+
+
+def test_adding_embedding_and_searching_go_on_while_the_encoder_changes(folder, monkeypatch):
+    """Three threads of one retriever, while it is re-embedded again and again: no error, nothing lost or mixed."""
+    monkeypatch.setattr("dpr_lance.ingestion.BATCH_DOCUMENTS", 5)
+    encoders = [HashEncoder(dimension) for dimension in (16, 24, 32, 40)]
+    with dpr_lance.connect(folder, encoder=encoders[0]) as retriever:
+        retriever.add([{"id": f"first{number}", "text": f"river number {number}"} for number in range(30)])
+        over = threading.Event()
+        added: list[str] = []
+
+        def add():
+            while not over.is_set():
+                names = [f"d{len(added) + number}" for number in range(12)]
+                retriever.add([{"id": name, "text": f"bridge {name}"} for name in names])
+                added.extend(names)
+
+        def embed():
+            while not over.is_set():
+                retriever.add([{"id": "late", "text": f"castle {time.monotonic()}"}], embed=False)
+                retriever.embed()
+
+        def search():
+            while not over.is_set():
+                for mode in ("dense", "hybrid"):
+                    hits = retriever.search(["river number 7", "river number 8"], 3, mode=mode)
+                    assert [found.fallback for found in hits] == [None, None]
+                    assert [found[0].id for found in hits] == ["first7#0", "first8#0"]
+
+        with ThreadPoolExecutor(3) as threads:
+            working = [threads.submit(work) for work in (add, embed, search)]
+            try:
+                for encoder in encoders[1:]:
+                    retriever.reembed(encoder)
+            finally:
+                over.set()
+            for each in working:
+                each.result()
+        retriever.embed()
+        info = retriever.info()
+        assert (info.encoder, info.embedded, info.documents) == (encoders[-1].card, info.passages, 31 + len(added))
+        assert columns(folder) == ["vector_4"]
+        rows = lancedb.connect(folder).open_table("passages").to_arrow()
+        texts = [("", text) for text in rows["text"].to_pylist()]
+        np.testing.assert_array_equal(vectors_of(rows["vector_4"]), encoders[-1].encode_passages(texts))
+
+
+class Switching(HashEncoder):
+    """Has the table re-embedded while it encodes passages for the first time."""
+
+    def __init__(self, dimension, switch):
+        super().__init__(dimension=dimension)
+        self.switch = [switch]
+
+    def encode_passages(self, passages):
+        if self.switch:
+            self.switch.pop()()
+        return super().encode_passages(passages)
+
+
+@pytest.mark.parametrize("call", ["add", "embed"])
+def test_vectors_of_an_encoder_that_was_replaced_meanwhile_are_refused(folder, call):
+    """Another process's encoder is named, and not the one that is in force by then."""
+    with dpr_lance.connect(folder, encoder=HashEncoder(16)) as other:
+        other.add([{"id": "old", "text": "a river"}])
+        other.add([{"id": "bare", "text": "a bridge"}], embed=False)
+        encoder = Switching(16, lambda: other.reembed(HashEncoder(32)))
+        with dpr_lance.connect(folder, encoder=encoder) as late:
+            refused = {"add": lambda: late.add([{"id": "new", "text": "a castle"}]), "embed": late.embed}[call]
+            with pytest.raises(EncoderMismatchError, match="holds vectors of encoder 'hash-32'"):
+                refused()
+        assert other.add([{"id": "new", "text": "a castle"}]).passages_embedded == 1
+        info = other.info()
+        assert (info.passages, info.embedded) == (3, 3)
+
+
+def test_a_text_that_changes_while_it_is_re_embedded_gets_its_own_vector(folder):
+    """The passage is written with columns that were read before the new one came."""
+    with dpr_lance.connect(folder, encoder=HashEncoder(16)) as retriever:
+        retriever.add([{"id": "a", "text": "a river"}])
+        rows = retriever._store.table.to_arrow()
+        retriever._store.add_columns([pa.field("vector_2", pa.list_(pa.float32(), 4))])
+        table = retriever._store.table
+        table.update(where="id = 'a#0'", values={"vector_2": [1.0, 2.0, 3.0, 4.0]})
+        retriever._store.replace(rows, ["a"])
+        assert retriever._store.table.to_arrow()["vector_2"].to_pylist() == [None]

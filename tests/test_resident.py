@@ -39,7 +39,7 @@ def pair(tmp_path):
 
 
 def held(retriever):
-    return retriever._memory.held(retriever._store.card, retriever._store.table.version)
+    return retriever._store.at_one_moment(retriever._memory.held)
 
 
 def assert_same(ours, plain, **options):
@@ -302,8 +302,7 @@ def test_a_bound_that_is_none(tmp_path, resident_bytes):
 def test_the_largest_inner_products(tmp_path, questions, n):
     with opened(tmp_path / "t") as ours:
         ours.add(random_documents(4, 50), splitter=None)
-        memory = ResidentVectors(ours._store)
-        found = memory.load(ours._store.card)
+        found = ours._store.at_one_moment(ResidentVectors().load)
         asked = HashEncoder(DIMENSION).encode_questions(QUESTIONS[:questions])
         rows = np.concatenate(found.blocks)[:50]
         for question, (row_ids, scores) in zip(asked, found.nearest(asked, n), strict=True):

@@ -443,10 +443,10 @@ def test_warming_reads_the_indexes_that_fit_in_the_cache(tmp_path):
     for name, cache_bytes in (("roomy", 1 << 20), ("tight", 10_000)):
         with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), cache_bytes=cache_bytes) as opened:
             opened.warm()
-            before = opened._store.session.approx_num_items
+            before = opened._store._opening.session.approx_num_items
             for word in WORDS:
                 opened.search(word, mode="bm25")
-            cached[name] = opened._store.session.approx_num_items - before
+            cached[name] = opened._store._opening.session.approx_num_items - before
     assert cached["roomy"] == 0  # of BM25's words there is none that it has not read
     assert cached["tight"] > 0
 
