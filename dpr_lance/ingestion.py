@@ -80,7 +80,6 @@ class Ingestion:
             ensure_text_index(self.store)
         try:
             for documents in self._batches(stream.items):
-                self._follow()
                 self._until_steady(partial(self._write, documents, stream))
                 trim_heap()
                 fold(self.store, bulk=True)
@@ -157,6 +156,8 @@ class Ingestion:
         if table is None:
             self._create(fields)
         self.store.add_columns(fields)
+        if schema is None or fields:
+            schema = self.store.schema()
 
         hashes = {name: document_hash_of(document, self.splitter) for name, document in documents.items()}
         stored = self._stored(list(documents))
@@ -177,7 +178,7 @@ class Ingestion:
         written = [name for name in written if name not in idle]
         rows = [row for row in rows if row.passage.document_id not in idle]
         if rows:
-            self.store.replace(arrow_rows(rows, vectors, self.store.schema(), self.card.column), written, self.card)
+            self.store.replace(arrow_rows(rows, vectors, schema, self.card.column), written, self.card)
         self._count(
             documents_added=len(documents) - len(stored),
             documents_replaced=len(changed),

@@ -110,8 +110,11 @@ class Store:
 
         A re-embedding puts a newer card beside the one in the schema. Raises `DamagedTableError` when it is lost.
         """
-        card = self.known_card()
-        if card is not None and (lost := lost_vectors(card, self.schema().names, self.place)) is not None:
+        if self.find() is None:
+            return None
+        schema = self.schema()
+        card = self.remembered.cards(schema)[0]
+        if (lost := lost_vectors(card, schema.names, self.place)) is not None:
             raise DamagedTableError(lost)
         return card
 
@@ -169,17 +172,17 @@ class Store:
         """Raise `SwitchedError` for what fails within because the card is no longer one of the table's."""
         try:
             yield
-        except (ValueError, RuntimeError) as error:
-            cards = self.cards()
-            if not cards or card in cards:
-                raise
-            raise self._switched(card) from error
+        except (ValueError, RuntimeError):
+            if self.find() is not None:
+                self._check_card(card, self.schema())
+            raise
 
-    def _switched(self, card: TableCard) -> SwitchedError:
-        return SwitchedError(
-            f"{self.place} no longer has the vectors of {card.encoder.name!r} in {card.column!r}, since it was "
-            f"re-embedded or replaced meanwhile: call again"
-        )
+    def _check_card(self, card: TableCard | None, schema: pa.Schema) -> None:
+        if card is not None and card not in self.remembered.cards(schema):
+            raise SwitchedError(
+                f"{self.place} no longer has the vectors of {card.encoder.name!r} in {card.column!r}, since it was "
+                f"re-embedded or replaced meanwhile: call again"
+            )
 
     def steadily(self, call: Callable[[Table], T]) -> T:
         """Return `call(table)`, called again when another process's commit or clean-up got in its way.
@@ -226,23 +229,15 @@ class Store:
             self._snapshot = last
         return last
 
-    def commit(self, call: Callable[[Table], T], card: TableCard | None = None) -> T:
+    def commit(self, call: Callable[[Table], T]) -> T:
         """Return `call(table)`, which writes; see `steadily`. Local writers take turns.
-
-        What is written is of `card`: `SwitchedError` is raised, and nothing written, when it no longer is the table's.
 
         LanceDB finds two upserts of the same new id by the versions between what a writer has read and what it commits
         to. Where a clean-up had freed one of these, both were inserted (seen once in about 13 runs of two writers
         beside an optimiser), so a writer must not overlap a clean-up either.
         """
-
-        def write(table: Table) -> T:
-            if card is not None and card not in self.cards():
-                raise self._switched(card)
-            return call(table)
-
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
-            done = self.steadily(write)
+            done = self.steadily(call)
             self.files.record()
         return done
 
@@ -279,13 +274,16 @@ class Store:
             self.commit(drop)
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str], card: TableCard | None = None) -> None:
-        """Make `rows` all that the table holds of these documents, in one commit; for `card` see `commit`.
+        """Make `rows` all that the table holds of these documents, in one commit.
 
-        A reader sees the old passages or the new ones, never a mix. Rows must be unique by id.
+        A reader sees the old passages or the new ones, never a mix. Rows must be unique by id. `SwitchedError` is
+        raised, and nothing written, when the table no longer has the vectors of `card`.
         """
 
         def put(table: Table) -> None:
-            whole = _completed(rows, table.schema)
+            schema = table.schema
+            self._check_card(card, schema)
+            whole = _completed(rows, schema)
             # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
             # upsert with the rows that no index covers, and a deletion with every column of the whole table.
             stored = _stored_ids(table, document_ids) if self.folder is not None else None
@@ -298,15 +296,16 @@ class Store:
                 upsert = upsert.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
             upsert.execute(whole, on_bad_vectors="null")
 
-        self.commit(put, card)
+        self.commit(put)
 
     def set_vectors(self, rows: pa.Table, card: TableCard) -> None:
-        """Store the vectors of `rows` (id, content hash, vector column) where id and hash still match; see `commit`."""
+        """Store the vectors of `rows` (id, content hash, vector column) where id and hash match; see `replace`."""
 
         def put(table: Table) -> None:
+            self._check_card(card, table.schema)
             table.merge_insert([ID, "content_hash"]).when_matched_update_all().execute(rows)
 
-        self.commit(put, card)
+        self.commit(put)
 
     def delete(self, where: Expr | str) -> int:
         """Delete the passages that match; return how many."""
