@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dpr_lance.check_report import CheckReport, Finding
     from dpr_lance.connection import connect
     from dpr_lance.encoder import Encoder, load_encoder
     from dpr_lance.errors import (
@@ -40,6 +41,8 @@ _ROOMS = {
     "bound_memory": "memory",
     "Retriever": "retriever",
     "evaluate": "evaluation",
+    "CheckReport": "check_report",
+    "Finding": "check_report",
     "Document": "records",
     "Passage": "records",
     "Hit": "records",
@@ -62,12 +65,14 @@ _ROOMS = {
 }
 
 __all__ = [
+    "CheckReport",
     "DamagedTableError",
     "Document",
     "DprLanceError",
     "Encoder",
     "EncoderError",
     "EncoderMismatchError",
+    "Finding",
     "HashEncoder",
     "Hit",
     "Hits",

@@ -258,16 +258,32 @@ def optimize(
         typer.Option(metavar="FIELD", help="A metadata field that filters get an index for; repeat it."),
     ] = None,
     index: Annotated[IndexKind | None, typer.Option(help="The kind of vector index from now on.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make all indexes again, and whatever else `check` says it makes again.")
+    ] = False,
     table: TableName = DEFAULT_TABLE,
     as_json: AsJson = False,
 ) -> None:
     """Bring the indexes up to date, compact the files and free old versions."""
     with opened(uri, table, kept=lambda: "what was finished is kept; the same command does the rest") as retriever:
-        report = retriever.optimize(filter_columns=filter_column or (), index=index)
+        report = retriever.optimize(filter_columns=filter_column or (), index=index, rebuild=rebuild)
     if as_json:
         display.print_json(report)
     else:
         display.print_index_report(report)
+
+
+@app.command()
+def check(uri: Uri, *, table: TableName = DEFAULT_TABLE, encoder: EncoderName = None, as_json: AsJson = False) -> None:
+    """Read everything that a table has and say what is damaged, and what to do; exit code 1 when something is."""
+    with opened(uri, table, kept=lambda: "nothing was changed", encoder=encoder) as retriever:
+        report = retriever.check()
+    if as_json:
+        display.print_json(report)
+    else:
+        display.print_check(report)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

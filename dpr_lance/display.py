@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dpr_lance.check_report import CheckReport
 from dpr_lance.records import AddReport, IndexInfo, IndexReport, ReembedReport, TableInfo
 from dpr_lance.records import Progress as Advance
 
@@ -146,6 +147,24 @@ def _say_without_vector(report: AddReport | ReembedReport) -> None:
         say(f"no vector: passage {passage.place}: {passage.reason}")
     if report.passages_without_vector:
         say(f"{report.passages_without_vector:,} passages are stored without a vector: BM25 finds them, dense does not")
+
+
+def print_check(report: CheckReport) -> None:
+    """Write what `check` has read to standard output, and what it found to standard error."""
+    without = f", {report.files_without:,} more without" if report.files_without else ""
+    print_facts(
+        {
+            "documents": report.documents,
+            "passages": report.passages,
+            "files": f"{report.files:,} with a checksum{without}",
+            "indexes": report.indexes,
+            "passages encoded again": report.not_encoded or report.encoded,
+            "seconds": report.seconds,
+            "damages": len(report.findings) or "none",
+        }
+    )
+    for finding in report.findings:
+        say(f"damaged: {finding}")
 
 
 def print_reembed_report(report: ReembedReport) -> None:

@@ -63,7 +63,7 @@ def is_missing(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Return what an error of LanceDB says, without its names for it and the places in its source."""
-    return _NOISE.sub("", str(error)).strip(" .,")
+    return _NOISE.sub("", str(error)).strip(" .,") or type(error).__name__
 
 
 def storage_error(error: BaseException, place: str) -> StorageError | None:

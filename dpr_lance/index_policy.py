@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+from dpr_lance.errors import DamagedTableError
 from dpr_lance.records import IndexKind, Metric
 from dpr_lance.schema import TableCard
 from dpr_lance.store import Store
+from dpr_lance.table_files import REBUILD
+
+T = TypeVar("T")
 
 KIND = "vector_index"
 """Key of the vector index's kind beside the table, where one was asked for."""
@@ -160,8 +164,16 @@ def training_of(store: Store, card: TableCard) -> Training | None:
 def training_in(state: Mapping[str, Any], card: TableCard) -> Training | None:
     """Return the same from what is remembered beside the table."""
     value = state.get(TRAINING)
-    training = None if value is None else Training(**value)
+    training = None if value is None else record_of(Training, value, TRAINING)
     return training if training is not None and training.column == card.column else None
+
+
+def record_of(kind: Callable[..., T], fields: Mapping[str, Any], key: str) -> T:
+    """Return a record of what is kept under a key of the small table; raise `DamagedTableError` when it is none."""
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError, KeyError) as error:
+        raise DamagedTableError(f"what the small table keeps under {key!r} is damaged ({error}); {REBUILD}") from error
 
 
 def kind_of(store: Store, card: TableCard, policy: IndexPolicy) -> IndexKind:

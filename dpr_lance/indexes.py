@@ -123,7 +123,7 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     before, covered = store.files.bytes_on_disk(), _coverage(store)
     _drop_stale_vectors(store)
     built = store.steadily(lambda table: _build_missing(table, policy))
-    built += store.steadily(lambda table: _build_filters(table, filter_columns))
+    built += store.steadily(lambda table: build_filters(table, filter_columns))
     card = store.card
     if train_if_due(store, card, policy):
         built.append(card.column)
@@ -248,7 +248,8 @@ def check_filter_columns(store: Store, columns: Sequence[str]) -> None:
             raise InvalidInputError(f"filter_columns: {column!r} is {fields[column]}, which cannot have an index")
 
 
-def _build_filters(table: Table, columns: Sequence[str]) -> list[str]:
+def build_filters(table: Table, columns: Sequence[str]) -> list[str]:
+    """Create an index for filters on each of these columns that has none; return those columns."""
     new = [column for column in dict.fromkeys(columns) if column not in _indexed_columns(table)]
     for column in new:
         kind = table.schema.field(column).type

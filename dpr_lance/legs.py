@@ -19,7 +19,7 @@ from dpr_lance.coverage import existing
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.filters import Filter, among, sql_of
 from dpr_lance.fusion import Candidates, Scores, fused_scores
-from dpr_lance.index_policy import POLICY, training_in
+from dpr_lance.index_policy import POLICY, record_of, training_in
 from dpr_lance.normal_form import normal_form
 from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
@@ -195,7 +195,10 @@ def calibration_of(state: Mapping[str, Any], card: TableCard) -> Calibration | N
     None when it has not, or for other vectors.
     """
     fields = state.get(CALIBRATION)
-    return Calibration.from_fields(fields) if fields is not None and fields["column"] == card.column else None
+    if fields is None:
+        return None
+    found = record_of(lambda **kept: Calibration.from_fields(kept), fields, CALIBRATION)
+    return found if found.column == card.column else None
 
 
 def _encoded(

@@ -11,7 +11,9 @@ from typing import Final, NoReturn, overload
 
 from dpr_lance import indexes, records, search
 from dpr_lance.calibration import Asked, Calibrating, sorted_questions
-from dpr_lance.checks import checked_choice, checked_flag, checked_strings, refused
+from dpr_lance.check import ENCODED, Checking
+from dpr_lance.check_report import CheckReport
+from dpr_lance.checks import checked_choice, checked_flag, checked_strings, checked_whole, refused
 from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding, check_progress
@@ -22,6 +24,7 @@ from dpr_lance.forks import is_cut_off
 from dpr_lance.ingestion import Ingestion
 from dpr_lance.lookup import delete_named, named
 from dpr_lance.questions import checked_question
+from dpr_lance.rebuild import rebuild as rebuilt
 from dpr_lance.records import (
     AddReport,
     Calibration,
@@ -291,16 +294,21 @@ class Retriever:
         )
         return work.run(labelled, unlabelled)
 
-    def optimize(self, *, filter_columns: Sequence[str] = (), index: IndexKind | None = None) -> IndexReport:
+    def optimize(
+        self, *, filter_columns: Sequence[str] = (), index: IndexKind | None = None, rebuild: bool = False
+    ) -> IndexReport:
         """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
 
         `add` does this by itself when it pays. `filter_columns` names metadata columns that get an index for filters,
         and keep it: worth it where a filter on them leaves few passages of a large table. `index` is the kind of vector
         index that the table has from now on: "ivf_rq", the default; "ivf_sq", twice its size, of any dimension, where
         "ivf_rq" is for multiples of 8; for unit vectors "ivf_pq", half its size and slower to build.
+        `rebuild` makes everything again that is derived from the passages, as `check` advises where it helps: the
+        indexes, what is kept in the small table (but for the calibration), one row for an id that is stored twice.
         Safe while others read and write; one process at a time does it.
 
-        Raises `TableError` when nothing has been added yet, `InvalidInputError` for a column that cannot have an index
+        Raises `TableError` when nothing has been added yet, `DamagedTableError` when a file of passages is damaged,
+        `InvalidInputError` for a column that cannot have an index
         or a kind that the table cannot have, `LockedError` when another process is at it for too long, or when writers
         leave no moment to compact in.
         """
@@ -308,11 +316,28 @@ class Retriever:
         if self._store.find() is None:
             raise TableError(f"{self._store.place} does not exist yet: add documents first")
         columns = checked_strings(filter_columns, "filter_columns", "give the names of metadata columns")
+        if checked_flag(rebuild, "rebuild"):
+            with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
+                built = rebuilt(self._store)
         indexes.check_filter_columns(self._store, columns)
         if index is not None:
             indexes.ask_for_kind(self._store, index)
         with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
-            return indexes.optimize(self._store, filter_columns=columns)
+            report = indexes.optimize(self._store, filter_columns=columns)
+        return replace(report, built=tuple(dict.fromkeys((*built, *report.built)))) if rebuild else report
+
+    def check(self, *, encode: int = ENCODED) -> CheckReport:
+        """Read everything that the table has and say what is damaged; nothing is changed.
+
+        The files are compared with the checksums of when they were written, the indexes with the passages, texts with
+        their hashes, and the vectors of `encode` passages with those that the encoder makes of them now.
+
+            for finding in retriever.check().findings:
+                print(finding)
+        """
+        self._store.check_usable()
+        encode = checked_whole(encode, "encode", "give a number of passages, 0 or more", least=0)
+        return Checking(self._store, self._encoder.loaded, encode).run()
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""

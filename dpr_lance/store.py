@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.address import checked_address
 from dpr_lance.contention import NoLock, SupersededError, SwitchedError, TableLock, steadily
+from dpr_lance.doubled import stored_ids
 from dpr_lance.engine_errors import storage_named
 from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
 from dpr_lance.filters import among, sql_of, unusable
@@ -286,7 +287,7 @@ class Store:
             whole = _completed(rows, schema)
             # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
             # upsert with the rows that no index covers, and a deletion with every column of the whole table.
-            stored = _stored_ids(table, document_ids) if self.folder is not None else None
+            stored = stored_ids(table, document_ids) if self.folder is not None else None
             # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
             if stored is not None and not len(stored):
                 table.add(whole, on_bad_vectors="null")
@@ -384,11 +385,6 @@ def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
     return rows
-
-
-def _stored_ids(table: Table, document_ids: Sequence[str]) -> pa.ChunkedArray:
-    """Return the ids of all passages that the table holds of these documents."""
-    return table.search().where(among(DOCUMENT_ID, document_ids)).select([ID]).limit(None).to_arrow()[ID]
 
 
 def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:

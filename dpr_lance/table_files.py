@@ -23,6 +23,8 @@ CHECKSUMS = "_dpr_lance/checksums"
 _FOLDERS = ("data", "_deletions", "_indices", "_versions")
 """Where the files are that reading needs. `_transactions`, which only writers at the same moment read, is left out."""
 _CHUNK = 1 << 20
+_FOOTER = 16
+_INDEX_SECTION = 6
 _VERSIONS = 2**64 - 1
 """A manifest is named by this less its version, so that the latest one is listed first."""
 _ENDS = {".lance": b"LANC", ".idx": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}
@@ -32,6 +34,8 @@ _DATA_NAME = re.compile(rb"[01]{24}[0-9a-f]{26}\.lance")
 
 REBUILD = "optimize(rebuild=True), or `dpr-lance optimize PATH --rebuild`, makes it again"
 RESTORE = "copy it back from a backup, or make the table again from its documents in a new folder"
+
+LOST = "copy it back from a backup, or add the newest documents again and call optimize(rebuild=True)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class FileDamage:
     what: str
     needed: bool
     remedy: str
+    lost_version: bool = False
+    """Whether it is the manifest of the latest version, without which the table shows an earlier one."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.what}"
@@ -57,7 +63,7 @@ class FileDamage:
 
 @dataclass(frozen=True, slots=True)
 class _Latest:
-    """The latest version, and the bytes of its manifest, which has every file's name in one form or another."""
+    """The latest version, and what its manifest lists: every file's name is in it, in one form or another."""
 
     version: int
     manifest: bytes
@@ -153,9 +159,23 @@ class TableFiles:
                 if _checksum(self.folder / name) != known[name]:
                     yield self._damage(name, "is not what was written: its checksum is another", latest)
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many files have a checksum, and how many have none."""
+        if self.folder is None or not self.folder.is_dir():
+            return 0, 0
+        with self._lock:
+            known = self._checksums()
+            names = list(self._names())
+        return sum(name in known for name in names), sum(name not in known for name in names)
+
     def first_damage(self) -> FileDamage | None:
-        """Return a damaged file that the latest version needs, if there is one."""
-        return next((damage for damage in self.damages() if damage.needed), None)
+        """Return a damaged file that LanceDB can have met, one that the latest version needs before others."""
+        other = None
+        for damage in self.damages():
+            if damage.needed and damage.path.name != Path(CHECKSUMS).name:
+                return damage
+            other = other or (None if damage.needed else damage)
+        return other
 
     def damage_of(self, path: Path, what: str) -> FileDamage:
         """Return what is to be said of a file of this table that LanceDB has named."""
@@ -163,10 +183,11 @@ class TableFiles:
         return FileDamage(path, what, needed=True, remedy=self._remedy(name, needed=True))
 
     def _damage(self, name: str, what: str, latest: _Latest) -> FileDamage:
-        needed = latest.needs(name)
+        path, needed = (self.folder or Path()) / name, latest.needs(name)
         if name.startswith("_versions") and what == _MISSING:
             what = "is missing: the latest version is lost, and the table shows an earlier one"
-        return FileDamage((self.folder or Path()) / name, what, needed, self._remedy(name, needed=needed))
+            return FileDamage(path, what, needed, REBUILD if self._derived else LOST, lost_version=True)
+        return FileDamage(path, what, needed, self._remedy(name, needed=needed))
 
     def _remedy(self, name: str, *, needed: bool) -> str:
         if self._derived or name.startswith(("_indices", CHECKSUMS)):
@@ -207,7 +228,7 @@ class TableFiles:
         paths = {_version_of(path.name): path for path in ((self.folder or Path()) / "_versions").glob("*.manifest")}
         version = max(paths, default=-1)
         try:
-            return _Latest(version, paths[version].read_bytes() if paths else b"")
+            return _Latest(version, _references(paths[version].read_bytes()) if paths else b"")
         except OSError:
             return _Latest(version, b"")
 
@@ -275,6 +296,47 @@ def _version_of(name: str) -> int:
     if not number.isdigit():
         return -1
     return _VERSIONS - int(number) if len(number) == len(str(_VERSIONS)) else int(number)
+
+
+def _references(manifest: bytes) -> bytes:
+    """Return those parts of a manifest that list files: not the transaction, which names also what it has removed.
+
+    At the end is the offset of the main part, whose sixth field is the offset of the list of indexes; the length of
+    each part stands before it.
+    """
+    if len(manifest) < _FOOTER:
+        return manifest
+    start = int.from_bytes(manifest[-_FOOTER : -_FOOTER + 8], "little")
+    main, at, indexes = _part(manifest, start), 0, None
+    try:
+        while at < len(main):
+            key, at = _number(main, at)
+            if key & 7 == 0:
+                value, at = _number(main, at)
+                indexes = value if key >> 3 == _INDEX_SECTION else indexes
+            elif key & 7 == 2:
+                length, at = _number(main, at)
+                at += length
+            else:
+                at += 8 if key & 7 == 1 else 4
+    except IndexError:
+        return manifest
+    return main + (b"" if indexes is None else _part(manifest, indexes))
+
+
+def _part(manifest: bytes, start: int) -> bytes:
+    return manifest[start + 4 : start + 4 + int.from_bytes(manifest[start : start + 4], "little")]
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number as Protobuf writes it, and the offset after it."""
+    number = shift = 0
+    while True:
+        number |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 0x80:
+            return number, at
 
 
 def _varint(number: int) -> bytes:
