@@ -112,7 +112,7 @@ def write_bundle(
         raise InvalidInputError(
             f"bundle {folder}: precision is {precision!r}, not one of {', '.join(get_args(Precision))}"
         )
-    _check_place(folder, replace=replace)
+    check_place(folder, replace=replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -158,7 +158,10 @@ def open_bundle(folder: str | Path) -> Bundle:
         text = card_path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise EncoderError(f"{card_path} is damaged ({error}): {_REMEDY}") from error
-    return Bundle(folder, EncoderCard.from_json(text, place=str(card_path)), manifest.precision, manifest.files)
+    card = EncoderCard.from_json(text, place=str(card_path))
+    if not card.fingerprint.strip():
+        raise EncoderError(f"{card_path} is damaged (the fingerprint is blank): {_REMEDY}")
+    return Bundle(folder, card, manifest.precision, manifest.files)
 
 
 def fingerprint(paths: Iterable[Path], *, further: str = "") -> str:
@@ -236,7 +239,8 @@ def _described(path: Path) -> BundleFile:
         return BundleFile(name=path.name, size=stream.tell(), sha256=digest)
 
 
-def _check_place(folder: Path, *, replace: bool) -> None:
+def check_place(folder: Path, *, replace: bool) -> None:
+    """Raise `InvalidInputError` when something is at `folder` that a new bundle may not replace."""
     # A folder without a manifest is a stranger's, unless another writer has moved a bundle away or here meanwhile.
     before = None
     while (now := _identity(folder)) is not None:

@@ -61,8 +61,6 @@ class EncoderCard:
                 problem = f"projection must be at least 0 and below 2**31, it is {shown(self.projection)}"
             if not 0 <= self.hybrid_weight < _MOST:  # nor NaN
                 problem = f"hybrid_weight must be at least 0 and below 2**31, it is {shown(self.hybrid_weight)}"
-            if not self.fingerprint.strip():
-                problem = "fingerprint is blank"
         if problem:
             raise EncoderError(f"encoder card {shown(self.name)}: {problem}")
 

@@ -53,7 +53,7 @@ def test_each_field_of_a_card_has_its_type_or_is_named(field):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dimension", 0), ("question_max_tokens", 0), ("passage_max_tokens", -3), ("projection", -1), ("fingerprint", " "),
+    [("dimension", 0), ("question_max_tokens", 0), ("passage_max_tokens", -3), ("projection", -1),
      ("hybrid_weight", float("nan")), ("hybrid_weight", float("inf")), ("hybrid_weight", -1.0), ("pooling", "max")],
 )  # fmt: skip
 def test_values_that_no_encoder_can_have_are_refused(field, value):
@@ -65,6 +65,13 @@ def test_values_that_no_encoder_can_have_are_refused(field, value):
 def test_a_card_that_is_none_is_refused(text):
     with pytest.raises(EncoderError, match=r"encoder\.json"):
         EncoderCard.from_json(text, place="encoder.json")
+
+
+def test_a_bundle_without_a_fingerprint_is_refused(tmp_path):
+    folder = made(tmp_path)
+    rewritten(folder, CARD, json.dumps(json.loads(TINY.to_json()) | {"fingerprint": " "}).encode())
+    with pytest.raises(EncoderError, match="the fingerprint is blank"):
+        open_bundle(folder)
 
 
 def test_a_changed_card_of_the_same_size_is_found_when_the_bundle_is_opened(tmp_path):

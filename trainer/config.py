@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from dpr_lance.bundle import Precision
+from dpr_lance.checks import checked_fields
 from dpr_lance.errors import InvalidInputError
 
 LossName = Literal["nll", "triplet", "margin-mse", "kl"]
@@ -142,6 +143,8 @@ class Run:
     """Of the bundle."""
     work: str | None = None
     """Folder of checkpoints, log and curves; None: OUT-training."""
+    checkpoint_minutes: float = 5.0
+    """Between two checkpoints, at most: what an interruption can cost."""
     on_bad: OnBad = "strict"
     replace: bool = False
     """Let a bundle at `out` give way."""
@@ -154,6 +157,14 @@ class Run:
             raise InvalidInputError("no questions to train on: name a .json or .jsonl file or a BEIR folder")
         for name in ("projection", "rounds"):
             _at_least(self, name, 0)
+        for name in ("validation_questions", "validation_passages"):
+            _at_least(self, name, 1)
+        if not 0 < self.checkpoint_minutes < math.inf:
+            raise InvalidInputError(f"checkpoint_minutes={self.checkpoint_minutes!r}: a number above 0 is needed")
+        if self.rates is not None and len(self.rates) != len(self.questions):
+            raise InvalidInputError(
+                f"rates={self.rates!r}: give a number above 0 for each of {len(self.questions)} data sets"
+            )
         if self.rounds and self.table is None:
             raise InvalidInputError(f"rounds={self.rounds}: mining needs a table")
 
@@ -220,12 +231,14 @@ def to_json(settings: Recipe | Run) -> str:
 
 
 def _check_choices(settings: Any) -> None:  # noqa: ANN401
-    """Raise when a setting with a list of choices has another value."""
+    """Raise when a setting has not its type, or one with a list of choices has another value."""
     for name, kind in get_type_hints(type(settings)).items():
         choices = get_args(kind)
         value = getattr(settings, name)
         if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
             raise InvalidInputError(f"{name}={value!r} is not one of {', '.join(choices)}")
+    if problem := checked_fields(settings):
+        raise InvalidInputError(problem)
 
 
 def _at_least(settings: object, name: str, least: int) -> None:

@@ -124,17 +124,18 @@ def read_examples(
             row = _joined(first, row)
         merged[row.question] = row
     if skipped and on_bad == "strict":
-        raise _refused(path, skipped)
+        raise refused(path, skipped)
     if not merged:
         raise InvalidInputError(f"{path} holds no question that can be used ({len(skipped)} were skipped)")
     return Examples(path.stem.removesuffix(".jsonl"), tuple(merged.values()), passages, tuple(skipped), oddities)
 
 
-def _refused(path: Path, skipped: Sequence[Skipped]) -> InvalidInputError:
+def refused(name: str | Path, skipped: Sequence[Skipped]) -> InvalidInputError:
+    """Return the error that names bad rows of a file."""
     lines = [f"{problem.place}: {problem.reason}" for problem in skipped[:SHOWN_PROBLEMS]]
     more = f"\nand {len(skipped) - SHOWN_PROBLEMS:,} more" if len(skipped) > SHOWN_PROBLEMS else ""
-    error = InvalidInputError(f"{path}: {len(skipped):,} bad rows\n" + "\n".join(lines) + more)
-    error.add_note("mend them, or leave them out and count them: --on-bad skip (on_bad='skip')")
+    error = InvalidInputError(f"{name}: {len(skipped):,} bad rows\n" + "\n".join(lines) + more)
+    error.add_note("correct them, or leave them out and count them: --on-bad skip (on_bad='skip')")
     return error
 
 

@@ -1,11 +1,13 @@
-"""What a run tells: a line of JSON a step, progress on a terminal, and its curves as a picture."""
+"""What a run tells: a line of JSON a step, a bar on a terminal (elsewhere a line a minute), its curves as a picture."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,39 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 LOG = "log.jsonl"
 CURVES = "curves.png"
+EVERY_SECONDS = 60.0
+
+
+def say(line: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+class Minutely:
+    """Says at most one line a minute, the first one `at_once` or after a minute."""
+
+    def __init__(self, say: Callable[[str], None] = say, *, at_once: bool = True) -> None:
+        self._say = say
+        self._last = -math.inf if at_once else time.monotonic()
+
+    def tell(self, line: Callable[[], str]) -> None:
+        """Say what `line` returns, when it is time."""
+        if time.monotonic() - self._last >= EVERY_SECONDS:
+            self._say(line())
+            self._last = time.monotonic()
 
 
 class Journal:
     """The log of a run in `folder`; a resumed run goes on after the step that it stands at."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Without a folder nothing is written."""
+    def __init__(self, folder: Path | None, *, shown: bool = True) -> None:
+        """Without a folder nothing is written; unless it is `shown`, nothing is told on standard error."""
         self._path = folder / LOG if folder is not None else None
+        self._shown = shown
+        self._lines: Minutely | None = None
+        self._steps = self._first = 0
+        self._started = 0.0
         self._progress: Progress | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,19 +75,36 @@ class Journal:
                 f"{values['tokens_per_second']:,.0f} tokens/s"
             )
             self._progress.update(self._progress.task_ids[0], completed=number + 1, told=told)
+        elif self._lines is not None:
+            self._lines.tell(lambda: self._line(number + 1, values))
+
+    def _line(self, done: int, values: Mapping[str, float]) -> str:
+        left = (time.monotonic() - self._started) / max(1, done - self._first) * (self._steps - done)
+        return (
+            f"training: step {done:,} of {self._steps:,}, loss {values['loss']:.3f}, "
+            f"in-batch {values['accuracy']:.0%}, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"about {left / 60:,.0f} minutes left"
+        )
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Record an evaluation, and say it."""
         self.write("evaluation", step=step, **values)
+        told = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
         if self._progress is not None:
-            told = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             self._progress.console.print(f"step {step}: {told}", markup=False, highlight=False)
+        elif self._lines is not None:
+            say(f"training: step {step:,}: {told}")
 
     @contextmanager
     def watching(self, steps: int, done: int) -> Iterator[None]:
-        """Show a bar on standard error while the block runs, where that is a terminal."""
-        if not sys.stderr.isatty():
+        """Show a bar on standard error while the block runs, or a line a minute where that is no terminal."""
+        if not self._shown:
             yield
+            return
+        if not sys.stderr.isatty():
+            self._lines, self._steps, self._first, self._started = Minutely(), steps, done, time.monotonic()
+            yield
+            self._lines = None
             return
         columns = (
             TextColumn("training"),

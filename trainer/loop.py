@@ -25,12 +25,17 @@ from .config import Recipe, to_json
 from .distillation import Teacher, TeacherScores
 from .distributed import Group
 from .dual_encoder import Autocast, DualEncoder
-from .journal import Journal
+from .journal import Journal, say
 from .loss import Columns, batch_loss, temperature_of
 from .snapshots import Position
+from .stopping import Stopping
 from .tokens import Inputs, TokenisedTexts, tokenise
 
 Validate: TypeAlias = Callable[[DualEncoder], Mapping[str, float]]
+DISTILLING = ("margin-mse", "kl")
+"""Losses that learn from a teacher's scores."""
+CHECKPOINT_SECONDS = 300.0
+"""Training that an interruption can cost."""
 GPU_CHUNK = 16
 """Times `chunk_tokens` that a GPU encodes together."""
 
@@ -62,20 +67,20 @@ class Loop:
         group: Group | None = None,
     ) -> None:
         self.model, self.recipe, self.steps, self.folder = model, recipe, steps, folder
+        self.checkpoint_seconds = CHECKPOINT_SECONDS
+        self._kept: Position | None = None
         self.group = group or Group()
         self.device = model.device
         self.validate = validate
-        distils = recipe.loss in ("margin-mse", "kl")
-        if distils and teacher is None:
-            raise InvalidInputError(f"loss={recipe.loss!r} learns from a teacher's scores: give one (teacher=...)")
-        self.teacher = TeacherScores(teacher) if teacher and distils else None
+        check_teacher(recipe, teacher)
+        self.teacher = TeacherScores(teacher) if teacher and recipe.loss in DISTILLING else None
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=recipe.weight_decay, fused=True
         )
         self.identity = _identity(recipe, corpus, steps, self.group)
         self.position = Position(step=0)
         self.truncated = 0
-        self.journal = Journal(folder if self.group.first else None)
+        self.journal = Journal(folder if self.group.first else None, shown=self.group.first)
         self._encode: Callable[[Side, Inputs], Tensor] = model
         if recipe.compile:
             self._encode = torch.compile(model, dynamic=True)
@@ -96,6 +101,9 @@ class Loop:
     def run(self, corpus: Corpus, *, until: int | None = None) -> Ended:
         """Train on `corpus` up to the step `until` (the last one by default), or until nothing gets better.
 
+        A checkpoint is kept after every evaluation, and every `checkpoint_seconds`. On SIGTERM and Ctrl-C the step is
+        finished and kept; `SystemExit` (143) or `KeyboardInterrupt` follows.
+
         Raises `EncoderError` that names the batch where loss or gradient is no number; the checkpoints stay.
         """
         until = self.steps if until is None else min(until, self.steps)
@@ -106,18 +114,35 @@ class Loop:
         )
         every = self.recipe.evaluate_every or max(20, -(-self.steps // 10))
         self.model.train()
-        with self.journal.watching(self.steps, self.position.step):
+        with self.journal.watching(self.steps, self.position.step), Stopping() as stopping:
+            kept = time.monotonic()
             if self.position.step == 0 and self.validate is not None and self.group.first:
                 self.journal.evaluation(0, self.validate(self.model))
-            while self.position.step < until:
+            while self.position.step < until and self.position.waited < self.recipe.patience:
                 step = self.position.step
                 self.journal.step(step, self._step(planner.batch(step), corpus, texts))
                 self.position = replace(self.position, step=step + 1)
                 if (step + 1) % every == 0 or step + 1 == until:
                     self._evaluate()
-                    if self.position.waited >= self.recipe.patience:
-                        return Ended(self.position, stopped_early=True)
-        return Ended(self.position, stopped_early=False)
+                    kept = time.monotonic()
+                kept = self._keep_if_due(stopping, kept)
+        return Ended(self.position, stopped_early=self.position.waited >= self.recipe.patience)
+
+    def _keep_if_due(self, stopping: Stopping, kept: float) -> float:
+        """Keep a checkpoint when it is time, or when the run is to stop, and then stop; return when one was kept."""
+        due = time.monotonic() - kept >= self.checkpoint_seconds
+        # The first process decides for all: they must stop at the same step.
+        wanted = self.group.agree(2.0 if stopping.asked else 1.0 if due else 0.0)
+        if not wanted:
+            return kept
+        if self.position != self._kept:
+            self._save()
+        if wanted > 1:
+            if self.group.first:
+                where = f"kept in {self.folder}: the same command goes on from there" if self.folder else "not kept"
+                say(f"stopped after step {self.position.step:,} of {self.steps:,}, which is {where}")
+            stopping.stop(f"stopped after step {self.position.step}")
+        return time.monotonic()
 
     def next_phase(self) -> None:
         """Note that a round of mining is over: what follows is trained on other negatives."""
@@ -197,8 +222,13 @@ class Loop:
             self.position = replace(position, best_score=score, best_step=position.step, waited=0)
         else:
             self.position = replace(position, waited=position.waited + 1)
+        self._save()
+
+    def _save(self) -> None:
+        """Keep a checkpoint; the others wait for the first process."""
         if self.folder is not None and self.group.first:
             snapshots.save(self.folder, self.model, self.optimizer, self.position, identity=self.identity)
+        self._kept = self.position
         self.group.agree(0.0)
 
     def _diverged(self, batch: Batch, corpus: Corpus, loss: float, norm: float) -> EncoderError:
@@ -216,6 +246,12 @@ class Loop:
             f"weights were changed; the batch begins with {shown}; passages {', '.join(passages[:3])}{where}. "
             "Lower learning_rate, or look for texts in it that are not like the others"
         )
+
+
+def check_teacher(recipe: Recipe, teacher: Teacher | None) -> None:
+    """Raise `InvalidInputError` where the loss learns from a teacher, and there is none."""
+    if recipe.loss in DISTILLING and teacher is None:
+        raise InvalidInputError(f"loss={recipe.loss!r} learns from a teacher's scores: give one (teacher=...)")
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

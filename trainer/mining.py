@@ -7,6 +7,7 @@ near to the positive's; a teacher that finds it as good as the positive. What is
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dpr_lance.encoding import UnencodableError
 from dpr_lance.metrics import answer_matcher
 
 from .config import Mining
@@ -197,20 +199,48 @@ def _taught(
 
 
 def rank_through(
-    retriever: Retriever, rows: Sequence[Example], source: Source, depth: int, *, with_answers: bool = False
+    retriever: Retriever,
+    rows: Sequence[Example],
+    source: Source,
+    depth: int,
+    *,
+    with_answers: bool = False,
+    unencodable: Callable[[Example, str], None] | None = None,
 ) -> Iterable[Ranking]:
     """Yield what the table's own BM25 index, or its own vectors, find for each question.
 
-    `with_answers` adds the answers to what BM25 is asked.
+    `with_answers` adds the answers to what BM25 is asked. `unencodable` is told of a question that the table's encoder
+    makes no vector of, and why; nothing is found for it then.
     """
     for start in range(0, len(rows), QUESTIONS_AT_ONCE):
         part = rows[start : start + QUESTIONS_AT_ONCE]
         asked = [" ".join([row.question, *row.answers]) if with_answers else row.question for row in part]
-        for row, hits in zip(part, retriever.search(asked, depth, mode=source), strict=True):
+        found: Sequence[Sequence[Hit]]
+        try:
+            found = retriever.search(asked, depth, mode=source)
+        except UnencodableError:
+            if unencodable is None:
+                raise
+            found = _one_by_one(retriever, part, depth, unencodable)
+        for row, hits in zip(part, found, strict=True):
             candidates = [_candidate(hit) for hit in hits]
             listed = set(row.positives)
             scores = [found.score for found in candidates if found.passage.id in listed]
             yield Ranking(source, candidates, max(scores, default=None))
+
+
+def _one_by_one(
+    retriever: Retriever, rows: Sequence[Example], depth: int, unencodable: Callable[[Example, str], None]
+) -> list[Sequence[Hit]]:
+    """Return the dense hits of each question, none for one that has no vector."""
+    found: list[Sequence[Hit]] = []
+    for row in rows:
+        try:
+            found.append(retriever.search(row.question, depth, mode="dense"))
+        except UnencodableError as error:
+            unencodable(row, error.reasons[0])
+            found.append(())
+    return found
 
 
 def _candidate(hit: Hit) -> Candidate:
@@ -225,11 +255,14 @@ def rank_anew(
     encode_questions: Callable[[Sequence[str]], NDArray[np.float32]],
     encode_passages: Encode,
     depth: int,
+    blank: Callable[[Sequence[tuple[str, str]]], NDArray[np.bool_]] | None = None,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> list[Ranking]:
     """Rank the whole table by an encoder that is in training, exactly (ANCE, Xiong et al. 2021).
 
     The table's passages are streamed and encoded once; its stored vectors stay as they are and go on serving. Memory
-    holds one block of vectors and the best `depth` of each question.
+    holds one block of vectors and the best `depth` of each question. `blank` tells which passages have no token, and so
+    no rank; `tell` is told how many passages were ranked.
     """
     questions = encode_questions([row.question for row in rows])  # [q, d]
     own = [passages[row.positives[0]] for row in rows]
@@ -237,15 +270,16 @@ def rank_anew(
     scores = np.full((len(rows), depth), -np.inf, dtype=np.float32)
     found = np.full((len(rows), depth), -1, dtype=np.int64)
     ids: list[str] = []
-    block: list[tuple[str, str]] = []
-    for passage in retriever.passages():
-        ids.append(passage.id)
-        block.append((passage.title, passage.text))
-        if len(block) == PASSAGES_AT_ONCE:
-            _keep_best(scores, found, questions @ encode_passages(block).T, len(ids) - len(block))
-            block = []
-    if block:
-        _keep_best(scores, found, questions @ encode_passages(block).T, len(ids) - len(block))
+    passages_stored = iter(retriever.passages())
+    while part := list(itertools.islice(passages_stored, PASSAGES_AT_ONCE)):
+        block = [(passage.title, passage.text) for passage in part]
+        if blank is not None:
+            kept = np.flatnonzero(~blank(block)).tolist()
+            part, block = [part[at] for at in kept], [block[at] for at in kept]
+        if block:
+            _keep_best(scores, found, questions @ encode_passages(block).T, len(ids))
+        ids.extend(passage.id for passage in part)
+        tell(len(ids))
     named = sorted({ids[at] for at in np.unique(found[found >= 0])})
     stored = {passage.id: passage for passage in retriever.get(named)}
     rankings = []

@@ -2,14 +2,16 @@
 
     step-00000120/encoder/              a checkpoint like any other, see `dual_encoder.save_encoder`
     step-00000120/state.safetensors     the optimizer's moments
-    step-00000120/state.json            step, best score, and what the run must agree with; written last
+    step-00000120/state.json            step, best score, what the run must agree with, and the sha256 of every file
     best.json                           which step was best
 
-A folder is written beside its place and renamed into it. The last and the best are kept, the others deleted.
+A folder is written beside its place and renamed into it. The last and the best are kept, the others deleted. What is
+read back is what was written: a damaged file is named, never trained on or exported.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +24,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dpr_lance.errors import InvalidInputError
+from dpr_lance.checks import checked_fields, shown
+from dpr_lance.errors import EncoderError, InvalidInputError
 
 from .dual_encoder import DualEncoder, load_weights, save_encoder
 
@@ -56,7 +59,8 @@ def save(
         (beside / ENCODER).mkdir()
         save_encoder(model, beside / ENCODER)
         save_file(_moments(model, optimizer), beside / f"{_STATE}.safetensors")
-        state = {"identity": identity, "position": asdict(position)}
+        state = {"identity": identity, "position": asdict(position), "files": _hashes(beside)}
+        state |= {"sha256": _hash_of(state)}
         (beside / f"{_STATE}.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
@@ -75,29 +79,93 @@ def last(folder: Path) -> Path | None:
 
 
 def best(folder: Path) -> Path | None:
-    """Return the checkpoint that scored best, else the last one, None when there is none."""
+    """Return the checkpoint that scored best, else the last one, None when there is none.
+
+    Raises `EncoderError` that names the file when one of them is damaged.
+    """
     path = folder / BEST
+    place = None
     if path.is_file():
-        place = folder / f"step-{json.loads(path.read_text(encoding='utf-8'))['step']:08d}"
-        if place.is_dir():
-            return place
-    return last(folder)
+        step = _read(path).get("step")
+        if type(step) is not int or step < 0:
+            raise EncoderError(f"{path} is damaged (step is {shown(step)}): delete it to take the last checkpoint")
+        place = folder / f"step-{step:08d}"
+    found = place if place is not None and place.is_dir() else last(folder)
+    if found is not None:
+        verified(found)
+    return found
+
+
+def verified(place: Path) -> Position:
+    """Return where the run of a checkpoint stood; raise `EncoderError` that names a file which is not as it was."""
+    return _state(place)[0]
+
+
+def _state(place: Path) -> tuple[Position, str]:
+    """Return a checkpoint's position and identity, all of its files being as they were written."""
+    path = place / f"{_STATE}.json"
+    state = _read(path)
+    expected = state.pop("sha256", None)
+    try:
+        position = Position(**state["position"])
+        problem = checked_fields(position) or ("" if expected == _hash_of(state) else "its contents have changed")
+        identity, files = state["identity"], dict(state["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise EncoderError(f"{path} is damaged ({problem}): {_remedy(place)}")
+    there = _hashes(place)
+    for name in sorted(files.keys() | there.keys()):
+        if files.get(name) != there.get(name):
+            what = "is missing" if name not in there else "is damaged, or was put there by someone else"
+            raise EncoderError(f"{place / name} {what}: {_remedy(place)}")
+    return position, identity
+
+
+def _remedy(place: Path) -> str:
+    return f"delete {place} to go on from the checkpoint before it, or from the start"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise EncoderError(f"{path} is damaged ({error}): {_remedy(path.parent)}") from error
+    if not isinstance(values, dict):
+        raise EncoderError(f"{path} is damaged (it is not a JSON object): {_remedy(path.parent)}")
+    return values
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of a checkpoint but its state, by relative path."""
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != f"{_STATE}.json":
+            with path.open("rb") as stream:
+                hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def _hash_of(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def resume(place: Path, model: DualEncoder, optimizer: torch.optim.Optimizer, *, identity: str) -> Position:
     """Put weights and moments back as they were and return where the run stood.
 
-    Raises `InvalidInputError` when the checkpoint is of a run with other settings or data.
+    Raises `InvalidInputError` when the checkpoint is of a run with other settings or data, `EncoderError` when one of
+    its files is damaged.
     """
-    state: dict[str, Any] = json.loads((place / f"{_STATE}.json").read_text(encoding="utf-8"))
-    if state["identity"] != identity:
+    position, made_with = _state(place)
+    if made_with != identity:
         raise InvalidInputError(
             f"{place} was made with other settings or other data, so this run cannot go on from it: "
             "name another folder, or put the settings back"
         )
     load_weights(model, place / ENCODER)
     _restore(model, optimizer, load_file(place / f"{_STATE}.safetensors"))
-    return Position(**state["position"])
+    return position
 
 
 def _moments(model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.records import Skipped
 
 from .config import Mining, OnBad
-from .examples import Examples, Find, KnownPassage, read_examples
+from .examples import Example, Examples, Find, KnownPassage, read_examples, refused
 from .mining import Mined, Source, distant_positives, mine, rank_through, with_negatives
 
 if TYPE_CHECKING:  # LanceDB is needed where a table is
@@ -52,18 +53,22 @@ def open_table(stack: ExitStack, uri: str, name: str, storage_options: Mapping[s
     return retriever
 
 
-def read_questions(path: str, *, split: str, retriever: Retriever | None, on_bad: OnBad, say: Say) -> Examples:
+def read_questions(path: str, *, split: str, retriever: Retriever | None, on_bad: OnBad) -> Examples:
     """Read questions; those with answers alone get the best BM25 passage that holds one (paper, section 4.2)."""
     examples = read_examples(path, split=split, find=finder(retriever) if retriever else None, on_bad=on_bad)
     if retriever is not None:
         examples = distant_positives(retriever, examples)
+    return examples
+
+
+def tell_oddities(examples: Examples, path: str, say: Say) -> None:
+    """Say which rows were skipped, and what was put right."""
     for problem in examples.skipped[:SHOWN_ROWS]:
         say(f"skipped: {problem.place}: {problem.reason}")
     if len(examples.skipped) > SHOWN_ROWS:
         say(f"skipped: {len(examples.skipped):,} rows of {path} in all")
     for what, count in examples.oddities.items():
         say(f"{path}: {count:,} rows: {what}")
-    return examples
 
 
 def finder(retriever: Retriever) -> Find:
@@ -104,10 +109,17 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     settings = settings or Mining()
     with ExitStack() as stack:
         retriever = open_table(stack, uri, table, storage_options)
-        examples = read_questions(questions, split=split, retriever=retriever, on_bad=on_bad, say=say)
+        examples = read_questions(questions, split=split, retriever=retriever, on_bad=on_bad)
+        tell_oddities(examples, questions, say)
+
+        def unencodable(row: Example, reason: str) -> None:
+            if on_bad == "strict":
+                raise refused(questions, [Skipped(row.place, reason)])
+            say(f"skipped: {row.place}: {reason}")
+
         found = Mined()
         for source in sources:
-            rankings = rank_through(retriever, examples.rows, source, settings.depth)
+            rankings = rank_through(retriever, examples.rows, source, settings.depth, unencodable=unencodable)
             found += mine(examples.rows, examples.passages, rankings, settings)
     from .negatives import NegativesTable  # noqa: PLC0415
 

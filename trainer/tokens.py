@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from dpr_lance.bundle import Side
+from dpr_lance.card import EncoderCard
 from dpr_lance.errors import InvalidInputError
 
 from .checkpoint import Checkpoint
@@ -76,30 +77,18 @@ def tokenise(
     the tokenizer.
     """
     tower = getattr(checkpoint, side)
-    limit, prefix = (
-        (checkpoint.question_max_tokens, checkpoint.question_prefix)
-        if side == "question"
-        else (checkpoint.passage_max_tokens, checkpoint.passage_prefix)
-    )
-    limit = min(limit, max_tokens or limit)
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())
     padding = tokenizer.padding["pad_id"] if tokenizer.padding else 0
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(limit)
-    nothing = len(tokenizer.encode(prefix).ids)
     typed = tower.token_types and not checkpoint.zero_token_types
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
     truncated: list[bool] = []
-    for start in range(0, len(texts), WINDOW):
-        window = [_input(checkpoint, prefix, text) for text in texts[start : start + WINDOW]]
-        for row, encoding in enumerate(tokenizer.encode_batch(window)):
-            if len(encoding.ids) <= nothing:
-                raise InvalidInputError(f"a {side} is blank to the encoder's tokenizer: {texts[start + row]!r:.80}")
-            ids.append(np.array(encoding.ids, dtype=np.int32))
-            truncated.append(bool(encoding.overflowing))
-            if typed:
-                types.append(np.array(encoding.type_ids, dtype=np.int8))
+    for row, (encoding, blank) in enumerate(_encodings(checkpoint, tokenizer, side, texts, max_tokens)):
+        if blank:
+            raise InvalidInputError(f"a {side} is blank to the encoder's tokenizer: {texts[row]!r:.80}")
+        ids.append(np.array(encoding.ids, dtype=np.int32))
+        truncated.append(bool(encoding.overflowing))
+        if typed:
+            types.append(np.array(encoding.type_ids, dtype=np.int8))
     starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)
     return TokenisedTexts(
         ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
@@ -110,14 +99,46 @@ def tokenise(
     )
 
 
-def _input(checkpoint: Checkpoint, prefix: str, text: str | tuple[str, str]) -> str | tuple[str, str]:
+def blank_texts(
+    checkpoint: Checkpoint, tokenizer: Tokenizer, side: Side, texts: Sequence[str] | Sequence[tuple[str, str]]
+) -> NDArray[np.bool_]:
+    """Return bool[n]: whether the tokenizer makes no token of a text, so that it has no vector."""
+    found = [blank for _, blank in _encodings(checkpoint, tokenizer, side, texts, None)]
+    return np.array(found, dtype=np.bool_)
+
+
+def _encodings(
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    side: Side,
+    texts: Sequence[str] | Sequence[tuple[str, str]],
+    max_tokens: int | None,
+) -> Iterator[tuple[Encoding, bool]]:
+    """Yield each text as tokens, cut at the limit, and whether there are none but those that every text has."""
+    limit, prefix = (
+        (checkpoint.question_max_tokens, checkpoint.question_prefix)
+        if side == "question"
+        else (checkpoint.passage_max_tokens, checkpoint.passage_prefix)
+    )
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(min(limit, max_tokens or limit))
+    nothing = len(tokenizer.encode(prefix).ids)
+    card = checkpoint.card("tokens")
+    for start in range(0, len(texts), WINDOW):
+        window = [_input(card, prefix, text) for text in texts[start : start + WINDOW]]
+        for encoding in tokenizer.encode_batch(window):
+            yield encoding, len(encoding.ids) <= nothing
+
+
+def _input(card: EncoderCard, prefix: str, text: str | tuple[str, str]) -> str | tuple[str, str]:
     """Return what the tokenizer takes: one string, or a pair as DPR makes it (paper, section 4.1)."""
     if isinstance(text, str):
-        return checkpoint.card("").question_text(text)
+        return card.question_text(text)
     title, body = text
     if not title.strip():
         return prefix + body
-    return (prefix + title, body) if checkpoint.title_style == "pair" else f"{prefix}{title} {body}"
+    return (prefix + title, body) if card.title_style == "pair" else f"{prefix}{title} {body}"
 
 
 def chunks(lengths: NDArray[np.int64], budget: int) -> list[Indices]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,12 +28,15 @@ from .distributed import Group, device, join, leave
 from .dual_encoder import DualEncoder
 from .examples import Examples, KnownPassage
 from .export import export
-from .journal import draw_curves
-from .loop import Loop, token_texts
-from .mining import Mined, Negative, mine, rank_anew, rank_through, with_negatives
+from .journal import Minutely, draw_curves
+from .loop import Loop, check_teacher, token_texts
+from .mining import Mined, Negative, Ranking, mine, rank_anew, rank_through, with_negatives
+from .preflight import check_places, check_space
+from .readable import Blank, readable, readable_passages
 from .snapshots import ENCODER
 from .starting_point import starting_checkpoint
-from .table_questions import Say, open_table, read_questions
+from .table_questions import Say, open_table, read_questions, tell_oddities
+from .tokens import blank_texts
 from .validation import Accuracy, TorchEncoder, evaluate, through_table
 
 if TYPE_CHECKING:  # LanceDB is needed where a table is
@@ -72,18 +76,19 @@ def train(run: Run, *, teacher: Teacher | None = None, say: Say = lambda _: None
     told what goes on. Raises `InvalidInputError` for data and settings that cannot be used, `EncoderError` for
     checkpoints that cannot, and when the loss is no number.
     """
-    if Path(run.out).exists() and not run.replace:
-        raise InvalidInputError(f"{run.out} exists: choose another place, or allow to replace it")
+    work = Path(run.work or f"{run.out.rstrip('/')}-training")
     started = time.perf_counter()
     with ExitStack() as stack:
         group = join()
         stack.callback(leave)
-        if not group.first:
+        if group.first:
+            check_places(run, work)
+        else:
             say = _silent
         retriever = None
         if run.table is not None:
             retriever = open_table(stack, run.table, run.table_name, run.storage_options)
-        return _Training(run, group, retriever, teacher, say).report(started)
+        return _Training(run, work, group, retriever, teacher, say).report(started)
 
 
 def _silent(_: str) -> None:
@@ -93,33 +98,31 @@ def _silent(_: str) -> None:
 class _Training:
     """The parts of one training."""
 
-    def __init__(self, run: Run, group: Group, retriever: Retriever | None, teacher: Teacher | None, say: Say) -> None:
-        self.run, self.group, self.retriever, self.teacher, self.say = run, group, retriever, teacher, say
-        self.work = Path(run.work or f"{run.out.rstrip('/')}-training")
+    def __init__(
+        self, run: Run, work: Path, group: Group, retriever: Retriever | None, teacher: Teacher | None, say: Say
+    ) -> None:
+        self.run, self.work, self.group, self.retriever = run, work, group, retriever
+        self.teacher, self.say = teacher, say
+        self.model = self._model()
+        self.blank: Blank = partial(blank_texts, self.model.checkpoint, self.model.tokenizer)
         self.dropped: dict[str, int] = {}
 
     def report(self, started: float) -> TrainingReport:
         """Do everything."""
-        run, recipe = self.run, self.run.recipe
+        run, recipe, model = self.run, self.run.recipe, self.model
         sets, dev = self._sets()
+        Planner(make_corpus(sets, rates=run.rates), recipe)  # raises where the questions do not make batches
         if self.retriever is not None and recipe.hard_negatives:
             sets, dev = self._with_bm25_negatives(sets, dev)
         corpus, dev_corpus = make_corpus(sets, rates=run.rates), self._pool(dev, sets)
-        torch.manual_seed(seed_of(recipe.seed, "projection"))
-        checkpoint = starting_checkpoint(run.encoder, self.retriever)
+        checkpoint = model.checkpoint
         self.say(f"{len(corpus.questions):,} questions to train on, {len(dev_corpus.questions):,} to validate with, "
                  f"starting from {checkpoint.name} ({checkpoint.source})")  # fmt: skip
-        if recipe.similarity == "cosine" and not checkpoint.normalise:
-            checkpoint = replace(checkpoint, normalise=True)
-        if recipe.similarity == "l2" and not checkpoint.normalise:
-            raise InvalidInputError(
-                "similarity='l2': a table compares by inner product, which ranks alike for vectors of unit length only"
-            )
-        model = DualEncoder(checkpoint, separate=run.separate, projection=run.projection).to(device())
         steps = recipe.steps or max(1, round(recipe.epochs * Planner(corpus, recipe).steps_per_epoch))
         accuracies = self._untrained(model, dev_corpus)
         texts = token_texts(model, dev_corpus, Recipe())
         loop = Loop(model, corpus, recipe, steps=steps, folder=self.work, teacher=self.teacher, group=self.group)
+        loop.checkpoint_seconds = 60 * run.checkpoint_minutes
         loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.autocast)
         if loop.resume():
             self.say(f"going on from step {loop.position.step} in {self.work}")
@@ -146,6 +149,23 @@ class _Training:
         self.group.agree(0.0)
         return found
 
+    def _model(self) -> DualEncoder:
+        """Return the encoder to train, all of its weights loaded; raise for what cannot be trained."""
+        run, recipe = self.run, self.run.recipe
+        check_teacher(recipe, self.teacher)
+        torch.manual_seed(seed_of(recipe.seed, "projection"))
+        checkpoint = starting_checkpoint(run.encoder, self.retriever)
+        if recipe.similarity == "cosine" and not checkpoint.normalise:
+            checkpoint = replace(checkpoint, normalise=True)
+        if recipe.similarity == "l2" and not checkpoint.normalise:
+            raise InvalidInputError(
+                "similarity='l2': a table compares by inner product, which ranks alike for vectors of unit length only"
+            )
+        model = DualEncoder(checkpoint, separate=run.separate, projection=run.projection).to(device())
+        if self.group.first:
+            check_space(self.work, sum(parameter.numel() for parameter in model.parameters()))
+        return model
+
     # Data
 
     def _sets(self) -> tuple[list[Examples], Examples]:
@@ -167,7 +187,13 @@ class _Training:
         return [replace(one, rows=tuple(row for row in one.rows if row.question not in asked)) for one in sets], dev
 
     def _read(self, path: str, split: str) -> Examples:
-        return read_questions(path, split=split, retriever=self.retriever, on_bad=self.run.on_bad, say=self.say)
+        run = self.run
+        found = read_questions(path, split=split, retriever=self.retriever, on_bad=run.on_bad)
+        found = readable(found, self.blank, titles=not run.recipe.title_dropout, on_bad=run.on_bad)
+        tell_oddities(found, path, self.say)
+        if not found.rows:
+            raise InvalidInputError(f"{path} holds no question that can be used ({len(found.skipped)} were skipped)")
+        return found
 
     def _pool(self, dev: Examples, sets: Sequence[Examples]) -> Corpus:
         """Return the dev questions over `validation_passages`: their positives, then hard negatives, then any others.
@@ -190,7 +216,8 @@ class _Training:
         wanted = max(0, limit - len(passages))
         if self.retriever is not None:
             stored = islice(self.retriever.passages(), limit)
-            others += [KnownPassage(passage.id, passage.title, passage.text) for passage in stored]
+            known = [KnownPassage(passage.id, passage.title, passage.text) for passage in stored]
+            others += readable_passages(known, self.blank)
         fresh = list({one.id: one for one in others if one.id not in passages}.values())
         order = np.random.default_rng(seed_of(self.run.recipe.seed, "pool")).permutation(len(fresh))[:wanted]
         passages |= {fresh[int(at)].id: fresh[int(at)] for at in order}
@@ -207,6 +234,7 @@ class _Training:
                 rows = [row for row in examples.rows if len(row.hard_negatives) < self.run.recipe.hard_negatives]
                 assert self.retriever is not None  # noqa: S101 - there is a table
                 rankings = rank_through(self.retriever, rows, "bm25", self.run.mining.depth)
+                rankings = self._watched(rankings, len(rows))
                 found += mine(rows, examples.passages, rankings, self.run.mining, teacher=self.teacher)
             return found
 
@@ -221,6 +249,7 @@ class _Training:
         """
 
         def mined() -> Mined:
+            lines = Minutely(self.say, at_once=False)
             encoder = TorchEncoder(loop.model, loop.model.checkpoint.card("training"), loop.autocast)
             found = Mined()
             for examples in sets:
@@ -232,6 +261,8 @@ class _Training:
                     encode_questions=encoder.encode_questions,
                     encode_passages=encoder.encode_passages,
                     depth=self.run.mining.depth,
+                    blank=lambda passages: self.blank("passage", passages),
+                    tell=lambda done: lines.tell(lambda: f"mining: {done:,} passages encoded"),
                 )
                 settings = self.run.mining
                 found += mine(
@@ -258,7 +289,17 @@ class _Training:
             self.say(f"round {number}: {len(found.negatives):,} negatives; left out: {told or 'none'}; "
                      f"{found.without:,} questions got none")  # fmt: skip
         self.group.agree(0.0)
-        return kept.get(key, number)
+        negatives = kept.get(key, number)
+        titles = not run.recipe.title_dropout
+        readable = {one.id for one in readable_passages([one.passage for one in negatives], self.blank, titles=titles)}
+        return [one for one in negatives if one.passage.id in readable]
+
+    def _watched(self, rankings: Iterable[Ranking], total: int) -> Iterator[Ranking]:
+        """Yield the rankings, and say once a minute how many there were."""
+        lines = Minutely(self.say, at_once=False)
+        for number, ranking in enumerate(rankings, start=1):
+            yield ranking
+            lines.tell(partial("mining: {:,} of {:,} questions".format, number, total))
 
     # Model
 

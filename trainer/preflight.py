@@ -1,0 +1,60 @@
+"""What can be found out before work begins: hours of mining and training should not end at a missing file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from dpr_lance.bundle import check_place
+from dpr_lance.checks import checked_path
+from dpr_lance.errors import InvalidInputError, StorageError
+
+from . import snapshots
+from .config import Run
+from .export import check_installed
+
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint: a weight and two moments of the optimizer, fp32 each."""
+CHECKPOINTS = 3
+"""At one time: the last, the best, and the one that is being written."""
+
+
+def check_places(run: Run, work: Path) -> None:
+    """Raise where packages are missing, a file of questions is not there, or a folder cannot be written.
+
+    `InvalidInputError` for the files and for a bundle that may not be replaced, `StorageError` for folders,
+    `MissingExtraError` for packages, `EncoderError` for a damaged checkpoint of the run that is to go on.
+    """
+    check_installed("training")
+    check_place(checked_path(run.out, "out"), replace=run.replace)
+    for path in (*run.questions, *([run.dev] if run.dev is not None else [])):
+        if not Path(path).exists():
+            raise InvalidInputError(f"{path} does not exist: name a .json, .jsonl or BEIR folder of questions")
+    for folder in (Path(run.out).absolute().parent, work):
+        _check_writable(folder)
+    place = snapshots.last(work)
+    if place is not None:
+        snapshots.verified(place)
+
+
+def check_space(work: Path, parameters: int) -> None:
+    """Raise `StorageError` where the checkpoints of a model of so many weights do not fit on the disk."""
+    missing = max(1, CHECKPOINTS - len(list(work.glob("step-*"))))
+    needed, free = missing * BYTES_PER_PARAMETER * parameters, shutil.disk_usage(work).free
+    if free < needed:
+        raise StorageError(
+            f"{work} has {free / 1e9:.1f} GB free, and {missing} checkpoints of this encoder take {needed / 1e9:.1f} "
+            f"GB: nothing has been trained; free space, or name another folder with work=..."
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written ({error.strerror or error}): nothing has been trained; name another folder"
+        ) from error
