@@ -212,6 +212,28 @@ def test_a_table_of_an_earlier_release_has_no_name_and_is_followed(place, monkey
         assert_follows(reader, [*TEXTS[::-1], "quiet harbour"])
 
 
+@pytest.mark.parametrize("way", [rebuilt, dropped])
+def test_a_table_in_an_object_store_is_followed_by_its_name(place, way, monkeypatch):
+    """An address that is not taken for a folder: nothing is known of its files."""
+    filled(place, TEXTS)
+    monkeypatch.setattr("dpr_lance.store.checked_address", lambda uri: (str(uri), None))
+    with opened(place) as reader:
+        reader.warm()
+        assert reader.search("castle comet", 1, mode="dense")[0].text == "castle comet"
+        way(place, TEXTS[::-1])
+        for text in TEXTS:
+            found = reader.search(text, 4, mode="dense")
+            with opened(place, resident_bytes=0) as fresh:
+                expected = fresh.search(text, 4, mode="dense")
+            assert [hit.text for hit in found] == [hit.text for hit in expected]
+            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+        way(place, TEXTS, dimension=32)
+        with pytest.raises(EncoderMismatchError):
+            reader.search("castle comet", mode="dense")
+        with pytest.raises(EncoderMismatchError):
+            reader.add([{"id": "late", "text": "quiet harbour"}])
+
+
 def test_a_folder_behind_a_link_is_followed(tmp_path):
     """A service that reads through a link which is set to each night's build."""
     filled(tmp_path / "monday", TEXTS)
