@@ -20,8 +20,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dpr_lance import cli_evaluation, cli_training, cli_vectors, display, hits_display
+from dpr_lance.address import local_folder
 from dpr_lance.errors import DprLanceError
 from dpr_lance.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
+from dpr_lance.lines import MAX_DOCUMENT_BYTES
 from dpr_lance.memory import bound_memory
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
 from dpr_lance.records import IndexKind, Mode
@@ -123,12 +125,17 @@ def add(  # noqa: PLR0913 - one argument an option
     id_field: Annotated[str, typer.Option(help="Name of the field that is the id (or BEIR's _id).")] = "id",
     text_field: Annotated[str, typer.Option(help="Name of the field that is the text.")] = "text",
     title_field: Annotated[str, typer.Option(help="Name of the field that is the title.")] = "title",
+    max_document_bytes: Annotated[
+        int, typer.Option(min=1, metavar="BYTES", help="A longer record, or file of text, is bad.")
+    ] = MAX_DOCUMENT_BYTES,
     as_json: AsJson = False,
 ) -> None:
     """Add documents: JSONL, JSON, CSV, TSV, Parquet, text and Markdown files, and folders of them.
 
     Adding again leaves unchanged documents as they are and replaces changed ones. Fields other than id, title and text
-    are kept for --where (from CSV as text: "cast(year as int) > 2000").
+    are kept for --where (from CSV as text: "cast(year as int) > 2000"). The id of a text or Markdown file is its path,
+    seen from the folder that URI lies in (docs/guide.md), however it is named here; for an object store it is the
+    absolute path. Empty files are skipped and named. Of a BEIR folder only the corpus is added.
     """
     if (words is not None) + whole + (splitter is not None) > 1:
         raise UsageError("--words, --whole and --splitter exclude each other")
@@ -137,11 +144,15 @@ def add(  # noqa: PLR0913 - one argument an option
 
     piped = is_piped(files or [])
     listing = list_files([] if piped else files or [])
-    if listing.left_out:
-        kinds = sorted({path.suffix or path.name for path in listing.left_out})
-        display.say(f"left out: {len(listing.left_out)} files of unknown kind ({', '.join(kinds[:10])})")
-    names = FieldNames(id=id_field, text=text_field, title=title_field)
-    documents = FileDocuments(listing.files, field_names=names, on_error=on_error)
+    for remark in listing.remarks():
+        display.say(remark)
+    documents = FileDocuments(
+        listing.files,
+        field_names=FieldNames(id=id_field, text=text_field, title=title_field),
+        on_error=on_error,
+        max_document_bytes=max_document_bytes,
+        base=None if (folder := local_folder(uri)) is None else folder.resolve().parent,
+    )
     watch = display.Watch(lambda _: (documents.bytes_read, documents.bytes_total or None))
     with opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):
         report = retriever.add(

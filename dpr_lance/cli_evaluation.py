@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpr_lance.address import local_folder
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.invocation import UsageError, opened
+from dpr_lance.invocation import UsageError, opened, tables_in
 from dpr_lance.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri
 from dpr_lance.records import MODES, Mode
 
@@ -156,9 +157,10 @@ def _ks(text: str) -> tuple[int, ...]:
 
 def _compared(stack: ExitStack, uri: str, table: str, named: str) -> Retriever | str:
     """Return the other table: one in the same folder, or of the same name in another folder; else an encoder's name."""
-    if "://" not in uri and (Path(uri) / f"{named}.lance").exists():
+    folder, other = local_folder(uri), local_folder(named)
+    if folder is not None and named in (tables_in(folder) or ()):
         return stack.enter_context(opened(uri, named, kept=lambda: KEPT))
-    if "://" in named or any(Path(named).glob("*.lance")):
+    if other is None or tables_in(other):
         return stack.enter_context(opened(named, table, kept=lambda: KEPT))
     return named
 

@@ -7,14 +7,15 @@
     .txt .text .md .markdown .rst    the whole file is one document: id = its path, title = first heading or file name
 
 All but Parquet also compressed (.gz). In records `text` is required, `id` (or BEIR's `_id`) and `title` are optional,
-everything else is metadata. JSONL, CSV and Parquet are read in constant memory. Every error names the file and the
-line, row or byte, and what to do about it.
+everything else is metadata; a first column without a name, as pandas writes a frame's index, is left out. Records are
+read one at a time, and none of more than `max_document_bytes`. Every error names the file and the line, row or byte,
+and what to do about it. An empty file is skipped and named.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,26 +27,32 @@ import pyarrow.parquet as pq
 from dpr_lance.documents import OnError
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.lines import (
-    BYTE_ORDER_MARK,
+    MAX_DOCUMENT_BYTES,
     BadRecordError,
-    Line,
     attempt,
+    bounded,
     csv_rows,
     decoded,
-    json_value,
-    lines_of,
+    json_items,
+    json_lines,
+    open_regular,
     readable,
+    too_long,
     unpacked,
 )
+from dpr_lance.listing import KINDS, file_id, kind_of, list_files
+from dpr_lance.markdown import first_heading
 from dpr_lance.records import Document, Skipped
 from dpr_lance.schema import checked_metadata
 
+__all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]
+
 STANDARD_INPUT = "standard input"
 _PARQUET_BATCH = 1024
-_HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$")
+_EMPTY = "the file is empty"
 
-Record = tuple[str, Mapping[str, Any] | BadRecordError]
-"""A record's place, with its fields or with what is wrong with it."""
+Record = tuple[str, Mapping[str, Any] | BadRecordError | Skipped]
+"""A record's place, with its fields, with what is wrong with it, or with why it is passed over in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,53 +76,31 @@ class FieldNames:
         return found | {f"record_{key}" if key in sources else key: value for key, value in rest.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The files that can be read, in order, and those that a folder holds beside them."""
-
-    files: tuple[Path, ...]
-    left_out: tuple[Path, ...] = ()
-
-
-def list_files(sources: Iterable[Path]) -> Listing:
-    """Return the files to read: each source itself, or all known files below it when it is a folder, sorted by path.
-
-    Hidden files and LanceDB's own folders (`*.lance`) are passed over. A file that is reached twice is read once.
-    Raises `InvalidInputError` for a path that does not exist, a named file of unknown kind, and a folder without any
-    known file.
-    """
-    files: dict[Path, None] = {}
-    left_out: list[Path] = []
-    for source in sources:
-        if source.is_dir():
-            found = list(_files_below(source))
-            known = [path for path in found if _kind(path)]
-            if not known:
-                raise InvalidInputError(f"{source}: no file here can be read; {_known_kinds()}")
-            left_out += (path for path in found if not _kind(path))
-            files |= dict.fromkeys(known)
-        elif not source.exists():
-            raise InvalidInputError(f"{source}: there is no such file or folder")
-        elif not _kind(source):
-            raise InvalidInputError(f"{source}: a file of unknown kind; {_known_kinds()}")
-        else:
-            files[source] = None
-    return Listing(tuple(files), tuple(left_out))
-
-
 class FileDocuments:
     """The documents of files, or of standard input, one after the other; can be iterated once.
 
     With `on_error="raise"` the first bad record raises `InvalidInputError`; with `"skip"` it becomes a `Skipped` in the
-    stream, which `Retriever.add(..., on_error="skip")` counts. `bytes_read` of `bytes_total` tells how far it has come.
+    stream, which `Retriever.add(..., on_error="skip")` counts; an empty file does in any case. A record of more than
+    `max_document_bytes` is bad, and memory does not grow with it. The id of a text file is its path as seen from the
+    folder `base` (None: its absolute path). `bytes_read` of `bytes_total` tells how far it has come.
     """
 
     def __init__(
-        self, files: Sequence[Path], *, field_names: FieldNames | None = None, on_error: OnError = "raise"
+        self,
+        files: Sequence[Path],
+        *,
+        field_names: FieldNames | None = None,
+        on_error: OnError = "raise",
+        max_document_bytes: int = MAX_DOCUMENT_BYTES,
+        base: Path | None = None,
     ) -> None:
+        if isinstance(max_document_bytes, bool) or not isinstance(max_document_bytes, int) or max_document_bytes < 1:
+            raise InvalidInputError(f"max_document_bytes={max_document_bytes!r}: give a number of bytes, 1 or more")
         self._files = files
         self._field_names = field_names or FieldNames()
         self._on_error = on_error
+        self._limit = max_document_bytes
+        self._base = base
         self._finished = 0
         self._open: BinaryIO | None = None
         self.bytes_total = sum(path.stat().st_size for path in files if path.exists())
@@ -132,10 +117,13 @@ class FileDocuments:
 
     def read_lines(self, stream: BinaryIO) -> Iterator[Document | Skipped]:
         """Yield the documents of a stream of JSON lines, as standard input gives them."""
-        return self._documents(_read_json_lines(Path(STANDARD_INPUT), stream))
+        return self._documents(_read_json_lines(Path(STANDARD_INPUT), stream, self._limit))
 
     def _documents(self, records: Iterator[Record]) -> Iterator[Document | Skipped]:
         for place, found in records:
+            if isinstance(found, Skipped):
+                yield found
+                continue
             try:
                 document = self._document(found, place)
             except InvalidInputError as error:
@@ -153,16 +141,25 @@ class FileDocuments:
         except BadRecordError as problem:
             raise InvalidInputError(f"{place}: {problem}") from None
         document = Document.from_mapping(fields, place=place)
+        if len(document.text) > self._limit:
+            raise InvalidInputError(f"{place}: {too_long(self._limit)}")
         checked_metadata(document, place=place)
         return document
 
     def _records(self, path: Path) -> Generator[Record, None, None]:
         """Yield the file's records; what goes wrong with the file itself comes as the last of them."""
         try:
-            with readable(), path.open("rb") as stream:
+            with readable(), open_regular(path) as stream:
                 self._open = stream
-                yield from _READERS[_kind(path)](path, unpacked(path, stream))
-                self._finished += path.stat().st_size
+                size = os.fstat(stream.fileno()).st_size
+                kind = kind_of(path)
+                if kind in _TEXTS:
+                    yield _text_file(path, unpacked(path, stream), self._limit, self._base)
+                elif not size and kind not in _LINES:
+                    yield str(path), Skipped(str(path), _EMPTY)
+                else:
+                    yield from _READERS[kind](path, unpacked(path, stream), self._limit)
+                self._finished += size
                 self._open = None
         except BadRecordError as problem:
             yield str(path), problem
@@ -170,25 +167,24 @@ class FileDocuments:
             self._open = None
 
 
-def _read_json_lines(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    for line in lines_of(stream):
-        if line.content.strip():
-            yield f"{path}:{line.number}", attempt(_json_record, line)
+def _read_json_lines(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
+    for number, value in json_lines(stream, limit):
+        yield f"{path}:{number}", value if isinstance(value, BadRecordError) else attempt(_object, value)
 
 
-def _read_json(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    value = attempt(json_value, stream.read().removeprefix(BYTE_ORDER_MARK))
-    if not isinstance(value, list):
-        yield str(path), value if isinstance(value, BadRecordError) else attempt(_object, value)
-        return
-    for number, item in enumerate(value, start=1):
-        yield f"{path}: item {number}", attempt(_object, item)
+def _read_json(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
+    number = 0
+    for number, (_, item) in enumerate(json_items(stream, limit), start=1):
+        whole = isinstance(item, BadRecordError)
+        yield str(path) if whole else f"{path}: item {number}", item if whole else attempt(_object, item)
+    if not number:
+        yield str(path), Skipped(str(path), _EMPTY)
 
 
-def _read_csv(path: Path, stream: BinaryIO) -> Iterator[Record]:
+def _read_csv(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
     separator = "\t" if ".tsv" in map(str.lower, path.suffixes[-2:]) else ","
     header: list[str] = []
-    for number, cells in csv_rows(stream, separator):
+    for number, cells in csv_rows(stream, separator, limit):
         if isinstance(cells, list) and not any(cells):
             continue
         place = f"{path}:{number}"
@@ -198,66 +194,42 @@ def _read_csv(path: Path, stream: BinaryIO) -> Iterator[Record]:
             yield place, attempt(_csv_record, cells, header)
         else:
             header = [cell.strip() for cell in cells]
-            if doubled := [name for name in header if header.count(name) > 1]:
+            if doubled := [name for name in header if name and header.count(name) > 1]:
                 yield place, BadRecordError(f"the header names {doubled[0]!r} twice; every column needs its own name")
                 return
 
 
-def _read_parquet(path: Path, stream: BinaryIO) -> Iterator[Record]:
+def _read_parquet(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
     number = 0
     try:
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=_PARQUET_BATCH):
-            for row in batch.to_pylist():
+        source = pq.ParquetFile(stream)
+        for batch in source.iter_batches(batch_size=_rows_at_once(source.metadata, limit)):
+            # pandas stores a frame's index under such a name; it is not one of the user's fields.
+            names = [name for name in batch.schema.names if not name.startswith("__index_level_")]
+            for row in batch.select(names).to_pylist():
                 number += 1
                 yield f"{path}: row {number}", row
     except (pa.ArrowException, OSError) as error:
         yield str(path), BadRecordError(f"this is not a Parquet file that can be read, after row {number} ({error})")
 
 
-def _read_text(path: Path, stream: BinaryIO) -> Iterator[Record]:
-    yield str(path), attempt(_text_record, path, stream.read().removeprefix(BYTE_ORDER_MARK))
+def _rows_at_once(metadata: pq.FileMetaData, limit: int) -> int:
+    """Return how many rows of a Parquet file are read together: about as much as one document may have."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    widest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0.0)
+    return int(min(_PARQUET_BATCH, max(1, limit / max(1.0, widest))))
 
 
-_READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[Record]]] = {
+_READERS: Mapping[str, Callable[[Path, BinaryIO, int], Iterator[Record]]] = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".json": _read_json,
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
-    ".txt": _read_text,
-    ".text": _read_text,
-    ".md": _read_text,
-    ".markdown": _read_text,
-    ".rst": _read_text,
 }
-
-
-def _kind(path: Path) -> str:
-    """Return the extension that says how to read the file; empty when there is none that we know."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    if len(suffixes) == 2 and suffixes[1] == ".gz" and suffixes[0] != ".parquet":
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in _READERS else ""
-
-
-def _known_kinds() -> str:
-    return f"known are {', '.join(_READERS)} (all but .parquet also as .gz)"
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files in the folder and below, sorted; hidden ones and LanceDB's folders are passed over."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InvalidInputError(f"{folder}: the folder cannot be read ({error.strerror or error})") from error
-    for path in entries:
-        if path.name.startswith("."):
-            continue
-        if path.is_file():
-            yield path
-        elif path.is_dir() and not path.is_symlink() and path.suffix != ".lance":
-            yield from _files_below(path)
+_TEXTS = frozenset(KINDS) - _READERS.keys()
+_LINES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
 
 def _object(value: object) -> Mapping[str, Any]:
@@ -269,33 +241,27 @@ def _object(value: object) -> Mapping[str, Any]:
     return value
 
 
-def _json_record(line: Line) -> Mapping[str, Any]:
-    return _object(json_value(line.content, line.offset))
-
-
 def _csv_record(cells: list[str], header: list[str]) -> Mapping[str, Any]:
-    """Return the row's fields; an empty cell is a missing value."""
+    """Return the row's fields; an empty cell is a missing value, and a first column without a name is left out."""
     if len(cells) != len(header):
         raise BadRecordError(
             f"{len(cells)} cells, but the header has {len(header)} ({', '.join(header)}); "
             f"a cell with the separator inside must stand in quotation marks"
         )
-    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+    named = [(name or f"column {at}", cell) for at, (name, cell) in enumerate(zip(header, cells, strict=True), start=1)]
+    return {name: cell or None for name, cell in named[0 if header[0] else 1 :]}
 
 
-def _text_record(path: Path, content: bytes) -> Mapping[str, Any]:
-    text = decoded(content, 0)
+def _text_file(path: Path, stream: BinaryIO, limit: int, base: Path | None) -> Record:
+    """Return the record that a whole file is."""
+    content = attempt(bounded, stream, limit)
+    if isinstance(content, BadRecordError):
+        return str(path), content
+    text = attempt(decoded, content, 0)
+    if isinstance(text, BadRecordError):
+        return str(path), text
+    if not any(character.isprintable() and not character.isspace() for character in text):
+        return str(path), Skipped(str(path), _EMPTY)
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    heading = _first_heading(text) if name.suffix.lower() in (".md", ".markdown") else None
-    return {"id": path.as_posix(), "title": heading or name.stem, "text": text}
-
-
-def _first_heading(text: str) -> str | None:
-    """Return the first Markdown heading (`# ...`) outside of fenced code."""
-    fenced = False
-    for line in text.splitlines():
-        if line.lstrip().startswith(("```", "~~~")):
-            fenced = not fenced
-        elif not fenced and (heading := _HEADING.match(line)):
-            return heading.group(1)
-    return None
+    heading = first_heading(text) if name.suffix.lower() in (".md", ".markdown") else None
+    return str(path), {"id": file_id(path, base), "title": heading or name.stem, "text": text}

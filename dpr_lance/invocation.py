@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 
+from dpr_lance.address import local_folder
 from dpr_lance.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -52,17 +53,30 @@ def opened(
 
 def _check_exists(uri: str, table: str) -> None:
     """Raise `InvalidInputError` when nothing was added there: only `add` makes folders and tables."""
-    folder = Path(uri)
-    if "://" in uri or folder.is_file() or (folder / f"{table}.lance").exists():
+    folder = local_folder(uri)
+    if folder is None:
+        return
+    tables = tables_in(folder)
+    if tables is None or table in tables:
         return
     if folder.exists():
-        names = sorted(path.stem for path in folder.glob("*.lance") if not path.stem.endswith("_dpr_lance"))
+        names = [name for name in tables if not name.endswith("_dpr_lance")]
         error = InvalidInputError(f"{uri}: there is no table {table!r} in this folder")
         error.add_note(f"it has {', '.join(names)}: choose with --table" if names else "`dpr-lance add` makes tables")
     else:
         error = InvalidInputError(f"{uri}: there is no such folder")
         error.add_note(f"dpr-lance add {shlex.quote(uri)} FILE... makes it")
     raise error
+
+
+def tables_in(folder: Path) -> list[str] | None:
+    """Return the names of the tables in a folder, none where it is missing; None where it is no folder that opens."""
+    try:
+        if not folder.exists():
+            return []
+        return sorted(path.stem for path in folder.iterdir() if path.suffix == ".lance")
+    except (OSError, ValueError):
+        return None  # `connect` says what is wrong with it
 
 
 def is_piped(files: Sequence[Path]) -> bool:

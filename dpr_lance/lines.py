@@ -1,4 +1,8 @@
-"""What files of records are read with: lines, JSON values and CSV rows, each fault told with its line or byte."""
+"""What files of records are read with: lines, JSON values and CSV rows, each fault told with its line or byte.
+
+Nothing is read that has no end: only regular files, and no more of a record than `limit` bytes. A longer record is a
+fault like any other, and what follows it is read.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,20 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Bytes of a document's record (a line, a row, an item of a list, or a file of text), unless another limit is given."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_LONGEST_CELL = 1 << 28
-"""Characters of one CSV cell; beyond it a quotation mark is missing rather than a document long."""
-_JSON_PART = 1 << 16
-_LONGEST_ITEM = 1 << 28
-"""Characters of a JSON list's item; beyond it a bracket is missing rather than an item long."""
+_PART = 1 << 16
+_BLANKS = re.compile(r"\s*")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 P = ParamSpec("P")
@@ -41,26 +46,68 @@ def readable() -> Iterator[None]:
         raise BadRecordError(f"the file cannot be read ({error.strerror or error})") from None
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read; raise `BadRecordError` for a pipe, a device or a folder, links followed."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadRecordError("this is no regular file but a folder, a pipe or a device")
+    return os.fdopen(descriptor, "rb")
+
+
 def unpacked(path: Path, stream: BinaryIO) -> BinaryIO:
     """Return the stream of the file's content: unpacked when its name ends in .gz."""
     return io.BufferedReader(gzip.GzipFile(fileobj=stream)) if path.suffix.lower() == ".gz" else stream
 
 
+def too_long(limit: int) -> BadRecordError:
+    """Return what is wrong with a record of more than `limit` bytes."""
+    return BadRecordError(
+        f"longer than {limit:,} bytes, the most that one document may have; split it, or allow more with "
+        f"max_document_bytes"
+    )
+
+
 class Line(NamedTuple):
-    """A line's number from 1, the offset of its first byte in the file, and its bytes."""
+    """A line's number from 1, the offset of its first byte in the file, and its bytes; none when it is too long."""
 
     number: int
     offset: int
     content: bytes
+    whole: bool = True
 
 
-def lines_of(stream: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of a stream; a byte order mark at the start is dropped."""
-    offset = 0
-    for number, line in enumerate(stream, start=1):
-        dropped = len(BYTE_ORDER_MARK) if number == 1 and line.startswith(BYTE_ORDER_MARK) else 0
-        yield Line(number, offset + dropped, line[dropped:])
-        offset += len(line)
+def lines_of(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Line]:
+    """Yield the lines of a stream; a byte order mark at the start is dropped, a line beyond the limit is not kept."""
+    offset, number = 0, 1
+    while line := stream.readline(limit + 1):
+        length = len(line)
+        if length > limit and not line.endswith(b"\n"):
+            yield Line(number, offset, b"", whole=False)
+            length += _skip_line(stream)
+        else:
+            dropped = len(BYTE_ORDER_MARK) if number == 1 and line.startswith(BYTE_ORDER_MARK) else 0
+            yield Line(number, offset + dropped, line[dropped:])
+        offset += length
+        number += 1
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Pass the rest of a line; return its length."""
+    length = 0
+    while part := stream.readline(_PART):
+        length += len(part)
+        if part.endswith(b"\n"):
+            break
+    return length
+
+
+def bounded(stream: BinaryIO, limit: int) -> bytes:
+    """Return all of a stream without its byte order mark; raise `BadRecordError` for more than `limit` bytes."""
+    content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise too_long(limit)
+    return content.removeprefix(BYTE_ORDER_MARK)
 
 
 def attempt(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | BadRecordError:
@@ -76,11 +123,16 @@ def decoded(content: bytes, offset: int) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        encoding = "UTF-16" if offset == 0 and content[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
-        raise BadRecordError(
-            f"not UTF-8: byte 0x{content[error.start]:02x} at offset {offset + error.start} of the file, "
-            f"probably {encoding}; save the file as UTF-8"
-        ) from None
+        raise not_utf8(content, error.start, offset) from None
+
+
+def not_utf8(content: bytes, at: int, offset: int) -> BadRecordError:
+    """Return what is wrong with a byte of the content, whose first byte stands at `offset` of the file."""
+    encoding = "UTF-16" if offset == 0 and content[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
+    return BadRecordError(
+        f"not UTF-8: byte 0x{content[at]:02x} at offset {offset + at} of the file, "
+        f"probably {encoding}; save the file as UTF-8"
+    )
 
 
 def json_value(content: bytes, offset: int = 0) -> Any:  # noqa: ANN401 - any JSON value
@@ -96,25 +148,85 @@ def json_value(content: bytes, offset: int = 0) -> Any:  # noqa: ANN401 - any JS
         raise BadRecordError(f"JSON that cannot be read ({error})") from None
 
 
-def csv_rows(stream: BinaryIO, separator: str) -> Iterator[tuple[int, list[str] | BadRecordError]]:
-    """Yield the number of each row's first line with its cells, or with what is wrong with it."""
-    csv.field_size_limit(_LONGEST_CELL)
-    lines: list[Line] = []  # of the row that is being read
-    reader = csv.reader(_noted(lines_of(stream), lines), delimiter=separator, strict=True)
-    while (cells := attempt(_next_row, reader, lines)) is not None:
-        yield lines[0].number, cells
+def json_lines(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each line that is not blank with its value, or with what is wrong with it."""
+    for line in lines_of(stream, limit):
+        if not line.whole:
+            yield line.number, too_long(limit)
+        elif line.content.strip():
+            yield line.number, attempt(json_value, line.content, line.offset)
 
 
-def _noted(lines: Iterator[Line], note: list[Line]) -> Iterator[str]:
-    """Yield the lines as text, each noted; bytes that are not UTF-8 pass as escapes, reported with their record."""
-    for line in lines:
-        note.append(line)
-        yield line.content.decode(errors="surrogateescape")
+def csv_rows(
+    stream: BinaryIO, separator: str, limit: int = MAX_DOCUMENT_BYTES
+) -> Iterator[tuple[int, list[str] | BadRecordError]]:
+    """Yield the number of each row's first line with its cells, or with what is wrong with it.
+
+    After a bad row of several lines, as after a quotation mark that nothing closes, its second line is read as a row.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), limit + 1))
+    lines = _RowLines(stream, limit)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    while True:
+        lines.start_row()
+        cells = attempt(_next_row, reader, lines)
+        if cells is None:
+            return
+        yield lines.first_number, cells
+        if isinstance(cells, BadRecordError):
+            lines.go_back()
+            reader = csv.reader(lines, delimiter=separator, strict=True)
 
 
-def _next_row(reader: Iterator[list[str]], lines: list[Line]) -> list[str] | None:
-    """Return the next row's cells, None at the end; `lines` then holds the lines that it came from."""
-    lines.clear()
+class _RowLines(Iterator[str]):
+    """The lines of a CSV file as text; remembers those of the row that is being read, and can go back to its second.
+
+    Bytes that are not UTF-8 pass as escapes, and are reported with their row.
+    """
+
+    def __init__(self, stream: BinaryIO, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._again = io.BytesIO()  # what is read once more
+        self._number, self._offset = 1, 0  # of the line that comes next
+        self._cut = False
+        self.row = bytearray()
+        self.first_number, self.first_offset, self._first_length = 1, 0, 0
+
+    def start_row(self) -> None:
+        """Begin a row with the line that comes next."""
+        self.row.clear()
+        self.first_number, self.first_offset, self._first_length = self._number, self._offset, 0
+
+    def __next__(self) -> str:
+        line = self._again.readline()
+        if not line.endswith(b"\n"):
+            line += self._stream.readline(max(1, self._limit + 1 - len(line)))
+        if not line:
+            raise StopIteration
+        if self._offset == 0 and line.startswith(BYTE_ORDER_MARK):
+            self._offset = self.first_offset = len(BYTE_ORDER_MARK)
+            line = line[len(BYTE_ORDER_MARK) :]
+        self._first_length = self._first_length or len(line)
+        self._cut = len(line) > self._limit and not line.endswith(b"\n")
+        self._number += 1
+        self._offset += len(line)
+        self.row += line
+        if self._cut or len(self.row) > self._limit:
+            raise too_long(self._limit)
+        return line.decode(errors="surrogateescape")
+
+    def go_back(self) -> None:
+        """Read the row's lines again from its second one on; pass the rest of a line that is too long."""
+        if len(self.row) > self._first_length:
+            self._again = io.BytesIO(bytes(self.row[self._first_length :]) + self._again.read())
+            self._number, self._offset = self.first_number + 1, self.first_offset + self._first_length
+        elif self._cut:
+            self._offset += _skip_line(self._stream)
+
+
+def _next_row(reader: Iterator[list[str]], lines: _RowLines) -> list[str] | None:
+    """Return the next row's cells, None at the end."""
     try:
         cells = next(reader, None)
     except csv.Error as error:
@@ -123,18 +235,20 @@ def _next_row(reader: Iterator[list[str]], lines: list[Line]) -> list[str] | Non
             f'marks, with each one inside doubled ("")'
         ) from None
     if any(map(_ESCAPED_BYTE.search, cells or ())):
-        for line in lines:
-            decoded(line.content, line.offset)
+        decoded(bytes(lines.row), lines.first_offset)
     return cells
 
 
-def json_items(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+def json_items(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tuple[int, Any]]:
     """Yield the first line of each item of a JSON list with its value; the last one may be a `BadRecordError`.
 
-    A JSON text that is no list is its own only item. Memory holds one item at a time.
+    A JSON text that is no list is its own only item, a blank one has none. Memory holds one item at a time; where an
+    item is longer than the limit, or the text is no JSON, the rest is not read.
     """
-    window = _Window(stream)
+    window = _Window(stream, limit)
     try:
+        if window.at_end():
+            return
         if not window.take("["):
             yield window.line, window.value()
         elif not window.take("]"):
@@ -142,75 +256,99 @@ def json_items(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
             while window.take(","):
                 yield window.line, window.value()
             window.close_list()
-        window.end()
+        if not window.at_end():
+            raise window.problem("more text after its end")
     except BadRecordError as problem:
         yield window.line, problem
-    except UnicodeDecodeError as error:
-        yield window.line, BadRecordError(f"not UTF-8 from here on ({error.reason}); save the file as UTF-8")
 
 
 class _Window:
-    """A moving part of a JSON text that is read as it is needed; `line` is where it begins."""
+    """A moving part of a JSON text that is read as it is needed; `line` is that of the place reached."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, limit: int) -> None:
         self._source = source
+        self._limit = limit
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._bytes = 0
         self._more = True
         self._text = ""
+        self._at = 0
+        self._column = 1  # of the window's first character
         self.line = 1
+
+    def at_end(self) -> bool:
+        """Pass blanks; tell whether nothing follows."""
+        while True:
+            found = _BLANKS.match(self._text, self._at)
+            self._pass(found.end() if found else self._at)
+            if self._at < len(self._text):
+                return False
+            if not self._read():
+                return True
 
     def take(self, sign: str) -> bool:
         """Pass blanks, and the sign where it comes next; tell whether it did."""
-        self._pass_blanks()
-        if found := self._text.startswith(sign):
-            self._text = self._text[1:]
-            self._pass_blanks()
+        self.at_end()
+        if found := self._text.startswith(sign, self._at):
+            self._pass(self._at + 1)
+            self.at_end()
         return found
 
     def close_list(self) -> None:
         """Pass the bracket that ends the list."""
         if not self.take("]"):
-            raise BadRecordError(f"not JSON: a comma or the end of the list is missing, at {self._text!r:.40}")
+            raise self.problem("a comma or the end of the list is missing")
 
-    def end(self) -> None:
-        """Make sure that nothing follows."""
-        self._pass_blanks()
-        if self._text:
-            raise BadRecordError(f"not JSON: more text after its end, at {self._text!r:.40}")
+    def problem(self, what: str, at: int | None = None) -> BadRecordError:
+        """Return what is wrong here, or at another place of the window."""
+        at = self._at if at is None else at
+        line = self.line + self._text.count("\n", self._at, at)
+        before = self._text.rfind("\n", 0, at)
+        column = at - before if before >= 0 else at + self._column
+        rest = self._text[at : at + 40]
+        where = f"at {rest!r:.40}" if rest else "where the text ends"
+        return BadRecordError(f"not JSON: {what}, line {line} column {column}, {where}")
 
     def value(self) -> Any:  # noqa: ANN401 - any JSON value
         """Return the value that comes next, and pass it; reads on, twice as much each time, until it is whole."""
-        self._pass_blanks()
+        self.at_end()
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self._text)
+                value, end = json.JSONDecoder().raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
+                ahead = error.pos - self._at
                 if not self._read():
-                    line, rest = self.line + error.lineno - 1, self._text[error.pos :]
-                    raise BadRecordError(f"not JSON: {error.msg}, line {line}, at {rest!r:.40}") from None
+                    if self._more:
+                        raise too_long(self._limit) from None
+                    raise self.problem(error.msg, self._at + ahead) from None
             except (ValueError, RecursionError) as error:
                 raise BadRecordError(f"JSON that cannot be read ({error})") from None
             else:
                 # A number at the end of what has been read may go on.
                 if end < len(self._text) or not self._read():
+                    if end - self._at > self._limit:
+                        raise too_long(self._limit)
                     self._pass(end)
                     return value
 
-    def _pass_blanks(self) -> None:
-        while True:
-            self._pass(len(self._text) - len(self._text.lstrip()))
-            if self._text or not self._read():
-                return
-
     def _pass(self, end: int) -> None:
-        self.line += self._text.count("\n", 0, end)
-        self._text = self._text[end:]
+        self.line += self._text.count("\n", self._at, end)
+        self._at = end
 
     def _read(self) -> bool:
         """Read on, as much again as there is; tell whether there was more."""
-        if self._more and len(self._text) < _LONGEST_ITEM:
-            part = self._source.read(max(len(self._text), _JSON_PART))
-            self._text += self._decoder.decode(part, final=not part)
-            self._more = bool(part)
-            return self._more
-        return False
+        remaining = len(self._text) - self._at
+        if not self._more or remaining > self._limit:
+            return False
+        part = self._source.read(max(remaining, _PART))
+        self._bytes += len(part)
+        try:
+            text = self._decoder.decode(part, final=not part)
+        except UnicodeDecodeError as error:
+            start = self._bytes - len(error.object)
+            raise not_utf8(error.object, error.start, start) from None
+        before = self._text.rfind("\n", 0, self._at)
+        self._column = self._at - before if before >= 0 else self._column + self._at
+        self._text, self._at = self._text[self._at :] + text, 0
+        self._more = bool(part)
+        return self._more

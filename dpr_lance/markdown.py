@@ -71,6 +71,19 @@ def sections(text: str) -> Iterator[Section]:
     yield from outline.finished(next_level=0)
 
 
+def first_heading(text: str) -> str | None:
+    """Return the content of the first ATX heading (`# ...`) that has any, outside of fenced code; None without one."""
+    fenced = False
+    for line in text.splitlines():
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        elif not fenced and (mark := _ATX.match(line)):
+            heading = _without_end_mark(line[mark.end() :].strip()).strip()
+            if heading:
+                return heading
+    return None
+
+
 class _Heading(NamedTuple):
     level: int
     start: int

@@ -23,7 +23,16 @@ from typing import Any, BinaryIO
 
 from dpr_lance.checks import checked_path, checked_text, refused, shown
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.lines import BadRecordError, attempt, csv_rows, json_items, json_value, lines_of, readable, unpacked
+from dpr_lance.lines import (
+    BadRecordError,
+    attempt,
+    csv_rows,
+    json_items,
+    json_lines,
+    open_regular,
+    readable,
+    unpacked,
+)
 from dpr_lance.metrics import AnswerMatcher, answer_matcher
 
 QUESTION_FIELDS = ("question", "text")
@@ -143,7 +152,7 @@ Reader = Callable[[BinaryIO], Iterator[tuple[int, Fields | BadRecordError]]]
 def _records(path: Path, reader: Reader) -> Generator[tuple[str, Fields], None, None]:
     """Yield the place and the fields of each record; raise `InvalidInputError` for the first bad one."""
     try:
-        with readable(), path.open("rb") as stream:
+        with readable(), open_regular(path) as stream:
             for line, fields in reader(unpacked(path, stream)):
                 place = f"{path}:{line}"
                 if isinstance(fields, BadRecordError):
@@ -154,10 +163,8 @@ def _records(path: Path, reader: Reader) -> Generator[tuple[str, Fields], None, 
 
 
 def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Fields | BadRecordError]]:
-    for line in lines_of(stream):
-        if line.content.strip():
-            value = attempt(json_value, line.content, line.offset)
-            yield line.number, value if isinstance(value, BadRecordError) else attempt(_object, value)
+    for line, value in json_lines(stream):
+        yield line, value if isinstance(value, BadRecordError) else attempt(_object, value)
 
 
 def _json_list(stream: BinaryIO) -> Iterator[tuple[int, Fields | BadRecordError]]:

@@ -56,7 +56,7 @@ class Store:
         storage_options: Mapping[str, str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.uri, self.folder = checked_address(uri)
+        self.uri, self.folder = checked_address(uri, name)
         self.name = name
         check_process(self.place)
         note_use()

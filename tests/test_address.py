@@ -16,7 +16,7 @@ from dpr_lance.address import checked_address
 def test_a_file_address_is_a_local_folder(tmp_path, spelling):
     folder = tmp_path / "a b+é%"
     escaped = str(folder).replace("%", "%25").replace(" ", "%20").replace("é", "%C3%A9")
-    assert checked_address(spelling.format(escaped)) == (str(folder), folder)
+    assert checked_address(spelling.format(escaped), "passages") == (str(folder), folder)
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,38 @@ def test_all_spellings_of_a_folder_share_its_locks(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="drive letters")
 def test_what_has_another_scheme_is_not_a_folder():
-    assert checked_address("memory://") == ("memory://", None)
-    assert checked_address("s3://bucket/path") == ("s3://bucket/path", None)
+    assert checked_address("memory://", "passages") == ("memory://", None)
+    assert checked_address("s3://bucket/path", "passages") == ("s3://bucket/path", None)
+
+
+def test_a_folder_with_other_things_is_refused_though_a_table_lies_in_it(tmp_path):
+    with dpr_lance.connect(tmp_path / "app" / "data", encoder=HashEncoder(16)) as retriever:
+        retriever.add([{"id": "1", "text": "a river"}])
+    app = tmp_path / "app"
+    (app / "main.py").write_text("code")
+    (app / "other.lance").mkdir()
+    with pytest.raises(InvalidInputError, match=r"holds other things \('data', …\) and no table 'passages'"):
+        dpr_lance.connect(app)
+    assert sorted(path.name for path in app.iterdir()) == ["data", "main.py", "other.lance"]
+
+
+def test_a_table_is_found_among_other_things(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(16)) as retriever:
+        retriever.add([{"id": "1", "text": "a river"}])
+    (tmp_path / "t" / "notes.txt").write_text("mine")
+    with dpr_lance.connect(tmp_path / "t") as retriever:
+        assert len(retriever) == 1
+    with pytest.raises(InvalidInputError, match="no table 'others'"):
+        dpr_lance.connect(tmp_path / "t", table="others")
+
+
+def test_several_tables_share_a_folder(tmp_path):
+    for name in ("one", "two"):
+        with dpr_lance.connect(tmp_path / "t", table=name, encoder=HashEncoder(16)) as retriever:
+            retriever.add([{"id": name, "text": "a river"}])
+
+
+@pytest.mark.parametrize("path", ["x" * 5_000, "x/" * 3_000])
+def test_a_path_that_is_too_long_is_named(path):
+    with pytest.raises(InvalidInputError, match="cannot be opened"):
+        dpr_lance.connect(path)

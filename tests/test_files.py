@@ -121,16 +121,23 @@ class TestJson:
         assert [type(item) for item in read(path, on_error="skip")] == [Document, Skipped, Document]
 
     def test_json_that_breaks_off_names_line_and_column(self, tmp_path):
-        with pytest.raises(InvalidInputError, match=r"a\.json: not JSON: .*, line 2 column 14, where the text ends"):
+        with pytest.raises(InvalidInputError, match=r"a\.json: not JSON: .*, line 3 column 1, where the text ends"):
             read(write(tmp_path / "a.json", '[{"text": "x"},\n{"text": "y"}\n'))
+        with pytest.raises(InvalidInputError, match=r"a\.json: not JSON: .*, line 2 column 12, at 'oops}]'"):
+            read(write(tmp_path / "a.json", '[{"text": "x"},\n  {"text": oops}]'))
 
     def test_empty_files(self, tmp_path):
         assert read(write(tmp_path / "a.jsonl", "")) == []
         assert read(write(tmp_path / "a.csv", "")) == []
-        with pytest.raises(InvalidInputError, match=r"a\.json: not JSON"):
-            read(write(tmp_path / "a.json", ""))
-        with pytest.raises(InvalidInputError, match=r"a\.txt .*'text' is blank"):
-            read(write(tmp_path / "a.txt", ""))
+        for name in ("a.json", "a.txt", "a.md", "a.md.gz", "a.parquet"):
+            path = write(tmp_path / name, gzip.compress(b" ") if name.endswith(".gz") else "")
+            for on_error in ("raise", "skip"):
+                assert read(path, on_error=on_error) == [Skipped(str(path), "the file is empty")]
+        for name, content in (("b.json", " \n"), ("b.json", "[]"), ("b.md", "\ufeff \n\t\n"), ("b.txt", "\u200b")):
+            path = write(tmp_path / name, content)
+            assert read(path) == [Skipped(str(path), "the file is empty")]
+        with pytest.raises(InvalidInputError, match=r"a\.jsonl:1: 'text' is blank"):
+            read(write(tmp_path / "a.jsonl", '{"text": " "}'))
 
 
 class TestCsv:
@@ -228,7 +235,7 @@ class TestParquet:
             read(tmp_path / "a.parquet")
         assert [type(item) for item in read(tmp_path / "a.parquet", on_error="skip")] == [Document, Skipped, Document]
 
-    @pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1 broken PAR1"])
+    @pytest.mark.parametrize("content", [b"P", b"not parquet at all", b"PAR1 broken PAR1"])
     def test_a_file_that_is_not_parquet(self, tmp_path, content):
         path = write(tmp_path / "a.parquet", content)
         with pytest.raises(InvalidInputError, match=r"a\.parquet: this is not a Parquet file"):
@@ -254,7 +261,7 @@ class TestText:
         monkeypatch.chdir(tmp_path)
         write(tmp_path / "notes" / "deep" / "b.md", "intro\n```\n# not this\n```\n## Snow ❄ ##\ntext\n# Later")
         write(tmp_path / "notes" / "a.txt", "# plain text has no headings")
-        found = read(list_files([tmp_path.relative_to(tmp_path) / "notes"]).files[0].parent)
+        found = read(list_files([tmp_path.relative_to(tmp_path) / "notes"]).files[0].parent, base=tmp_path)
         assert [(document.id, document.title) for document in found] == [
             ("notes/a.txt", "a"),
             ("notes/deep/b.md", "Snow ❄"),

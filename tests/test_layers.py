@@ -76,6 +76,7 @@ ORDER = [
     "evaluation",
     "gates",
     "plot",
+    "listing",
     "files",
     "demo",
     "doctor",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.lines import BadRecordError, attempt, json_items, json_value, lines_of, readable, unpacked
+from dpr_lance.lines import BadRecordError, attempt, json_items, json_lines, open_regular, readable, unpacked
 from dpr_lance.metrics import answer_matcher
 from dpr_lance.records import Skipped
 from dpr_lance.schema import hash_of
@@ -149,15 +149,14 @@ def _is_lines(path: Path) -> bool:
 def _json_lines(path: Path) -> Iterator[tuple[Place, Any]]:
     """Yield each line with its place; a value that is a `BadRecordError` tells why the line cannot be used."""
     with _opened(path) as stream:
-        for line in lines_of(stream):
-            if line.content.strip():
-                yield f"{path}:{line.number}", attempt(json_value, line.content, line.offset)
+        for number, value in json_lines(stream):
+            yield f"{path}:{number}", value
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with readable(), path.open("rb") as stream:
+        with readable(), open_regular(path) as stream:
             yield unpacked(path, stream)
     except BadRecordError as problem:
         raise InvalidInputError(f"{path}: {problem}") from None
