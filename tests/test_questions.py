@@ -192,8 +192,16 @@ class TestFaults:
             ),
             ('[{"question": "a", "answers": ["b"]}\n\n {}]', 3, "not JSON: a comma or the end of the list is missing"),
             ('[{"question": "a", "answers": ["b"]},\n 7]', 2, "a labelled question is a JSON object"),
-            ('[{"question": "a", "answers": ["b"]}', 1, "not JSON: a comma or the end of the list is missing, line 1 column 37, where the text ends"),
-            ('[{"question": "a", "answers": ["b"]}]\nx', 2, "not JSON: more text after its end, line 2 column 1, at 'x'"),
+            (
+                '[{"question": "a", "answers": ["b"]}',
+                1,
+                "not JSON: a comma or the end of the list is missing, line 1 column 37, where the text ends",
+            ),
+            (
+                '[{"question": "a", "answers": ["b"]}]\nx',
+                2,
+                "not JSON: more text after its end, line 2 column 1, at 'x'",
+            ),
             ('{"question": "a"', 1, "not JSON"),
             ("[" * 100_000, 1, "JSON that cannot be read"),
         ],
