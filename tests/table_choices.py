@@ -28,14 +28,18 @@ PHASES = {
     "bulk": {"add": 12, "optimize": 1, "search": 6, "embed": 1},
     "deletes": {"delete": 8, "delete_where": 5, "plain_delete": 3, "optimize": 6, "search": 14, "add": 2, "reopen": 1},
     "updates": {"add": 12, "add_odd": 5, "add_arrow": 2, "delete": 2, "optimize": 2, "search": 8, "embed": 2},
-    "quiet": {"search": 20, "get": 4, "context": 3, "info": 2, "cut_short": 3, "optimize": 2, "reopen": 1},
+    "quiet": {
+        "search": 20, "search_without_vector": 1, "evaluate_unknown": 1, "get": 4, "context": 3, "info": 2,
+        "cut_short": 3, "optimize": 2, "reopen": 1,
+    },
     "plain": {
         "plain_append": 3, "plain_delete": 3, "plain_update": 2, "plain_add_column": 1, "plain_drop_column": 2,
-        "plain_optimize": 3, "plain_tag": 2, "plain_restore": 4, "plain_open": 3, "plain_read": 3,
+        "plain_optimize": 3, "plain_clean": 1, "plain_tag": 2, "plain_restore": 4, "plain_open": 3, "plain_read": 3,
         "add": 8, "optimize": 4, "search": 10,
     },
     "changes": {
-        "reembed": 2, "remake": 2, "remove": 1, "plain_restore": 2, "plain_tag": 2, "add": 8, "search": 10,
+        "reembed": 2, "remake": 2, "remove": 1, "damaged_copy": 1, "plain_restore": 2, "plain_tag": 2, "add": 8,
+        "search": 10,
         "optimize": 2, "embed": 2, "delete": 2, "info": 1, "get": 2,
     },
 }  # fmt: skip
@@ -188,10 +192,8 @@ class Choices:
 
     def search(self):
         several = self.choose.choice([1, 1, 1, 3])
-        questions = [
-            " ".join(self.choose.choices((*WORDS, "atlas", "absent"), k=self.choose.randint(1, 3)))
-            for _ in range(several)
-        ]
+        words = [word for word in (*WORDS, "atlas", "absent") if word != NO_WORD]
+        questions = [" ".join(self.choose.choices(words, k=self.choose.randint(1, 3))) for _ in range(several)]
         where = table_filters.generate(self.choose) if self.choose.random() < 0.4 else None
         return {
             "questions": questions,
@@ -199,7 +201,11 @@ class Choices:
             "mode": self.choose.choice(["bm25", "dense", "hybrid"]),
             "where": where,
             "expression": self.choose.random() < 0.5,
+            "explain": self.choose.random() < 0.2,
         }
+
+    def search_without_vector(self):
+        return {"mode": self.choose.choice(["bm25", "dense", "hybrid"])}
 
     def plain_append(self):
         return {"numbers": [self.choose.randrange(1000) for _ in range(self.choose.randint(1, 4))]}

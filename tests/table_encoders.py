@@ -33,6 +33,7 @@ class GridEncoder:
         )
 
     def encode_questions(self, questions):
+        _check(questions)
         return np.stack([self._vector(question) for question in questions])
 
     def encode_passages(self, passages):
@@ -50,6 +51,10 @@ class WordEncoder(HashEncoder):
     @property
     def card(self):
         return dataclasses.replace(super().card, hybrid_weight=3.0)
+
+    def encode_questions(self, questions):
+        _check(questions)
+        return super().encode_questions(questions)
 
     def encode_passages(self, passages):
         _check(text for _, text in passages)

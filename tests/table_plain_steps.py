@@ -107,6 +107,18 @@ def plain_optimize(world):
 
 
 @step
+def plain_clean(world):
+    """Free all old versions but tagged ones, as `table.optimize` of plain LanceDB does when it is told to."""
+    table = world.plain()
+    if table is not None:
+        for name in table.tags.list():
+            table.tags.delete(name)
+        table.optimize(cleanup_older_than=datetime.timedelta(0))
+        world.versions, world.readers = {}, []
+        world.changed()
+
+
+@step
 def plain_tag(world, name):
     """Tag the version of now, which no clean-up may free."""
     table = world.plain()

@@ -7,8 +7,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import dpr_lance
 from dpr_lance import EncoderError, InvalidInputError, TableError, WordSplitter
-from tests.brute_force import check_hits
+from tests.brute_force import TOLERANCE, check_hits
+from tests.table_encoders import NO_WORD
 from tests.table_filters import COMPARED, CUT_SHORT, columns_of, expression_of, holds, sql_of
 from tests.table_values import made, must_fit, same_metadata
 from tests.table_world import BATCH, check_passage
@@ -261,13 +263,13 @@ def reopen(world, by):
 
 
 @step
-def search(world, by, questions, k, mode, where=None, expression=False):
+def search(world, by, questions, k, mode, where=None, expression=False, explain=False):
     """Search for one question or several: the hits are those of brute force."""
     given = None if where is None else expression_of(where) if expression else sql_of(where)
     asked = questions[0] if len(questions) == 1 else list(questions)
 
     def call(retriever):
-        found = retriever.search(asked, k, mode=mode, where=given)
+        found = retriever.search(asked, k, mode=mode, where=given, explain=explain)
         return [found] if len(questions) == 1 else found
 
     if where is not None and world.types() and not _usable(world, where):
@@ -291,6 +293,29 @@ def search(world, by, questions, k, mode, where=None, expression=False):
         rows = {row.id: row for row in world.model.rows()}
         for hit in hits:
             check_passage(hit, rows[hit.id])
+        if explain and world.folded and hits.mode != "dense":
+            for hit in hits:
+                assert abs(sum(word.score for word in hit.explanation.words) - hit.bm25_score) <= TOLERANCE
+
+
+@step
+def search_without_vector(world, by, mode):
+    """Ask what the encoder makes no vector of: BM25 alone answers, and says why."""
+    if any(row.embedded for row in world.model.rows()) and by not in world.stale:
+        if mode == "dense":
+            assert _tried(world, by, lambda retriever: retriever.search(NO_WORD, mode=mode))[1] is not None
+        else:
+            hits = world.ask(by, lambda retriever: retriever.search(NO_WORD, mode=mode))
+            assert not len(hits)
+            assert (hits.mode, hits.fallback is None) == ("bm25", mode == "bm25")
+
+
+@step
+def evaluate_unknown(world, by):
+    """Evaluate with labels that are not stored."""
+    if world.model.count():
+        questions = [{"question": "river", "labels": ["nowhere"]}]
+        assert _tried(world, by, lambda retriever: dpr_lance.evaluate(retriever, questions))[1] is not None
 
 
 def _maybe_refused(world, by, call):
