@@ -134,6 +134,8 @@ class Model:
                     counts.unchanged += 1
                 if not embed or old.embedded:
                     continue
+            elif old.touched:
+                counts.either += 1
             else:
                 counts.replaced += 1
             written[name] = new

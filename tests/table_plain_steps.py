@@ -113,7 +113,7 @@ def plain_clean(world):
     if table is not None:
         for name in table.tags.list():
             table.tags.delete(name)
-        table.optimize(cleanup_older_than=datetime.timedelta(0))
+        table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1))
         world.versions, world.readers = {}, []
         world.changed()
 
