@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from lancedb.table import Table
 from dpr_lance.checks import checked_choice
 from dpr_lance.coverage import COVERAGE, column_of, coverage_in, lists_gone_rows, touch
 from dpr_lance.errors import InvalidInputError, LockedError
-from dpr_lance.index_policy import KIND, POLICY, IndexPolicy, Training, kind_of, remember, training_of, unfit
+from dpr_lance.index_policy import KIND, POLICY, TRAINING, IndexPolicy, Training, kind_of, remember, training_of, unfit
 from dpr_lance.memory import large_blocks_given_back, trim_heap
 from dpr_lance.recall import recall_of
 from dpr_lance.records import IndexInfo, IndexKind, IndexReport, Metric
@@ -122,6 +123,7 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     started = time.perf_counter()
     before, covered = store.files.bytes_on_disk(), _coverage(store)
     _drop_stale_vectors(store)
+    _drop_empty_indexes(store)
     built = store.steadily(lambda table: _build_missing(table, policy))
     built += store.steadily(lambda table: build_filters(table, filter_columns))
     card = store.card
@@ -188,6 +190,20 @@ def _drop_stale_vectors(store: Store) -> None:
     names = [name for name in store.schema().names if is_vector_column(name)]
     kept = {card.column for card in store.cards()}
     store.drop_columns(name for name in names if name not in kept)
+
+
+def _drop_empty_indexes(store: Store) -> None:
+    """Drop the indexes on columns whose vectors are all gone: LanceDB fails to bring those up to date."""
+    for column in filter(is_vector_column, store.steadily(_indexed_columns)):
+        if not store.count(f"{column} IS NOT NULL"):
+            store.commit(partial(_drop_indexes, column=column))
+            store.remembered.keep(**{TRAINING: None})
+
+
+def _drop_indexes(table: Table, column: str) -> None:
+    for config in table.list_indices():
+        if column_of(config) == column:
+            table.drop_index(config.name)
 
 
 def ensure_text_index(store: Store) -> None:

@@ -322,3 +322,20 @@ def test_a_tagged_version_does_not_break_optimize(tmp_path, monkeypatch):
         assert retriever.optimize().indexes[0].unindexed_rows == 0
         assert table.tags.list()["kept"]
         assert len(retriever) == 2
+
+
+@pytest.mark.parametrize("gone", ["deleted", "replaced"])
+def test_an_index_of_which_all_vectors_are_gone_is_dropped(clustered, monkeypatch, gone):
+    """LanceDB cannot bring it up to date: it fails, or asks for another try for ever."""
+    quick = dataclasses.replace(SMALL, vector_index_rows=200, recall_questions=5, probed_shares=(1.0,))
+    monkeypatch.setattr(indexes.optimize, "__defaults__", (quick,))
+    clustered.add(numbered(0, 200))
+    clustered.optimize()
+    assert "vector" in kinds(clustered)
+    if gone == "deleted":
+        clustered.delete([f"d{number:05}" for number in range(200)])
+    clustered.add([{**document, "title": "new"} for document in numbered(0, 200)], embed=False)
+    clustered.optimize()
+    assert "vector" not in kinds(clustered)
+    clustered.embed()
+    assert len(clustered.search("text number 7", 5, mode="dense")) == 5
