@@ -10,9 +10,8 @@ from tests.table_run import run
 STEPS = 50
 SEEDS = range(3)
 UNSETTLED = (
-    *("forms", "plain_open", "plain_add_column", "plain_drop_column", "damaged_copy", "evaluate_unknown"),
-    *("numbers", "cut_short", "add_arrow", "add_odd", "plain_append", "remake", "remove"),
-    *("वर्ष", "cost $?", "tags", "sizes", "meta", "ratio", "series"),
+    *("forms", "plain_open", "plain_add_column", "plain_drop_column", "numbers", "cut_short"),
+    *("add_arrow", "add_odd", "वर्ष", "cost $?", "tags", "sizes", "meta", "ratio", "series"),
 )
 """Steps and fields whose right answers the library does not give yet."""
 
