@@ -82,9 +82,9 @@ class Opening:
                 if self.table is None and (table := self._found()) is not None:
                     with errors_named(self._files):
                         schema = table.schema
-                    TableCard.from_schema(schema, place=self.place)
-                    self._identity, self._inode = identity_of(schema), self._manifests.inode()
-                    self._seen = self.revision(table)
+                        TableCard.from_schema(schema, place=self.place)
+                        self._identity, self._inode = identity_of(schema), self._manifests.inode()
+                        self._seen = self.revision(table)
                     self.remembered.open(self._identity)
                     self.table = table
         return self.table
@@ -109,6 +109,13 @@ class Opening:
             self._seen = None
             raise SupersededError(f"{self.place} is another table now")
         return found
+
+    def latest(self) -> Table:
+        """Return the table opened once more; raise `SupersededError` when it was removed meanwhile."""
+        try:
+            return self.database.open_table(self.name)
+        except ValueError as error:
+            raise SupersededError(f"{self.place} was removed while it was read") from error
 
     def note(self, revision: Revision) -> None:
         """Note a version that was opened; raise `SupersededError` when another table took the place meanwhile."""
@@ -135,8 +142,9 @@ class Opening:
             raise self._removed()
         if self.folder is None or seen is None or self._manifests.mark(seen.version) is not None:
             return False
-        same = self._identity is not None and identity_of(latest.schema) == self._identity
-        revision = self.revision(latest)
+        with errors_named(self._files):
+            same = self._identity is not None and identity_of(latest.schema) == self._identity
+            revision = self.revision(latest)
         if not same or self._manifests.inode() != self._inode or revision.version < seen.version:
             return False
         self._seen = revision

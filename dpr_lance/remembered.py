@@ -59,8 +59,11 @@ class Remembered:
         self._read = _UNREAD
 
     def create(self, identity: str | None) -> None:
-        """Create the small table, unless it is there, for a table of this identity; what is another table's goes."""
-        with errors_named(self.files):
+        """Create the small table for a table of this identity, in place of what a table left that is gone."""
+        with self._opening, errors_named(self.files):
+            self._table, self._read = None, _UNREAD
+            if self.files.folder is not None and self.files.folder.exists():
+                shutil.rmtree(self.files.folder)
             self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
         self.open(identity)
         self.keep()
@@ -124,11 +127,8 @@ class Remembered:
 
     def make_again(self, values: Mapping[str, Any]) -> None:
         """Put a new small table with these values in place of a damaged or missing one."""
-        with self._opening, errors_named(self.files):
-            self._table, self._read = None, _UNREAD
-            if self.files.folder is not None and self.files.folder.exists():
-                shutil.rmtree(self.files.folder)
-            else:
+        if self.files.folder is None:
+            with errors_named(self.files):
                 self._database.drop_table(self.name, ignore_missing=True)
         self.create(self._identity)
         self.keep(**values)

@@ -135,6 +135,15 @@ def test_what_was_calibrated_for_the_table_before_is_forgotten(place, reader):
         assert "calibration" not in other._store.remembered.values()
 
 
+def test_what_is_left_of_a_removed_table_does_not_stand_in_the_way(place, reader):
+    """A folder that was removed while others wrote to it may keep parts of the small table."""
+    shutil.rmtree(place / "passages.lance")
+    for path in (place / "passages_dpr_lance.lance" / "data").iterdir():
+        path.unlink()
+    filled(place, TEXTS[:2])
+    assert_follows(reader, TEXTS[:2])
+
+
 def test_the_small_table_is_followed_too(place, reader):
     reader._store.remembered.keep(index={"kind": "ivf_sq"})
     kept = place.with_name("kept")
