@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from dpr_lance.checks import checked_path
+from dpr_lance.engine_errors import storage_error
 from dpr_lance.errors import InvalidInputError
 
 _FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
@@ -30,6 +31,8 @@ def checked_address(uri: str | os.PathLike[str], table: str) -> tuple[str, Path 
             )
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
+        if (storage := storage_error(error, f"connect({str(folder)!r:.300})")) is not None:
+            raise storage from error
         raise InvalidInputError(
             f"connect({str(folder)!r:.300}): the folder cannot be opened ({error.strerror or error})"
         ) from error

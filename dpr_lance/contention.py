@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from lancedb.table import Table
 
 from dpr_lance.engine_errors import is_conflict, is_missing, named, raised_by_engine, reason_of, storage_named
-from dpr_lance.errors import LockedError, TableError
+from dpr_lance.errors import LockedError, StorageError, TableError
 from dpr_lance.table_files import TableFiles
 
 PATIENCE = 30.0
@@ -76,6 +76,32 @@ def _version(table: Table) -> int:
         return int(table.version)
     except Exception:  # noqa: BLE001 - the error that led here is the one that is told
         return -1
+
+
+def committed(call: Callable[[Table], T], steadily: Callable[[Callable[[Table], Any]], Any], files: TableFiles) -> T:
+    """Return `call(table)`, which writes; `steadily` is how to call it, and the caller holds the lock of writers.
+
+    LanceDB does not notice every write that the disk has cut off. Such a commit is taken back, by putting the version
+    before in force again, and raises `StorageError`.
+    """
+    before = None if files.folder is None else steadily(lambda table: int(table.version))
+    done: T = steadily(call)
+    if (cut := files.record()) is not None:
+        steadily(lambda table: _put_back(table, before))
+        files.record()
+        raise StorageError(
+            f"{files.place}: the disk has cut off {cut}, so what was just written is taken back. What was committed "
+            f"before is kept whole; free some space, or raise `ulimit -f`, and repeat the call"
+        )
+    return done
+
+
+def _put_back(table: Table, version: int | None) -> None:
+    table.checkout(version)
+    try:
+        table.restore()
+    finally:
+        table.checkout_latest()
 
 
 class NoLock:

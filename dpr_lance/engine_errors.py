@@ -24,6 +24,9 @@ _CONFLICTS = ("commit conflict", "concurrent writers")
 _FILES_BROKEN = ("LanceError(IO)", "LanceError(Arrow)", "corrupt", "does not appear to be a Lance file")
 """How errors begin that come from a file's content, where no file can be looked at."""
 
+_QUERY = ("Schema error", "Query Execution error", "No field named", "Invalid user input", "Error during planning")
+"""What errors of a query say, for which not every byte of the table is compared with its checksum."""
+
 _STORAGE = {
     errno.ENOSPC: ("the disk is full", "free some space and repeat the call"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and repeat the call"),
@@ -31,6 +34,7 @@ _STORAGE = {
     errno.EROFS: ("the folder is read-only: it can be searched, not changed", "copy it to a folder that is not"),
     errno.EACCES: ("permission is denied", "give this user the right to read and write the folder and its files"),
     errno.EPERM: ("permission is denied", "give this user the right to read and write the folder and its files"),
+    errno.ENOTDIR: ("a part of the path is a file and not a folder", "give another folder"),
     errno.EMFILE: ("too many files are open in this process", "raise `ulimit -n`, or close what is not needed"),
     errno.ENFILE: ("too many files are open on this machine", "raise its limit, or close what is not needed"),
     errno.EIO: ("the disk fails", "check the disk, and copy the folder to another one"),
@@ -44,11 +48,13 @@ def raised_by_engine(error: BaseException) -> bool:
         return False
     if type(error).__name__ in _PANICS:
         return True
-    trace, module = error.__traceback__, ""
+    trace, engine = error.__traceback__, False
     while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
+        package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        # What comes after is the standard library's, on behalf of either.
+        engine = package in _ENGINE if package in (*_ENGINE, "dpr_lance") else engine
         trace = trace.tb_next
-    return isinstance(error, Exception) and module.partition(".")[0] in _ENGINE
+    return engine and isinstance(error, Exception)
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -82,7 +88,8 @@ def named(error: BaseException, files: TableFiles) -> DprLanceError:
     """Return our error for one of LanceDB: of storage, of damage where the files show it, else a `TableError`."""
     if (storage := storage_error(error, files.place)) is not None:
         return storage
-    if (damage := files.first_damage()) is not None:
+    of_query = any(sign in str(error) for sign in _QUERY)
+    if (damage := files.first_damage(read=not of_query)) is not None:
         return DamagedTableError(f"{files.place}: {damage}; {damage.remedy}")
     reason = reason_of(error)
     if is_missing(error):

@@ -17,7 +17,7 @@ from lancedb.table import Table
 from numpy.typing import NDArray
 
 from dpr_lance.address import checked_address
-from dpr_lance.contention import NoLock, SupersededError, SwitchedError, TableLock, steadily
+from dpr_lance.contention import NoLock, SupersededError, SwitchedError, TableLock, committed, steadily
 from dpr_lance.doubled import stored_ids
 from dpr_lance.engine_errors import storage_named
 from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
@@ -237,9 +237,7 @@ class Store:
         beside an optimiser), so a writer must not overlap a clean-up either.
         """
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
-            done = self.steadily(call)
-            self.files.record()
-        return done
+            return committed(call, self.steadily, self.files)
 
     def record_files(self) -> None:
         """Keep the checksums of the files that maintenance has written; drop those of files that it has freed."""

@@ -109,17 +109,26 @@ class TableFiles:
                 total += path.stat().st_size if path.is_file() else 0
         return total
 
-    def record(self, *, prune: bool = False) -> None:
+    def record(self, *, prune: bool = False) -> Path | None:
         """Keep the checksums of the files that have come since; the caller holds the lock of writers.
 
-        `prune` drops those of files that a clean-up has removed.
+        `prune` drops those of files that a clean-up has removed. Return a file that the disk has cut off, if any; no
+        checksum is kept of it.
         """
         if self.folder is None or not self.folder.is_dir():
-            return
-        # What was committed is committed: without a checksum, which the next commit adds, a file is just not compared.
+            return None
+        cut = None
+        # What is committed is committed: without a checksum, which the next commit adds, a file is just not compared.
         with self._lock, contextlib.suppress(OSError):
             known = self._checksums()
-            new = {name: _checksum(self.folder / name) for name in self._names() if name not in known}
+            new: dict[str, Checksum] = {}
+            for name in self._names():
+                if name in known:
+                    continue
+                if name.startswith("data/") and self._seen(name, None) is not None:
+                    cut = self.folder / name
+                    continue
+                new[name] = _checksum(self.folder / name)
             path = self.folder / CHECKSUMS
             if prune:
                 latest = self._latest()
@@ -129,6 +138,9 @@ class TableFiles:
                 path.parent.mkdir(exist_ok=True)
                 with path.open("a", encoding="utf-8") as lines:
                     lines.write("".join(_line(name, checksum) for name, checksum in new.items()))
+            if cut is not None and not self._latest().needs(str(cut.relative_to(self.folder))):
+                cut = None  # what an interrupted process has left
+        return cut
 
     def record_again(self) -> None:
         """Take every file for what was written, after what was damaged has been replaced."""
@@ -136,8 +148,11 @@ class TableFiles:
             with self._lock:
                 _replace(self.folder / CHECKSUMS, {name: _checksum(self.folder / name) for name in self._names()})
 
-    def damages(self) -> Iterator[FileDamage]:
-        """Yield every file that is missing or not what was written, those first that are seen without reading them."""
+    def damages(self, *, read: bool = True) -> Iterator[FileDamage]:
+        """Yield every file that is missing or not what was written, those first that are seen without reading them.
+
+        `read=False` yields these alone.
+        """
         if self.folder is None or not self.folder.is_dir():
             return
         with self._lock:
@@ -153,6 +168,8 @@ class TableFiles:
         for name, what in seen.items():
             if what is not None and (what != _MISSING or latest.needs(name)):
                 yield self._damage(name, what, latest)
+        if not read:
+            return
         suspects = [name for name, what in seen.items() if what is None and name in known]
         for name in suspects:
             with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
@@ -168,10 +185,10 @@ class TableFiles:
             names = list(self._names())
         return sum(name in known for name in names), sum(name not in known for name in names)
 
-    def first_damage(self) -> FileDamage | None:
+    def first_damage(self, *, read: bool = True) -> FileDamage | None:
         """Return a damaged file that LanceDB can have met, one that the latest version needs before others."""
         other = None
-        for damage in self.damages():
+        for damage in self.damages(read=read):
             if damage.needed and damage.path.name != Path(CHECKSUMS).name:
                 return damage
             other = other or (None if damage.needed else damage)
