@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 from lancedb.db import DBConnection
 from lancedb.table import Table
 
-from dpr_lance.contention import steadily
+from dpr_lance.contention import committed, steadily
 from dpr_lance.engine_errors import errors_named
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.identity import Manifests, Mark
@@ -122,8 +123,7 @@ class Remembered:
                 self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
             table = self._opened()
         if rows:
-            steadily(merge, table, self.files)
-            self.files.record()
+            committed(merge, partial(steadily, table=table, files=self.files), self.files)
 
     def make_again(self, values: Mapping[str, Any]) -> None:
         """Put a new small table with these values in place of a damaged or missing one."""

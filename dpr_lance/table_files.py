@@ -117,30 +117,36 @@ class TableFiles:
         """
         if self.folder is None or not self.folder.is_dir():
             return None
-        cut = None
-        # What is committed is committed: without a checksum, which the next commit adds, a file is just not compared.
-        with self._lock, contextlib.suppress(OSError):
+        new: dict[str, Checksum] = {}
+        cut: list[str] = []
+        with self._lock:
             known = self._checksums()
-            new: dict[str, Checksum] = {}
             for name in self._names():
-                if name in known:
-                    continue
-                if name.startswith("data/") and self._seen(name, None) is not None:
-                    cut = self.folder / name
-                    continue
-                new[name] = _checksum(self.folder / name)
-            path = self.folder / CHECKSUMS
-            if prune:
-                latest = self._latest()
-                kept = {name: known[name] for name in known if (self.folder / name).exists() or latest.needs(name)}
-                _replace(path, kept | new)
-            elif new:
-                path.parent.mkdir(exist_ok=True)
-                with path.open("a", encoding="utf-8") as lines:
-                    lines.write("".join(_line(name, checksum) for name, checksum in new.items()))
-            if cut is not None and not self._latest().needs(str(cut.relative_to(self.folder))):
-                cut = None  # what an interrupted process has left
-        return cut
+                with contextlib.suppress(OSError):  # freed since it was listed, or closed to this user
+                    if name in known:
+                        continue
+                    if self._seen(name, None) is not None:
+                        cut.append(name)
+                    else:
+                        new[name] = _checksum(self.folder / name)
+            # What is committed is committed: a file whose checksum cannot be kept now is one of the next commit's.
+            with contextlib.suppress(OSError):
+                self._keep(known, new, prune=prune)
+        # An interrupted process may have left others.
+        latest = self._latest() if cut else None
+        return next((self.folder / name for name in cut if latest is not None and latest.needs(name)), None)
+
+    def _keep(self, known: dict[str, Checksum], new: dict[str, Checksum], *, prune: bool) -> None:
+        """Add checksums to the file of them, or write it without those of files that are gone."""
+        folder = self.folder or Path()
+        path, latest = folder / CHECKSUMS, self._latest() if prune else None
+        if latest is not None:
+            known = {name: kept for name, kept in known.items() if (folder / name).exists() or latest.needs(name)}
+        if latest is not None or not _is_whole(path):
+            _replace(path, known | new)
+        elif new:
+            with path.open("a", encoding="utf-8") as lines:
+                lines.write("".join(_line(name, checksum) for name, checksum in new.items()))
 
     def record_again(self) -> None:
         """Take every file for what was written, after what was damaged has been replaced."""
@@ -166,7 +172,8 @@ class TableFiles:
             name = f"_versions/{_VERSIONS - hinted}.manifest"
             seen.setdefault(name, _MISSING)
         for name, what in seen.items():
-            if what is not None and (what != _MISSING or latest.needs(name)):
+            # What has no checksum was left by a write that was broken off, unless the latest version needs it.
+            if what is not None and ((what != _MISSING and name in known) or latest.needs(name)):
                 yield self._damage(name, what, latest)
         if not read:
             return
@@ -269,7 +276,7 @@ class TableFiles:
             text = ((self.folder or Path()) / CHECKSUMS).read_bytes().decode(errors="replace")
         except FileNotFoundError:
             return []
-        return text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
+        return text.split("\n")[:-1]  # what follows the last line's end was not written to its end
 
     def _bad_lines(self) -> Iterator[FileDamage]:
         for number, line in enumerate(self._lines(), start=1):
@@ -290,6 +297,16 @@ def _parsed(line: str) -> tuple[str, Checksum] | None:
         return None
     crc, size, name = text.split(" ", 2)
     return name, Checksum(int(size), int(crc, 16))
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether the file of checksums ends with a line's end, as every write to it does."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+    except OSError:
+        return False
 
 
 def _replace(path: Path, checksums: dict[str, Checksum]) -> None:
