@@ -257,7 +257,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     """Return what tells this folder from one renamed to its place; None where there is none."""
     try:
         status = folder.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_ctime_ns
 

@@ -27,11 +27,12 @@ def check_places(run: Run, work: Path) -> None:
     `MissingExtraError` for packages, `EncoderError` for a damaged checkpoint of the run that is to go on.
     """
     check_installed("training")
-    check_place(checked_path(run.out, "out"), replace=run.replace)
+    out = checked_path(run.out, "out")
+    check_place(out, replace=run.replace)
     for path in (*run.questions, *([run.dev] if run.dev is not None else [])):
         if not Path(path).exists():
             raise InvalidInputError(f"{path} does not exist: name a .json, .jsonl or BEIR folder of questions")
-    for folder in (Path(run.out).absolute().parent, work):
+    for folder in (out.absolute().parent, work):
         _check_writable(folder)
     place = snapshots.last(work)
     if place is not None:
