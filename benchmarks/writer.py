@@ -194,8 +194,8 @@ class CountingEncoder(HashEncoder):
         return super().encode_passages(passages)
 
 
-def lower_bounds(keep_versions: timedelta = index_policy.POLICY.keep_versions) -> None:
-    """Make the library commit, fold and train after few rows, and keep versions so long; for this process alone."""
+def lower_bounds() -> None:
+    """Make the library commit, fold and train after few rows; for this process alone."""
     ingestion.BATCH_DOCUMENTS = BATCH_DOCUMENTS
     embedding.BATCH_ROWS = 40
     embedding.ENCODE_PASSAGES = 16
@@ -205,19 +205,20 @@ def lower_bounds(keep_versions: timedelta = index_policy.POLICY.keep_versions) -
         "retrain_growth": 1.2,
         "scalar_index_rows": 100,
         "fold_rows": 60,
-        "keep_versions": keep_versions,
     }
     for name, value in low.items():
         getattr(index_policy.POLICY, name)  # a bound that is gone must not be passed over
         object.__setattr__(index_policy.POLICY, name, value)
 
 
-def open_table(folder: Path) -> tuple[dpr_lance.Retriever, CountingEncoder]:
-    """Open the table with the encoder that its vectors are of."""
+def open_table(
+    folder: Path, keep_versions: timedelta = timedelta(milliseconds=1)
+) -> tuple[dpr_lance.Retriever, CountingEncoder]:
+    """Open the table with the encoder that its vectors are of; freed versions get in readers' way."""
     with dpr_lance.connect(folder) as known:
         card = known.info().encoder
     encoder = CountingEncoder(DIMENSIONS[0] if card is None else card.dimension)
-    return dpr_lance.connect(folder, encoder=encoder), encoder
+    return dpr_lance.connect(folder, encoder=encoder, keep_versions=keep_versions), encoder
 
 
 def perform(retriever: dpr_lance.Retriever, step: Step, committed: ProgressCallback) -> int:
@@ -240,10 +241,10 @@ def perform(retriever: dpr_lance.Retriever, step: Step, committed: ProgressCallb
 
 def work(folder: str, journal_path: str, seed: int, end: int) -> None:
     """Go on with the script where the journal ends, up to step `end` exclusive: the body of a process."""
-    lower_bounds(keep_versions=timedelta(seconds=1))
+    lower_bounds()
     journal = Journal(Path(journal_path))
     first = journal.done()
-    retriever, encoder = open_table(Path(folder))
+    retriever, encoder = open_table(Path(folder), keep_versions=timedelta(seconds=1))
     journal.write("ready")
     for step, _ in itertools.islice(script(seed), first, end):
         journal.write("begin", step=step.number, kind=step.kind, time=time.time())

@@ -23,8 +23,8 @@ from dpr_lance.index_policy import training_in
 from dpr_lance.legs import calibration_of
 from dpr_lance.normal_form import content_of
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, hash_of, vectors_of
-from dpr_lance.snapshot import Snapshot
-from dpr_lance.store import Store, part_of
+from dpr_lance.snapshot import Snapshot, part_of
+from dpr_lance.store import Store
 from dpr_lance.table_files import REBUILD, RESTORE, TableFiles
 from dpr_lance.words import words
 

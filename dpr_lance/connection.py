@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 
 from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.opening import CACHE_BYTES
 from dpr_lance.remembered import STATE_SUFFIX
 from dpr_lance.resident import RESIDENT_BYTES
+from dpr_lance.retention import KEEP_VERSIONS
 from dpr_lance.retriever import Retriever
 from dpr_lance.store import Store
 from dpr_lance.table_encoder import EncoderSource, check_source
@@ -29,6 +31,7 @@ def connect(
     storage_options: Mapping[str, str] | None = None,
     cache_bytes: int = CACHE_BYTES,
     resident_bytes: int = RESIDENT_BYTES,
+    keep_versions: timedelta = KEEP_VERSIONS,
 ) -> Retriever:
     """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
 
@@ -36,6 +39,8 @@ def connect(
     or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding. `cache_bytes` bounds the memory in
     which LanceDB keeps indexes and what it knows of the files. Where a table's vectors fit in `resident_bytes`, a
     retriever that is asked often holds them in memory: dense search is then exact, and faster. 0 holds none.
+    `keep_versions`: how long maintenance by this retriever keeps a version of the table after another has replaced it.
+    A plain LanceDB reader stays on its version until `checkout_latest()`, and can read it so long.
 
         retriever = dpr_lance.connect("wiki.lance")
         retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
@@ -58,6 +63,8 @@ def connect(
     wanted = "give a number of bytes, 0 or more"
     cache_bytes = checked_whole(cache_bytes, "cache_bytes", wanted, least=0, most=MOST_BYTES)
     resident_bytes = checked_whole(resident_bytes, "resident_bytes", wanted, least=0)
-    store = Store(uri, table, storage_options, cache_bytes)
+    if not isinstance(keep_versions, timedelta) or keep_versions < timedelta(0):
+        raise refused("keep_versions", keep_versions, "give a datetime.timedelta of 0 or more")
+    store = Store(uri, table, storage_options, cache_bytes, keep_versions)
     store.find()
     return Retriever(store, encoder, resident_bytes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from dpr_lance.errors import DamagedTableError
@@ -88,11 +87,6 @@ class IndexPolicy:
     """Every commit leaves a file and a version: fold when this many have come, or `fragment_share` of the rows."""
     fragment_share: float = 0.002
     fold_fragments_most: int = 200
-    keep_versions: timedelta = timedelta(milliseconds=1)
-    """Versions older than this are freed. The age protects no reader (LanceDB counts it from a version's writing, not
-    from its replacement): reads are repeated instead, see `Store.steadily`."""
-    keep_versions_remotely: timedelta = timedelta(hours=1)
-    """The same where no file lock keeps a clean-up and a writer apart, who must not overlap: see `Store.commit`."""
     recall_questions: int = 200
     """Stored vectors that stand in for questions. An index misses many neighbours of few questions: of 50, the recall
     that was measured strayed by .02."""

@@ -20,10 +20,9 @@ from dpr_lance.index_policy import KIND, POLICY, TRAINING, IndexPolicy, Training
 from dpr_lance.memory import large_blocks_given_back, trim_heap
 from dpr_lance.recall import recall_of
 from dpr_lance.records import IndexInfo, IndexKind, IndexReport, Metric
+from dpr_lance.retention import NOTHING, due_age
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column, metadata_fields
 from dpr_lance.store import Store
-
-_FOREVER = timedelta(days=36_500)
 
 LOCK_TIMEOUT = 600.0
 """Seconds to wait for another process that is changing the indexes."""
@@ -134,12 +133,9 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     trim_heap()
     _let_gone_rows_go(store)
     _count_changes(store, card)
-    store.steadily(_compact)
+    store.commit(lambda table: _maintain(table, due_age(table, store.files.folder, store.keep_versions)))
     _remember_coverage(store, covered)
-    trim_heap()
-    keep = policy.keep_versions if store.folder is not None else policy.keep_versions_remotely
-    store.remembered.compact(keep)
-    store.commit(lambda table: _free(table, keep))
+    store.remembered.compact()
     trim_heap()
     recall = recall_of(store, card, policy)  # last, because LanceDB changes partitions while it compacts
     if train_if_due(store, card, policy):  # after what has just been measured
@@ -277,18 +273,18 @@ def _element(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_list(kind) else kind
 
 
-def _compact(table: Table) -> None:
-    """Merge small files and bring the indexes up to date, freeing nothing."""
-    table.optimize(cleanup_older_than=_FOREVER)
+def _maintain(table: Table, age: timedelta) -> None:
+    """Merge small files, free versions of this age, and bring the indexes up to date.
 
-
-def _free(table: Table, keep: timedelta) -> None:
-    """Free old versions, unless a user has tagged one: then all are kept."""
+    LanceDB does all three or none. It must not overlap with writers: it frees files that no version knows, where their
+    dates or the clock are wrong also those that are being written.
+    """
     try:
-        table.optimize(cleanup_older_than=keep)
+        table.optimize(cleanup_older_than=age)
     except RuntimeError as error:
         if "tagged version" not in str(error):
             raise
+        table.optimize(cleanup_older_than=NOTHING)  # tagged a moment ago
 
 
 def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) -> bool:

@@ -14,6 +14,7 @@ from lancedb.background_loop import LOOP
 from lancedb.table import Table
 
 from dpr_lance.contention import SupersededError
+from dpr_lance.coverage import coverage_in
 from dpr_lance.engine_errors import errors_named
 from dpr_lance.errors import DamagedTableError, TableError
 from dpr_lance.identity import Manifests, Revision, identity_of
@@ -23,6 +24,9 @@ from dpr_lance.table_files import RESTORE, TableFiles
 
 CACHE_BYTES = 320 << 20
 """Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
+
+MOST_INDEXES = 8
+"""Indexes in a table's caches, after which they are made again: LanceDB keeps the files of old ones open until then."""
 
 _CREATION = {"new_table_enable_stable_row_ids": "true", "new_table_data_storage_version": "2.1"}
 """How the table is created. LanceDB's latest file format, 2.2, decodes a column that is equal in all rows (no titles,
@@ -67,6 +71,7 @@ class Opening:
         self._inode: tuple[int, int] | None = None
         self._seen: Revision | None = None
         self._lock = threading.Lock()
+        self._indexes: set[str] = set()
 
     def again(self) -> Opening:
         """Return the table that has taken this one's place, opened with caches of its own."""
@@ -74,6 +79,18 @@ class Opening:
         if other.find() is None:
             raise self._removed()
         return other
+
+    def is_worn(self, table: Table) -> bool:
+        """Tell whether the caches hold more indexes than they should, the table's present one included."""
+        coverage = coverage_in(table.list_indices())
+        if coverage is not None:
+            self._indexes.add(coverage["index"])
+        return len(self._indexes) > MOST_INDEXES
+
+    def renewed(self) -> Opening:
+        """Return the same table, opened with caches of its own."""
+        other = Opening(*self._arguments, number=self.number)
+        return self if other.find() is None else other
 
     def find(self) -> Table | None:
         """Return the LanceDB table, None while there is none; raise `TableError` when it is not ours."""

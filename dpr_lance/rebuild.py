@@ -19,7 +19,8 @@ from dpr_lance.indexes import build_filters, create_text_index, train_if_due
 from dpr_lance.normal_form import content_of
 from dpr_lance.remembered import CARD, NEXT_CARD
 from dpr_lance.schema import CONTENT, ID, TableCard
-from dpr_lance.store import PART_ROWS, Store, part_of
+from dpr_lance.snapshot import PART_ROWS, part_of
+from dpr_lance.store import Store
 from dpr_lance.table_files import FileDamage
 
 

@@ -12,7 +12,8 @@ from lancedb.table import Table
 from dpr_lance.index_policy import POLICY, IndexPolicy, Training, remember, training_of, with_spare
 from dpr_lance.records import EffortPoint
 from dpr_lance.schema import TableCard, Vector, vectors_of
-from dpr_lance.store import PART_ROWS, Store, part_of
+from dpr_lance.snapshot import PART_ROWS, part_of
+from dpr_lance.store import Store
 
 _NOISE = 17_041_968_530
 """The noise's own seed: made vectors from the same stream as the noise would lie where it points to, and be found."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from lancedb.db import DBConnection
 from lancedb.table import Table
 
-from dpr_lance.contention import committed, steadily
+from dpr_lance.contention import NoLock, TableLock, committed, steadily
 from dpr_lance.engine_errors import errors_named
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.identity import Manifests, Mark
@@ -38,6 +38,12 @@ _SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
 
+_MANY = 8
+"""Versions at which the small table is compacted. Its readers read again where a version is freed."""
+_AT_ONCE = timedelta(milliseconds=1)
+_LOCK_TIMEOUT = 60.0
+"""Seconds to wait for others who write to the small table, which takes milliseconds."""
+
 _NOTHING: dict[str, Any] = {}
 _UNREAD: tuple[tuple[int, Mark], dict[str, Any]] = ((-1, None), _NOTHING)
 """What is held in place of a version that was read, and its values."""
@@ -52,6 +58,7 @@ class Remembered:
         self.place = f"{place}, its small table {self.name!r}"
         """How error messages name the small table."""
         self.files = TableFiles(folder and folder / f"{self.name}.lance", self.place, derived=True)
+        self._folder = folder
         self._exists = False
         self._opening = threading.Lock()
         self._table: Table | None = None
@@ -123,7 +130,8 @@ class Remembered:
                 self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
             table = self._opened()
         if rows:
-            committed(merge, partial(steadily, table=table, files=self.files), self.files)
+            with self._lock():
+                committed(merge, partial(steadily, table=table, files=self.files), self.files)
 
     def make_again(self, values: Mapping[str, Any]) -> None:
         """Put a new small table with these values in place of a damaged or missing one."""
@@ -179,8 +187,16 @@ class Remembered:
         except DamagedTableError as error:
             raise self._damaged(error) from error
 
-    def compact(self, keep_versions: timedelta) -> None:
-        """Free old versions of the small table."""
+    def compact(self) -> None:
+        """Merge the files of the small table and free its old versions, once they are many."""
         if (table := self._opened()) is not None:
-            steadily(lambda opened: opened.optimize(cleanup_older_than=keep_versions), table, self.files)
-            self.files.record(prune=True)
+            with self._lock():
+                if len(steadily(lambda opened: opened.list_versions(), table, self.files)) >= _MANY:
+                    steadily(lambda opened: opened.optimize(cleanup_older_than=_AT_ONCE), table, self.files)
+                    self.files.record(prune=True)
+
+    def _lock(self) -> TableLock | NoLock:
+        """Return the lock under which the small table is written: a clean-up must not overlap with a writer."""
+        if self._folder is None:
+            return NoLock()
+        return TableLock(self._folder / f".{self.name}.lock", timeout=_LOCK_TIMEOUT)

@@ -21,8 +21,7 @@ from dpr_lance.fusion import Scores
 from dpr_lance.identity import Revision
 from dpr_lance.memory import trim_heap
 from dpr_lance.schema import Vector, vectors_of
-from dpr_lance.snapshot import Snapshot
-from dpr_lance.store import PART_ROWS, part_of
+from dpr_lance.snapshot import PART_ROWS, Snapshot, part_of
 
 RESIDENT_BYTES = 160 << 20
 """Default bound of the vectors that are held: 54,000 of 768 dimensions, or 109,000 of 384. It covers the tables that

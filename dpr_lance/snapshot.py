@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from lancedb.background_loop import LOOP
 from lancedb.table import AsyncTable, Table
 
@@ -17,6 +18,9 @@ from dpr_lance.filters import Filter
 from dpr_lance.identity import Revision
 from dpr_lance.remembered import Remembered
 from dpr_lance.schema import TableCard, is_vector_column
+
+PART_ROWS = 8_192
+"""Rows of a part: see `part_of`."""
 
 T = TypeVar("T")
 
@@ -78,6 +82,14 @@ class Snapshot:
         """Return the error of a search to which an index gave rows that are gone."""
         return GoneRowsError(f"an index of {self.place} lists passages that are gone: call optimize()")
 
+    def answer(self, call: Callable[[Snapshot], T]) -> T:
+        """Return `call` of this, called once more where an index gives it rows that are gone."""
+        try:
+            return call(self)
+        except GoneRowsError:
+            self.hide_gone_rows()
+            return call(self)
+
     def hide_gone_rows(self) -> None:
         """Let every search from now on pass over rows that are gone, which takes longer."""
         self._hides_gone_rows = True
@@ -97,3 +109,11 @@ def lost_vectors(card: TableCard, names: Sequence[str], place: str) -> str | Non
         f"made those that are there ({others}): reembed() with the encoder of your choice makes them again, or copy "
         f"the table's _dpr_lance.lance folder back from a backup"
     )
+
+
+def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
+    """Return `_rowid` and these columns of up to `PART_ROWS` rows from `start` on.
+
+    To read a whole table by parts: a stream of batches reads far ahead, up to whole columns.
+    """
+    return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()

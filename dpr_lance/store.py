@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -25,8 +26,9 @@ from dpr_lance.filters import among, sql_of, unusable
 from dpr_lance.forks import check_process, note_use
 from dpr_lance.opening import CACHE_BYTES, Opening
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
+from dpr_lance.retention import KEEP_VERSIONS
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
-from dpr_lance.snapshot import GoneRowsError, Snapshot, lost_vectors
+from dpr_lance.snapshot import Snapshot, lost_vectors
 from dpr_lance.table_files import TableFiles
 
 MAINTENANCE_CACHE_BYTES = 32 << 20
@@ -37,11 +39,8 @@ CREATE_TIMEOUT = 60.0
 
 _SCAN_DOCUMENTS = 500
 
-PART_ROWS = 8_192
-"""Rows of a part: see `part_of`."""
-
-WRITE_TIMEOUT = 120.0
-"""Seconds that a writer waits for its turn."""
+WRITE_TIMEOUT = 600.0
+"""Seconds that a writer waits for its turn: maintenance of a large table has it for minutes."""
 
 T = TypeVar("T")
 
@@ -55,9 +54,11 @@ class Store:
         name: str,
         storage_options: Mapping[str, str] | None = None,
         cache_bytes: int = CACHE_BYTES,
+        keep_versions: timedelta = KEEP_VERSIONS,
     ) -> None:
         self.uri, self.folder = checked_address(uri, name)
         self.name = name
+        self.keep_versions = keep_versions
         check_process(self.place)
         note_use()
         self.files = TableFiles(self.folder and self.folder / f"{name}.lance", self.place)
@@ -143,7 +144,10 @@ class Store:
     def apart(self) -> Iterator[Store]:
         """Yield the same table through caches of its own, which are freed at the end; itself where it is not local."""
         self.find()
-        yield self if self.folder is None else Store(self.uri, self.name, cache_bytes=MAINTENANCE_CACHE_BYTES)
+        if self.folder is None:
+            yield self
+        else:
+            yield Store(self.uri, self.name, None, MAINTENANCE_CACHE_BYTES, self.keep_versions)
 
     def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | NoLock:
         """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.
@@ -204,12 +208,7 @@ class Store:
 
         def attempt(table: Table) -> T:
             try:
-                snapshot = self._now(table)
-                try:
-                    return call(snapshot)
-                except GoneRowsError:
-                    snapshot.hide_gone_rows()
-                    return call(snapshot)
+                return self._now(table).answer(call)
             except BaseException:
                 self._snapshot = None
                 raise
@@ -227,6 +226,8 @@ class Store:
             if (lost := lost_vectors(last.card, last.names, self.place)) is not None:
                 raise (DamagedTableError if opening.remembered.values() is state else SupersededError)(lost)
             self._snapshot = last
+            if opening.is_worn(table):
+                self._opening = opening.renewed()
         return last
 
     def commit(self, call: Callable[[Table], T]) -> T:
@@ -382,11 +383,3 @@ def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
     return rows
-
-
-def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
-    """Return `_rowid` and these columns of up to `PART_ROWS` rows from `start` on.
-
-    To read a whole table by parts: a stream of batches reads far ahead, up to whole columns.
-    """
-    return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()

@@ -1,9 +1,7 @@
 """The index policy on real tables: folding, training, recall, retraining, tags."""
 
 import dataclasses
-import datetime
 
-import lancedb
 import numpy as np
 import pytest
 
@@ -309,19 +307,6 @@ def test_adding_builds_a_text_index_that_a_killed_process_left_out(clustered):
     clustered.add([{"id": "new", "text": "numbers 7"}])
     assert "content" in kinds(clustered)
     assert len(clustered.search("number", mode="bm25")) == 6  # stemmed: "numbers" too
-
-
-def test_a_tagged_version_does_not_break_optimize(tmp_path, monkeypatch):
-    policy = dataclasses.replace(index_policy.POLICY, keep_versions=datetime.timedelta(milliseconds=1))
-    monkeypatch.setattr(indexes.optimize, "__defaults__", (policy,))
-    with dpr_lance.connect(tmp_path, encoder=HashEncoder(8)) as retriever:
-        retriever.add([{"id": "a", "text": "x"}])
-        table = lancedb.connect(tmp_path).open_table("passages")
-        table.tags.create("kept", table.version)
-        retriever.add([{"id": "b", "text": "y"}])
-        assert retriever.optimize().indexes[0].unindexed_rows == 0
-        assert table.tags.list()["kept"]
-        assert len(retriever) == 2
 
 
 @pytest.mark.parametrize("gone", ["deleted", "replaced"])

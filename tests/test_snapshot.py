@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from datetime import timedelta
 
 import lancedb
 import pytest
@@ -41,7 +42,8 @@ def busy(tmp_path, encoder, request):
 
 @pytest.fixture
 def other(tmp_path, busy):
-    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=16)) as retriever:
+    encoder = HashEncoder(dimension=16)
+    with dpr_lance.connect(tmp_path / "t", encoder=encoder, keep_versions=timedelta(0)) as retriever:
         yield retriever
 
 
