@@ -319,8 +319,8 @@ def export(  # noqa: PLR0913 - one argument an option
     zero_token_types: Annotated[
         bool | None, typer.Option("--zero-token-types/--token-types", help="Type 0 for a pair's text too, as DPR does.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest input.")] = None,
-    hybrid_weight: Annotated[float | None, typer.Option(help="Default λ of bm25 + λ·dense.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Longest input.")] = None,
+    hybrid_weight: Annotated[float | None, typer.Option(min=0, help="Default λ of bm25 + λ·dense.")] = None,
     name: Annotated[str | None, typer.Option(help="Name on the card.")] = None,
     base: Annotated[str | None, typer.Option(metavar="SOURCE", help="What a .cp file was trained from.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dpr_lance import display
-from dpr_lance.errors import MissingExtraError
+from dpr_lance.errors import InvalidInputError, MissingExtraError
 from dpr_lance.invocation import UsageError, interruptible
 from dpr_lance.options import DEFAULT_TABLE, AsJson
 
@@ -81,7 +83,11 @@ def train(  # noqa: PLR0913 - one argument an option
     if config is None and (not questions or out is None):
         raise UsageError("name the questions (--questions FILE) and the bundle (--out FOLDER), or a CONFIG.toml")
     settings = importlib.import_module("dpr_lance.trainer.config")
-    run = settings.make_run({}, place="options", **given) if config is None else settings.read_run(config, **given)
+    if config is None:
+        with _wrong_usage():
+            run = settings.make_run({}, place="options", **given)
+    else:
+        run = settings.read_run(config, **given)
     with interruptible(lambda: "checkpoints that were written are kept; the same command goes on from the last one"):
         report = _room("training", "training").train(run, say=display.say)
     if as_json:
@@ -125,9 +131,10 @@ def mine(  # noqa: PLR0913 - one argument an option
     if unknown := sorted(set(sources) - {"bm25", "dense"}):
         raise UsageError(f"--source {unknown[0]!r} is neither bm25 nor dense")
     named = {"depth": depth, "keep": keep, "first_rank": first_rank, "margin": margin}
-    settings = importlib.import_module("dpr_lance.trainer.config").Mining(
-        **{name: value for name, value in named.items() if value is not None}
-    )
+    with _wrong_usage():
+        settings = importlib.import_module("dpr_lance.trainer.config").Mining(
+            **{name: value for name, value in named.items() if value is not None}
+        )
     with interruptible(lambda: "nothing was stored"):
         report = _room("table_questions", "mining").mine_table(
             table,
@@ -146,6 +153,15 @@ def mine(  # noqa: PLR0913 - one argument an option
         dropped = {f"left out: {what}": count for what, count in report.dropped.items()}
         facts = {"kept in": report.table, "questions": report.questions, "negatives": report.negatives}
         display.print_facts(facts | {"questions without one": report.without} | dropped)
+
+
+@contextmanager
+def _wrong_usage() -> Iterator[None]:
+    """Make what is wrong with the options' values wrong usage."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise UsageError(str(error)) from None
 
 
 def _shown(k: int, share: Interval) -> str:

@@ -504,3 +504,29 @@ def read_terminal(descriptor):
             break
     os.close(descriptor)
     return shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["add", "t", "f", "--words", "0"],
+        ["search", "t", "q", "-k", "0"],
+        ["search", "t", "q", "-k", "1.5"],
+        ["eval", "t", "q.jsonl", "-k", "0,5"],
+        ["export", "here", "there", "--max-tokens", "7"],
+        ["export", "here", "there", "--hybrid-weight", "-1"],
+        ["train", "--questions", "q", "--out", "o", "--epochs", "-1"],
+        ["train", "--questions", "q", "--out", "o", "--epochs", "nan"],
+        ["train", "--questions", "q", "--out", "o", "--batch-size", "0"],
+        ["train", "--questions", "q", "--out", "o", "--learning-rate", "inf"],
+        ["train", "--questions", "q", "--out", "o", "--hard-negatives", "-1"],
+        ["train", "--questions", "q", "--out", "o", "--rounds", "-1"],
+        ["mine", "--table", "t", "--questions", "q", "--depth", "0"],
+        ["mine", "--table", "t", "--questions", "q", "--margin", "2"],
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments) == 2
+    assert capsys.readouterr().out == ""
+    assert not list(tmp_path.iterdir())

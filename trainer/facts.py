@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -41,6 +42,7 @@ def merge(*layers: Facts) -> Facts:
 
 def check_said(said: Facts) -> None:
     """Raise `InvalidInputError` when what the user says cannot be."""
+    _check_weight(said.hybrid_weight)
     for field, allowed in (("pooling", get_args(Pooling)), ("title_style", get_args(TitleStyle))):
         value = getattr(said, field)
         if value is not None and value not in allowed:
@@ -48,6 +50,11 @@ def check_said(said: Facts) -> None:
     for side, tokens in (("question", said.question_max_tokens), ("passage", said.passage_max_tokens)):
         if tokens is not None and tokens < 8:
             raise InvalidInputError(f"{side} length {tokens} leaves no room for text: at least 8 tokens")
+
+
+def _check_weight(weight: float | None) -> None:
+    if weight is not None and not 0 <= weight < math.inf:
+        raise InvalidInputError(f"hybrid_weight={weight!r}: a number from 0 on is needed")
 
 
 def read_json(path: Path, missing: str | None) -> dict[str, Any]:
