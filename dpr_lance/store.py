@@ -27,7 +27,7 @@ from dpr_lance.forks import check_process, note_use
 from dpr_lance.opening import CACHE_BYTES, Opening
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.retention import KEEP_VERSIONS
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, TableCard, is_vector_column
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, VECTOR, TableCard, is_vector_column
 from dpr_lance.snapshot import Snapshot, lost_vectors
 from dpr_lance.table_files import TableFiles
 
@@ -282,7 +282,7 @@ class Store:
         def put(table: Table) -> None:
             schema = table.schema
             self._check_card(card, schema)
-            whole = _completed(rows, schema)
+            whole = _fitted(rows, schema, card)
             # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
             # upsert with the rows that no index covers, and a deletion with every column of the whole table.
             stored = stored_ids(table, document_ids) if self.folder is not None else None
@@ -374,11 +374,13 @@ class Store:
             raise unusable(sql, cause, self.schema()) from cause
 
 
-def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the rows with null in the columns that came into the table meanwhile, as those of a re-embedding do.
+def _fitted(rows: pa.Table, schema: pa.Schema, card: TableCard | None) -> pa.Table:
+    """Return the rows without vector columns that a re-embedding has dropped, and with null in those that came since.
 
     An update would leave there what belongs to the passage as it was.
     """
+    dropped = {name for name in rows.schema.names if is_vector_column(name)} - set(schema.names)
+    rows = rows.drop_columns(sorted(dropped - {card.column if card else VECTOR}))
     for field in schema:
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))

@@ -232,3 +232,14 @@ def test_a_text_that_changes_while_it_is_re_embedded_gets_its_own_vector(folder)
         table.update(where="id = 'a#0'", values={"vector_2": [1.0, 2.0, 3.0, 4.0]})
         retriever._store.replace(rows, ["a"])
         assert retriever._store.table.to_arrow()["vector_2"].to_pylist() == [None]
+
+
+def test_a_column_that_is_dropped_before_the_commit_does_not_stand_in_the_way(folder):
+    """The passage is written with the columns of the moment between the switch and the end of the old vectors."""
+    with dpr_lance.connect(folder, encoder=HashEncoder(16)) as retriever:
+        retriever.add([{"id": "a", "text": "a river"}])
+        old = retriever._store.table.to_arrow()["vector"]
+        retriever.reembed(HashEncoder(32))
+        rows = retriever._store.table.to_arrow().append_column("vector", pa.nulls(1, old.type))
+        retriever._store.replace(rows, ["a"], retriever._store.card)
+        assert retriever.info().embedded == 1
