@@ -90,7 +90,8 @@ class Opening:
     def renewed(self) -> Opening:
         """Return the same table, opened with caches of its own."""
         other = Opening(*self._arguments, number=self.number)
-        return self if other.find() is None else other
+        # Where another table has just taken the place, `find` is to notice it by this one.
+        return other if other.find() is not None and self.is_there() else self
 
     def find(self) -> Table | None:
         """Return the LanceDB table, None while there is none; raise `TableError` when it is not ours."""
