@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from lancedb.expr import Expr
 from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
 from dpr_lance.coverage import existing
 from dpr_lance.errors import EncoderError, MissingExtraError
-from dpr_lance.filters import Filter, among, sql_of
+from dpr_lance.filters import Filter, among
 from dpr_lance.fusion import Candidates, Scores, fused_scores
 from dpr_lance.index_policy import POLICY, record_of, training_in
 from dpr_lance.normal_form import normal_form
@@ -240,7 +241,7 @@ async def _dense(
         return await _nearest(snapshot, vectors, n, where, effort), effort
     taken, matching = effort, n
     if where is not None:
-        rows, matching = await snapshot.reads.count_rows(), await snapshot.reads.count_rows(sql_of(where))
+        rows, matching = await snapshot.reads.count_rows(), await _matching(snapshot, where)
         # The n best of what matches are among the n·rows/matching best of all.
         probes = min(effort.partitions, math.ceil(effort.probes * rows / max(1, matching)))
         taken = replace(effort, probes=probes)
@@ -255,6 +256,14 @@ async def _dense(
         for number, leg in zip(few, await _nearest(snapshot, vectors[few], n, where, taken), strict=True):
             legs[number] = leg
     return legs, taken
+
+
+async def _matching(snapshot: Snapshot, where: Expr | str) -> int:
+    """Return how many rows match; LanceDB counts by SQL alone."""
+    if isinstance(where, str):
+        return int(await snapshot.reads.count_rows(where))
+    found = await snapshot.reads.query().where(where).with_row_id().select(["_rowid"]).to_arrow()
+    return int(found.num_rows)
 
 
 async def _nearest(snapshot: Snapshot, vectors: Vector, n: int, where: Filter, effort: Effort) -> list[Leg]:

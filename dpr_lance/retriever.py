@@ -19,7 +19,7 @@ from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding, check_progress
 from dpr_lance.encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
-from dpr_lance.filters import Filter, sql_of
+from dpr_lance.filters import Filter, checked_filter
 from dpr_lance.forks import is_cut_off
 from dpr_lance.ingestion import Ingestion
 from dpr_lance.lookup import delete_named, named
@@ -234,6 +234,7 @@ class Retriever:
             raise InvalidInputError("delete() takes either ids or where=..., exactly one of them")
         if where is None:
             return delete_named(self._store, ids)
+        where = checked_filter(where)
         if self._store.find() is None:
             return 0
         self._store.check_filter(where)
@@ -370,8 +371,7 @@ class Retriever:
 
     def _search(self, questions: list[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
         """Search the table as it is now; what others commit meanwhile is not seen."""
-        if where is not None:
-            sql_of(where)
+        where = None if where is None else checked_filter(where)
 
         def answer(snapshot: Snapshot) -> list[Hits]:
             return search.answer(

@@ -22,7 +22,7 @@ from dpr_lance.contention import NoLock, SupersededError, SwitchedError, TableLo
 from dpr_lance.doubled import stored_ids
 from dpr_lance.engine_errors import storage_named
 from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
-from dpr_lance.filters import among, sql_of, unusable
+from dpr_lance.filters import among, sql_for, unusable
 from dpr_lance.forks import check_process, note_use
 from dpr_lance.opening import CACHE_BYTES, Opening
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
@@ -308,7 +308,7 @@ class Store:
 
     def delete(self, where: Expr | str) -> int:
         """Delete the passages that match; return how many."""
-        return int(self.commit(lambda table: table.delete(sql_of(where))).num_deleted_rows)
+        return int(self.commit(lambda table: table.delete(sql_for(table, where))).num_deleted_rows)
 
     def select(self, columns: Sequence[str] | Mapping[str, str], where: Expr | str | None) -> pa.Table:
         """Return these columns (names, or SQL expressions by name) of the passages that match."""
@@ -357,12 +357,14 @@ class Store:
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return how many passages match; 0 while the table does not exist."""
-        condition = None if where is None else sql_of(where)
-        return 0 if self.find() is None else int(self.steadily(lambda table: table.count_rows(condition)))
+
+        def count(table: Table) -> int:
+            return int(table.count_rows(None if where is None else sql_for(table, where)))
+
+        return 0 if self.find() is None else self.steadily(count)
 
     def check_filter(self, where: Expr | str) -> None:
         """Raise `InvalidInputError` when LanceDB cannot use a filter: what is wrong, and what it can be made of."""
-        sql = sql_of(where)
         try:
             self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
         except (DamagedTableError, StorageError, LockedError):
@@ -371,7 +373,7 @@ class Store:
             cause = (
                 error.__cause__ if isinstance(error, TableError) and isinstance(error.__cause__, Exception) else error
             )
-            raise unusable(sql, cause, self.schema()) from cause
+            raise unusable(where, cause, self.schema()) from cause
 
 
 def _fitted(rows: pa.Table, schema: pa.Schema, card: TableCard | None) -> pa.Table:

@@ -41,6 +41,8 @@ ORDER = [
     "encoding",
     "engine_errors",
     "address",
+    "filter_tokens",
+    "filter_syntax",
     "filters",
     "doubled",
     "contention",

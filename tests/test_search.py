@@ -244,10 +244,10 @@ def test_a_filter_that_cannot_be_used_is_named(filled, mode, where, message):
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
 def test_what_is_no_filter_is_named_with_what_is(filled, mode, where):
     with pytest.raises(
-        InvalidInputError, match=r"is no filter: give SQL.*col\('year'\) > 2000, not " + type(where).__name__
+        InvalidInputError, match=r"is not a filter: pass SQL.*col\('year'\) > 2000, not " + type(where).__name__
     ):
         filled.search("river", mode=mode, where=where)
-    with pytest.raises(InvalidInputError, match="is no filter"):
+    with pytest.raises(InvalidInputError, match="is not a filter"):
         filled.delete(where=where)
 
 
