@@ -88,6 +88,7 @@ CALLS = {
     "Retriever.get": (lambda table: table.get, {"ids": "alps"}),
     "Retriever.context": (lambda table: table.context, {"hit": "alps#0"}),
     "Retriever.calibrate": (lambda table: table.calibrate, {"questions": ["where are the Alps?"]}),
+    "Retriever.check": (lambda table: table.check, {}),
     "Retriever.optimize": (lambda table: table.optimize, {}),
     "evaluate": (
         lambda table: lambda **given: evaluate(**({"retriever": table} | given)),
@@ -115,7 +116,8 @@ CALLS = {
 
 def test_every_public_name_is_called():
     called = {name.split(".")[0].split(" ")[0] for name in CALLS}
-    passive = {"Hits", "Passage", "bound_memory"}  # only the library makes these records; nothing is given
+    # Only the library makes these records; nothing is given to the function.
+    passive = {"CheckReport", "Finding", "Hits", "Passage", "bound_memory"}
     errors = {name for name in dpr_lance.__all__ if name.endswith("Error")}
     assert called | passive | errors == set(dpr_lance.__all__)
     methods = {
@@ -167,6 +169,9 @@ TAKEN = {
     "regex": FLAG,
     "filter_columns": LISTS,
     "index": {"None"},
+    "rebuild": FLAG,
+    "keep_versions": set(),
+    "encode": {"zero", *COUNT},
     "retriever": set(),
     "modes": set(),
     "ks": {"generator"},  # of the number 1
