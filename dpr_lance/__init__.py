@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dpr_lance.check_report import CheckReport, Finding
     from dpr_lance.connection import connect
+    from dpr_lance.document import Document
     from dpr_lance.encoder import Encoder, load_encoder
     from dpr_lance.errors import (
         DamagedTableError,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from dpr_lance.evaluation import evaluate
     from dpr_lance.hash_encoder import HashEncoder
     from dpr_lance.memory import bound_memory
-    from dpr_lance.records import Document, Hit, Hits, Passage
+    from dpr_lance.records import Hit, Hits, Passage
     from dpr_lance.retriever import Retriever
     from dpr_lance.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
 
@@ -43,7 +44,7 @@ _ROOMS = {
     "evaluate": "evaluation",
     "CheckReport": "check_report",
     "Finding": "check_report",
-    "Document": "records",
+    "Document": "document",
     "Passage": "records",
     "Hit": "records",
     "Hits": "records",

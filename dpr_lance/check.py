@@ -22,7 +22,8 @@ from dpr_lance.filters import among
 from dpr_lance.index_policy import training_in
 from dpr_lance.legs import calibration_of
 from dpr_lance.normal_form import content_of
-from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, hash_of, vectors_of
+from dpr_lance.rows import UPDATED_HASH, hash_of
+from dpr_lance.schema import CONTENT, DOCUMENT_ID, ID, TableCard, Vector, vectors_of
 from dpr_lance.snapshot import Snapshot, part_of
 from dpr_lance.store import Store
 from dpr_lance.table_files import REBUILD, RESTORE, TableFiles
@@ -205,7 +206,8 @@ class Checking:
                 self._fault("what BM25 indexes is not the title and the text of passages", REBUILD, name)
         if name != f"{document}#{row['position']}":
             self._fault("the ids of passages are not those of their document and position", AGAIN, name)
-        if self._documents.setdefault(document, row["document_hash"]) != row["document_hash"]:
+        state = row["document_hash"]
+        if state != UPDATED_HASH and self._documents.setdefault(document, state) != state:
             self._fault("documents are a mix of two states", "add these documents again", name)
         return None
 

@@ -47,6 +47,14 @@ def checked_text(value: object, *, name: str, place: str) -> str:
     return value
 
 
+def checked_id(value: object, *, name: str, place: str) -> str:
+    """Return an id as a string, an integer in decimal; raise `InvalidInputError` naming it when it is neither."""
+    # NumPy's and pandas' integers have __index__ too; a boolean is no number here.
+    if not isinstance(value, (str, bool)) and hasattr(value, "__index__"):
+        return str(value.__index__())
+    return checked_text(value, name=name, place=place)
+
+
 def checked_whole(value: object, name: str, wanted: str, *, least: int, most: int | None = None) -> int:
     """Return a whole number, NumPy's too, from `least` to `most`; True and False are none."""
     try:

@@ -41,6 +41,10 @@ class SwitchedError(TableError):
     """The vectors that were to be read or written are no longer the table's: it was re-embedded or replaced."""
 
 
+class SchemaChangedError(TableError):
+    """The table's columns have other types by now than the rows that were made for them."""
+
+
 def steadily(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:
     """Return `call(table)`, called again as long as another process's commit or clean-up gets in its way.
 

@@ -8,7 +8,8 @@ from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.filters import among, within
 from dpr_lance.records import Hit, Passage
-from dpr_lance.schema import DOCUMENT_ID, passages_of
+from dpr_lance.rows import passages_of
+from dpr_lance.schema import DOCUMENT_ID
 from dpr_lance.store import Store
 
 _PASSAGE_ID = re.compile(r"(.*)#([0-9]{1,10})", re.DOTALL)

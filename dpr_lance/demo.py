@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from dpr_lance.records import Document
+from dpr_lance.document import Document
 
 DEFAULT_FOLDER = Path("dpr-lance-demo")
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
 
 import pyarrow as pa
 
+from dpr_lance.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.checks import checked_choice, shown
+from dpr_lance.document import Document
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records import Document, Skipped
-from dpr_lance.schema import checked_metadata
+from dpr_lance.field_types import UnstorableError
+from dpr_lance.records import Skipped
+from dpr_lance.schema import check_column_name
+from dpr_lance.values import PLAIN, known
 
 OnError = Literal["raise", "skip"]
+
+_ARROW_SOURCE = "documents"
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentStream:
-    """Documents in order, with those that cannot be used as `Skipped`; `types` are column types the source declares."""
+    """Documents in order, with those that cannot be used as `Skipped`."""
 
     items: Iterator[Document | Skipped]
-    types: Mapping[str, pa.DataType] = field(default_factory=dict)
     total: int | None = None
 
 
@@ -39,26 +44,45 @@ def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
         )
     total = len(documents) if hasattr(documents, "__len__") else None
     if hasattr(documents, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(documents)
-        types = {column.name: _plain(column.type) for column in reader.schema}
-        return DocumentStream(_read(_records(reader), on_error), types, total)
+        return DocumentStream(_read(_arrow_rows(documents), on_error), total)
     if not isinstance(documents, Iterable):
         raise InvalidInputError(
             f"documents={shown(documents)}: add() takes an iterable of documents, an Arrow table or reader, or a data "
             f"frame, not {type(documents).__name__}"
         )
-    return DocumentStream(_read(documents, on_error), total=total)
+    return DocumentStream(_read(documents, on_error), total)
 
 
-def _records(reader: pa.RecordBatchReader) -> Iterator[dict[str, Any]]:
-    for batch in reader:
-        # pandas stores a frame's index under such a name; it is not one of the user's fields.
-        names = [name for name in batch.schema.names if not name.startswith("__index_level_")]
-        yield from batch.select(names).to_pylist()
+def storable(document: Document, *, place: str) -> Document:
+    """Return the document with its metadata as it is stored, and with the types of all values that are not plain.
+
+    Raises `InvalidInputError` naming `place` when a metadata name cannot be a column, or a value cannot be stored.
+    """
+    changed: dict[str, Any] = {}
+    types: dict[str, pa.DataType] = {}
+    for name, value in document.metadata.items():
+        check_column_name(name, place=place)
+        if value is None or name in document.types:
+            continue
+        try:
+            changed[name], kind = known(value)
+        except UnstorableError as error:
+            raise InvalidInputError(f"{place}: the field {name!r} cannot be stored: {value!r:.60} ({error})") from error
+        if kind is not PLAIN.get(type(value)):
+            types[name] = kind
+    if not types:
+        return document
+    return replace(document, metadata={**document.metadata, **changed}, types={**document.types, **types})
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def _arrow_rows(source: object) -> Iterator[ArrowRecord]:
+    try:
+        reader = pa.RecordBatchReader.from_stream(source)
+        records = ArrowRecords(reader.schema, place=_ARROW_SOURCE)
+        for batch in reader:
+            yield from records.rows(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidInputError(f"{_ARROW_SOURCE}: they cannot be read as Arrow data ({error})") from error
 
 
 def _read(documents: Iterable[Any], on_error: OnError) -> Iterator[Document | Skipped]:
@@ -68,13 +92,20 @@ def _read(documents: Iterable[Any], on_error: OnError) -> Iterator[Document | Sk
             continue
         place = f"documents[{number}]"
         try:
-            document = (
-                item.checked(place=place) if isinstance(item, Document) else Document.from_mapping(item, place=place)
-            )
-            checked_metadata(document, place=place)
+            document = storable(_document(item, place), place=place)
         except InvalidInputError as error:
             if on_error == "raise":
                 raise
             yield Skipped(place, str(error))
         else:
             yield document
+
+
+def _document(item: object, place: str) -> Document:
+    if isinstance(item, Document):
+        return item.checked(place=place)
+    if isinstance(item, ArrowRecord):
+        if item.problem is not None:
+            raise InvalidInputError(f"{place}: {item.problem}")
+        return Document.from_mapping(item.fields, place=place, types=item.types)
+    return Document.from_mapping(cast("Mapping[str, Any]", item), place=place)

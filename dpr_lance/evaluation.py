@@ -23,6 +23,7 @@ from dpr_lance.checks import (
     refused,
 )
 from dpr_lance.connection import connect
+from dpr_lance.document import Document
 from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 from dpr_lance.legs import QUESTIONS_AT_ONCE
@@ -38,7 +39,7 @@ from dpr_lance.metrics import (
     ranking_measures,
 )
 from dpr_lance.questions import LabelledQuestion, QuestionSource, read_questions
-from dpr_lance.records import MODES, Document, Hit, Hits, Mode, Progress, Skipped
+from dpr_lance.records import MODES, Hit, Hits, Mode, Progress, Skipped
 from dpr_lance.retriever import Retriever
 from dpr_lance.table_encoder import EncoderSource, check_source
 from dpr_lance.trec import RunFiles

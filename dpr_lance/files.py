@@ -24,7 +24,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpr_lance.documents import OnError
+from dpr_lance.arrow_records import ArrowRecord, ArrowRecords
+from dpr_lance.document import Document
+from dpr_lance.documents import OnError, storable
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.lines import (
     MAX_DOCUMENT_BYTES,
@@ -42,8 +44,7 @@ from dpr_lance.lines import (
 )
 from dpr_lance.listing import KINDS, file_id, kind_of, list_files
 from dpr_lance.markdown import first_heading
-from dpr_lance.records import Document, Skipped
-from dpr_lance.schema import checked_metadata
+from dpr_lance.records import Skipped
 
 __all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]
 
@@ -51,7 +52,7 @@ STANDARD_INPUT = "standard input"
 _PARQUET_BATCH = 1024
 _EMPTY = "the file is empty"
 
-Record = tuple[str, Mapping[str, Any] | BadRecordError | Skipped]
+Record = tuple[str, Mapping[str, Any] | ArrowRecord | BadRecordError | Skipped]
 """A record's place, with its fields, with what is wrong with it, or with why it is passed over in any case."""
 
 
@@ -133,18 +134,20 @@ class FileDocuments:
             else:
                 yield document
 
-    def _document(self, found: Mapping[str, Any] | BadRecordError, place: str) -> Document:
+    def _document(self, found: Mapping[str, Any] | ArrowRecord | BadRecordError, place: str) -> Document:
+        types: Mapping[str, pa.DataType] = {}
         try:
+            if isinstance(found, ArrowRecord):
+                types, found = found.types, found.fields if found.problem is None else BadRecordError(found.problem)
             if isinstance(found, BadRecordError):
                 raise found
             fields = self._field_names.renamed(found)
         except BadRecordError as problem:
             raise InvalidInputError(f"{place}: {problem}") from None
-        document = Document.from_mapping(fields, place=place)
+        document = Document.from_mapping(fields, place=place, types=types)
         if len(document.text) > self._limit:
             raise InvalidInputError(f"{place}: {too_long(self._limit)}")
-        checked_metadata(document, place=place)
-        return document
+        return storable(document, place=place)
 
     def _records(self, path: Path) -> Generator[Record, None, None]:
         """Yield the file's records; what goes wrong with the file itself comes as the last of them."""
@@ -203,10 +206,9 @@ def _read_parquet(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
     number = 0
     try:
         source = pq.ParquetFile(stream)
+        records = ArrowRecords(source.schema_arrow, place=str(path))
         for batch in source.iter_batches(batch_size=_rows_at_once(source.metadata, limit)):
-            # pandas stores a frame's index under such a name; it is not one of the user's fields.
-            names = [name for name in batch.schema.names if not name.startswith("__index_level_")]
-            for row in batch.select(names).to_pylist():
+            for row in records.rows(batch):
                 number += 1
                 yield f"{path}: row {number}", row
     except (pa.ArrowException, OSError) as error:

@@ -190,7 +190,7 @@ def _drop_stale_vectors(store: Store) -> None:
 
 def _drop_empty_indexes(store: Store) -> None:
     """Drop the indexes on columns whose vectors are all gone: LanceDB fails to bring those up to date."""
-    for column in filter(is_vector_column, store.steadily(_indexed_columns)):
+    for column in filter(is_vector_column, store.steadily(indexed_columns)):
         if not store.count(f"{column} IS NOT NULL"):
             store.commit(partial(_drop_indexes, column=column))
             store.remembered.keep(**{TRAINING: None})
@@ -204,18 +204,19 @@ def _drop_indexes(table: Table, column: str) -> None:
 
 def ensure_text_index(store: Store) -> None:
     """Create the BM25 index where a process died between creating the table and it."""
-    if CONTENT not in store.steadily(_indexed_columns):
+    if CONTENT not in store.steadily(indexed_columns):
         with store.lock(timeout=LOCK_TIMEOUT):
-            if CONTENT not in store.steadily(_indexed_columns):
+            if CONTENT not in store.steadily(indexed_columns):
                 store.steadily(create_text_index)
 
 
-def _indexed_columns(table: Table) -> set[str]:
+def indexed_columns(table: Table) -> set[str]:
+    """Return the columns that have an index."""
     return {column_of(config) for config in table.list_indices()}
 
 
 def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
-    present = _indexed_columns(table)
+    present = indexed_columns(table)
     built = []
     if CONTENT not in present:
         create_text_index(table)
@@ -256,21 +257,39 @@ def check_filter_columns(store: Store, columns: Sequence[str]) -> None:
             raise InvalidInputError(
                 f"filter_columns: {column!r} is no metadata column of {store.place}; it has {known}"
             )
-        if pa.types.is_struct(_element(fields[column])) or pa.types.is_list(_element(fields[column])):
-            raise InvalidInputError(f"filter_columns: {column!r} is {fields[column]}, which cannot have an index")
+        kind = fields[column]
+        element, families = (kind.value_type, _LISTED_TYPES) if _is_list(kind) else (kind, _INDEXED_TYPES)
+        if not any(family(element) for family in families):
+            raise InvalidInputError(f"filter_columns: {column!r} is {kind}, which cannot have an index")
 
 
 def build_filters(table: Table, columns: Sequence[str]) -> list[str]:
     """Create an index for filters on each of these columns that has none; return those columns."""
-    new = [column for column in dict.fromkeys(columns) if column not in _indexed_columns(table)]
+    new = [column for column in dict.fromkeys(columns) if column not in indexed_columns(table)]
     for column in new:
         kind = table.schema.field(column).type
-        table.create_index(column, config=LabelList() if pa.types.is_list(kind) else BTree())
+        if pa.types.is_large_string(kind):
+            # pandas' and polars' strings: the same values, of which LanceDB builds no index.
+            table.alter_columns({"path": column, "data_type": pa.string()})
+        table.create_index(column, config=LabelList() if _is_list(kind) else BTree())
     return new
 
 
-def _element(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_list(kind) else kind
+_LISTED_TYPES = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
+"""What LanceDB builds an index for filters on lists of."""
+_INDEXED_TYPES = (
+    *_LISTED_TYPES,
+    pa.types.is_floating,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+    pa.types.is_time,
+)
+"""What LanceDB builds an index for filters on."""
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _maintain(table: Table, age: timedelta) -> None:

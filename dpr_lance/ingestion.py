@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import compress, repeat
 
 import pyarrow as pa
 
-from dpr_lance.contention import SwitchedError
+from dpr_lance.columns import ColumnFitting, Columns
+from dpr_lance.contention import SchemaChangedError, SwitchedError
+from dpr_lance.document import Document
 from dpr_lance.documents import DocumentStream
 from dpr_lance.embedding import NAMED, PassageEncoder, ProgressCallback, fill_vectors
 from dpr_lance.encoder import Encoder
@@ -18,29 +21,20 @@ from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.filters import among
 from dpr_lance.indexes import create_text_index, ensure_text_index, fold
 from dpr_lance.memory import trim_heap
-from dpr_lance.records import AddReport, Document, Passage, Progress, Skipped
-from dpr_lance.schema import (
-    DOCUMENT_ID,
-    EMBEDDED,
-    Row,
-    TableCard,
-    Vector,
-    arrow_rows,
-    checked_values,
-    document_hash_of,
-    document_id_of,
-    metadata_fields,
-    new_fields,
-    rows_of,
-    stored_hash,
-    table_schema,
-)
+from dpr_lance.records import AddReport, Passage, Progress, Skipped
+from dpr_lance.rows import Row, arrow_rows, document_hash_of, document_id_of, rows_of, stored_hash
+from dpr_lance.schema import DOCUMENT_ID, EMBEDDED, TableCard, Vector, metadata_fields, table_schema
 from dpr_lance.splitter import Splitter
 from dpr_lance.store import Store
+from dpr_lance.widening import prepare_columns, stored_values
 
 BATCH_CHARACTERS = 600_000
 """Text of one commit, about 1,000 passages of 100 words: what an interruption can lose, and what memory holds."""
 BATCH_DOCUMENTS = 1_000
+SCHEMA_CHANGES = 10
+"""How often a batch is made again because other processes have changed the table's columns meanwhile."""
+_FILLED = "_filled_"
+"""How the columns are called that tell whether a metadata column has a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +44,8 @@ class _Stored:
     document_hash: str
     passages: int
     embedded: int
+    filled: frozenset[str]
+    """The metadata fields of the batch that have a value in each of its passages."""
 
 
 @dataclass(slots=True)
@@ -80,7 +76,7 @@ class Ingestion:
             ensure_text_index(self.store)
         try:
             for documents in self._batches(stream.items):
-                self._until_steady(partial(self._write, documents, stream))
+                self._until_steady(partial(self._write, documents))
                 trim_heap()
                 fold(self.store, bulk=True)
         except InvalidInputError as error:
@@ -148,24 +144,43 @@ class Ingestion:
         if documents:
             yield documents
 
-    def _write(self, documents: dict[str, Document], stream: DocumentStream) -> None:
-        table = self.store.find()
-        schema = None if table is None else self.store.schema()
-        fields = new_fields(list(documents.values()), schema, stream.types)
-        documents = self._storable(documents, [*(metadata_fields(schema) if schema else []), *fields])
-        if table is None:
-            self._create(fields)
-        self.store.add_columns(fields)
-        if schema is None or fields:
-            schema = self.store.schema()
+    def _write(self, documents: dict[str, Document]) -> None:
+        for attempt in range(1, SCHEMA_CHANGES + 1):
+            schema = None if self.store.find() is None else self.store.schema()
+            refused: dict[str, str] = {}
+            fields = [] if schema is None else metadata_fields(schema)
+            fitting = ColumnFitting(fields, partial(stored_values, self.store), partial(self._refuse, refused))
+            kept, columns = fitting.fit(documents)
+            if schema is None:
+                self._create(columns.new)
+            prepare_columns(self.store, columns.new, columns.wider)
+            if schema is None or columns.new or columns.wider:
+                schema = self.store.schema()
+            try:
+                self._put(kept, columns, schema)
+            except SchemaChangedError:
+                if attempt == SCHEMA_CHANGES:
+                    raise
+            else:
+                break
+        for name, reason in refused.items():
+            self._skip(Skipped(f"document {name!r}", reason))
+        self._tell()
 
+    def _put(self, documents: dict[str, Document], columns: Columns, schema: pa.Schema) -> None:
+        """Store what has changed of a batch, in one commit."""
         hashes = {name: document_hash_of(document, self.splitter) for name, document in documents.items()}
-        stored = self._stored(list(documents))
+        filled = {
+            name: [field for field, value in document.metadata.items() if value is not None]
+            for name, document in documents.items()
+        }
+        stored = self._stored(list(documents), columns.arrays)
         unchanged = {
             name
             for name, old in stored.items()
-            # A stored document of which single passages were deleted is stored anew.
-            if old.document_hash == stored_hash(hashes[name], old.passages)
+            # A stored document of which single passages were deleted is stored anew, and so is one of which another
+            # program has dropped a column.
+            if old.document_hash == stored_hash(hashes[name], old.passages) and old.filled.issuperset(filled[name])
         }
         unembedded = {name for name in unchanged if self.encoder and stored[name].embedded < stored[name].passages}
         changed = stored.keys() - unchanged
@@ -178,7 +193,11 @@ class Ingestion:
         written = [name for name in written if name not in idle]
         rows = [row for row in rows if row.passage.document_id not in idle]
         if rows:
-            self.store.replace(arrow_rows(rows, vectors, schema, self.card.column), written, self.card)
+            places = {name: place for place, name in enumerate(documents)}
+            of_row = pa.array([places[row.passage.document_id] for row in rows])
+            metadata = {name: values.take(of_row) for name, values in columns.arrays.items()}
+            new = arrow_rows(rows, vectors, schema, self.card.column, metadata)
+            self.store.replace(new, written, self.card)
         self._count(
             documents_added=len(documents) - len(stored),
             documents_replaced=len(changed),
@@ -186,7 +205,6 @@ class Ingestion:
             passages_added=sum(row.passage.document_id not in unchanged for row in rows),
             passages_removed=sum(stored[name].passages for name in changed),
         )
-        self._tell()
 
     def _create(self, fields: Sequence[pa.Field]) -> None:
         self.store.create(table_schema(self.card, fields), create_text_index)
@@ -197,30 +215,27 @@ class Ingestion:
                 f"not {self.card.encoder.name!r}"
             )
 
-    def _stored(self, document_ids: Sequence[str]) -> dict[str, _Stored]:
+    def _stored(self, document_ids: Sequence[str], fields: Iterable[str]) -> dict[str, _Stored]:
+        """Return what the table holds of these documents, and which of the metadata fields it has values for."""
         columns = {DOCUMENT_ID: DOCUMENT_ID, "document_hash": "document_hash", EMBEDDED: self.card.embedded}
+        names = list(fields)
+        tests = {f"{_FILLED}{number}": f"`{name}` IS NOT NULL" for number, name in enumerate(names)}
+        rows = self.store.select(columns | tests, among(DOCUMENT_ID, document_ids))
+        filled = zip(*(rows[test].to_pylist() for test in tests), strict=True) if tests else repeat(())
+        own = (rows[name].to_pylist() for name in columns)
         found: dict[str, _Stored] = {}
-        for row in self.store.select(columns, among(DOCUMENT_ID, document_ids)).to_pylist():
-            name, document_hash = row[DOCUMENT_ID], row["document_hash"]
-            old = found.get(name, _Stored(document_hash, 0, 0))
+        for name, document_hash, embedded, flags in zip(*own, filled, strict=False):
+            old = found.get(name, _Stored(document_hash, 0, 0, frozenset(names)))
             # Rows of two states of one document would differ in their hash: then neither is the one that is added.
             same = document_hash if old.document_hash == document_hash else ""
-            found[name] = _Stored(same, old.passages + 1, old.embedded + row[EMBEDDED])
+            there = old.filled.intersection(compress(names, flags))
+            found[name] = _Stored(same, old.passages + 1, old.embedded + embedded, there)
         return found
 
-    def _storable(self, documents: dict[str, Document], columns: Sequence[pa.Field]) -> dict[str, Document]:
-        """Return the documents whose metadata fits the columns; the others raise or are skipped."""
-        kept = {}
-        for name, document in documents.items():
-            try:
-                checked_values(document, columns)
-            except InvalidInputError as error:
-                if not self.skip_errors:
-                    raise
-                self._skip(Skipped(f"document {name!r}", str(error)))
-            else:
-                kept[name] = document
-        return kept
+    def _refuse(self, refused: dict[str, str], name: str, reason: str) -> None:
+        if not self.skip_errors:
+            raise InvalidInputError(f"document {name!r}: {reason}")
+        refused[name] = reason
 
     def _vectors(self, rows: Sequence[Row], stored_documents: set[str]) -> dict[str, Vector]:
         """Return vectors by passage id: kept ones where title and text are as before, made ones for the rest."""

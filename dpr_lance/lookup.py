@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
-from dpr_lance.checks import checked_items, checked_text
-from dpr_lance.filters import among
+from dpr_lance.checks import checked_id, checked_items
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.filters import Filter, among, checked_filter
 from dpr_lance.records import Passage
-from dpr_lance.schema import DOCUMENT_ID, ID, passages_of
+from dpr_lance.rows import passages_of
+from dpr_lance.schema import DOCUMENT_ID, ID
 from dpr_lance.store import Store
 
-Ids = str | Sequence[str] | None
+Ids = str | int | Iterable[str | int] | None
 
 
 def named(store: Store, ids: Ids) -> list[Passage]:
@@ -30,21 +32,37 @@ def named(store: Store, ids: Ids) -> list[Passage]:
     return list(found.values())
 
 
-def delete_named(store: Store, ids: Ids) -> int:
-    """Delete the passages that these ids stand for; return how many passages went."""
-    found = named(store, ids)
+def all_of(store: Store) -> Iterator[Passage]:
+    """Return all stored passages, in storage order, read in batches."""
+    if store.find() is None:
+        return iter(())
+    return (passage for batch in store.scan() for passage in passages_of(batch))
+
+
+def meant_by(store: Store, verb: str, ids: Ids, where: Filter) -> Filter:
+    """Return the filter for what `ids` or `where` stands for; None when that is nothing.
+
+    Raises `InvalidInputError`, naming the method `verb`, unless exactly one of them is given.
+    """
+    if (ids is None) == (where is None):
+        raise InvalidInputError(f"{verb}() takes either ids or where=..., exactly one of them")
+    names, where = _checked(ids), None if where is None else checked_filter(where)
+    if store.find() is None:
+        return None
+    if where is not None:
+        store.check_filter(where)
+        return where
+    found = named(store, names)
     if not found:
-        return 0
-    asked = set(_checked(ids))
-    documents = {passage.document_id for passage in found} & asked
-    # By document where one is meant: passages that it has got since it was looked up go too.
+        return None
+    documents = {passage.document_id for passage in found}.intersection(names)
+    # By document where one is meant: passages that it has got since it was looked up are meant too.
     single = {passage.id for passage in found if passage.document_id not in documents}
-    return store.delete(among(DOCUMENT_ID, documents) | among(ID, single))
+    return among(DOCUMENT_ID, documents) | among(ID, single)
 
 
 def _checked(ids: Ids) -> list[str]:
-    wanted = "give an id, or a list of ids"
-    names = [ids] if isinstance(ids, str) else checked_items(() if ids is None else ids, "ids", wanted)
-    for number, name in enumerate(names):
-        checked_text(name, name="id", place=f"ids[{number}]")
-    return names
+    # An array of NumPy has an __index__, too.
+    single = isinstance(ids, str) or (hasattr(ids, "__index__") and not isinstance(ids, Iterable))
+    names = [ids] if single else checked_items(() if ids is None else ids, "ids", "give an id, or a list of ids")
+    return [checked_id(name, name="id", place=f"ids[{number}]") for number, name in enumerate(names)]

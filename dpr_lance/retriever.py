@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, NoReturn, overload
+from typing import Any, Final, NoReturn, overload
 
 from dpr_lance import indexes, records, search
 from dpr_lance.calibration import Asked, Calibrating, sorted_questions
@@ -18,11 +18,12 @@ from dpr_lance.context import neighbours
 from dpr_lance.documents import OnError, document_stream
 from dpr_lance.embedding import ProgressCallback, Reembedding, check_progress
 from dpr_lance.encoder import available_threads
-from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError, TableError
+from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError, TableError
 from dpr_lance.filters import Filter, checked_filter
 from dpr_lance.forks import is_cut_off
 from dpr_lance.ingestion import Ingestion
-from dpr_lance.lookup import delete_named, named
+from dpr_lance.lookup import Ids, all_of, meant_by, named
+from dpr_lance.metadata_update import update_metadata
 from dpr_lance.questions import checked_question
 from dpr_lance.rebuild import rebuild as rebuilt
 from dpr_lance.records import (
@@ -38,7 +39,7 @@ from dpr_lance.records import (
     TableInfo,
 )
 from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
-from dpr_lance.schema import CONTENT, passages_of
+from dpr_lance.schema import CONTENT
 from dpr_lance.snapshot import Snapshot
 from dpr_lance.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 from dpr_lance.store import Store
@@ -76,7 +77,8 @@ class Retriever:
         """Store documents: an iterable of mappings or `Document`s, an Arrow table or reader, a data frame.
 
         A mapping has `text`, and optionally `id`, `title` and metadata. The same id with the same content does nothing,
-        with new content it replaces all passages of that document; calling again after an interruption does the rest.
+        with new content it replaces the whole document, so that missing fields become null (`update` keeps them). After
+        an interruption, call again to do the rest.
         Each batch of about 1,000 passages is one commit and is found by every search from then on.
 
         `splitter`: the table's own by default (100-word passages in a new table), or another `Splitter`; None keeps
@@ -223,24 +225,26 @@ class Retriever:
             indexes.warm(self._store, {CONTENT} if held else {CONTENT, card.column})
             self.search(_WARMING, 1)
 
-    def delete(self, ids: str | Sequence[str] | None = None, *, where: Filter = None) -> int:
+    def delete(self, ids: Ids = None, *, where: Filter = None) -> int:
         """Delete documents or passages by id, or all passages that match `where`; return how many passages went.
 
         An id that names a document stands for all its passages, else for the passage of that id; ids that are not
         stored are passed over. Raises `InvalidInputError` unless exactly one of `ids` and `where` is given.
         """
         self._store.check_usable()
-        if (ids is None) == (where is None):
-            raise InvalidInputError("delete() takes either ids or where=..., exactly one of them")
-        if where is None:
-            return delete_named(self._store, ids)
-        where = checked_filter(where)
-        if self._store.find() is None:
-            return 0
-        self._store.check_filter(where)
-        return self._store.delete(where)
+        meant = meant_by(self._store, "delete", ids, where)
+        return 0 if meant is None else self._store.delete(meant)
 
-    def get(self, ids: str | Sequence[str]) -> list[Passage]:
+    def update(self, ids: Ids = None, metadata: Mapping[str, Any] | None = None, *, where: Filter = None) -> int:
+        """Set metadata fields of documents or passages, as in `update("alps", {"reviewed": True})`; return how many.
+
+        Other fields, text and vectors stay; None sets a field to null, a new name becomes a column. The original
+        document, added again, counts as changed and replaces the updated one. Raises as `delete` and `add` do.
+        """
+        self._store.check_usable()
+        return update_metadata(self._store, ids, where, metadata)
+
+    def get(self, ids: Ids) -> list[Passage]:
         """Return the passages of these ids, in the order of the ids; a document's passages in their order.
 
         An id that names a document stands for all its passages, else for the passage of that id; ids that are not
@@ -264,9 +268,7 @@ class Retriever:
 
     def passages(self) -> Iterator[Passage]:
         """Yield every passage, in storage order, read in batches."""
-        if self._store.find() is None:
-            return iter(())
-        return (passage for batch in self._store.scan() for passage in passages_of(batch))
+        return all_of(self._store)
 
     def calibrate(
         self, questions: Asked | None = None, *, split: str | None = None, regex: bool = False
@@ -309,9 +311,8 @@ class Retriever:
         Safe while others read and write; one process at a time does it.
 
         Raises `TableError` when nothing has been added yet, `DamagedTableError` when a file of passages is damaged,
-        `InvalidInputError` for a column that cannot have an index
-        or a kind that the table cannot have, `LockedError` when another process is at it for too long, or when writers
-        leave no moment to compact in.
+        `InvalidInputError` for a column that cannot have an index or a kind that the table cannot have, `LockedError`
+        when another process is at it for too long, or when writers leave no moment to compact in.
         """
         self._store.check_usable()
         if self._store.find() is None:

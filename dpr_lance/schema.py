@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from dpr_lance.card import EncoderCard
 from dpr_lance.errors import DamagedTableError, EncoderError, InvalidInputError, TableError
 from dpr_lance.identity import new_identity
-from dpr_lance.normal_form import content_of
-from dpr_lance.records import Document, Passage
-from dpr_lance.splitter import Splitter, spans_of, splitter_name
 
 Vector = NDArray[np.float32]
 
@@ -52,22 +49,25 @@ OWN_COLUMNS = (
 )
 EMBEDDED = "_embedded"
 """Name under which reads ask for `vector IS NOT NULL`."""
-_RESERVED = frozenset(OWN_COLUMNS) | {
-    EMBEDDED,
-    "_rowid",
-    "_rowaddr",
-    "_score",
-    "_distance",
-    "_relevance_score",
-    "query_index",
-}
+_ENGINE_COLUMNS = frozenset(
+    {
+        "_rowid",
+        "_rowaddr",
+        "_rowoffset",
+        "_row_created_at_version",
+        "_row_last_updated_at_version",
+        "_score",
+        "_distance",
+        "_relevance_score",
+        "query_index",
+    }
+)
+_RESERVED = frozenset(OWN_COLUMNS) | _ENGINE_COLUMNS | {EMBEDDED}
 
-_COLUMN_NAME = re.compile(r"[\w \-:/+@#%&()]+")
-"""What LanceDB's filters can name; a dot would mean a field within a struct."""
+REPLACEMENT, REPLACED = "_dpr_lance_new_", "_dpr_lance_old_"
+"""How columns begin that are there while a metadata column is widened, or since a process died at that."""
 
 _VECTOR_COLUMN = re.compile(r"vector(_\d+)?")
-
-_UNSTORABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,176 +173,33 @@ def is_vector_column(name: str) -> bool:
 
 def is_reserved(name: str) -> bool:
     """Tell whether a name is ours or LanceDB's, and no metadata field can have it."""
-    return name in _RESERVED or is_vector_column(name)
+    return name in _RESERVED or is_vector_column(name) or is_temporary(name)
 
 
-def hash_of(*parts: str) -> str:
-    """Return 128 bits of BLAKE2b over the parts, each preceded by its length, in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+def is_temporary(name: str) -> bool:
+    """Tell whether a column is only there while a metadata column is widened."""
+    return name.startswith((REPLACEMENT, REPLACED))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A passage on its way into the table, before it has a vector."""
-
-    passage: Passage
-    content_hash: str
-    """Of title and text: passages with the same one have the same vector."""
-    document_hash: str
-    """See `stored_hash`: an equal one, on that many passages, means that nothing has to be written."""
-
-    @property
-    def content(self) -> str:
-        """What BM25 indexes of the passage."""
-        return content_of(self.passage.title, self.passage.text)
+def check_column_name(name: str, *, place: str) -> None:
+    """Raise `InvalidInputError` naming `place` when a metadata field cannot have this name."""
+    if (problem := _name_problem(name)) is not None:
+        raise InvalidInputError(f"{place}: the field {problem}")
 
 
-def document_id_of(document: Document) -> str:
-    """Return the document's id, or one made of its content when it has none."""
-    return document.id if document.id is not None else hash_of(document.title, document.text)
-
-
-def document_hash_of(document: Document, splitter: Splitter | None) -> str:
-    """Return the hash that tells whether anything of a document has changed since it was stored."""
-    present = {name: value for name, value in document.metadata.items() if value is not None}
-    metadata = json.dumps(present, sort_keys=True, default=repr)
-    return hash_of(document.title, document.text, metadata, splitter_name(splitter))
-
-
-def stored_hash(document_hash: str, passages: int) -> str:
-    """Return what each of a document's passages keeps: its hash, and how many passages it was split into.
-
-    With the number, a document of which passages were deleted is known without splitting it again.
-    """
-    return f"{document_hash}:{passages}"
-
-
-def rows_of(document: Document, document_hash: str, splitter: Splitter | None) -> list[Row]:
-    """Return the document's passages as rows, in order; ids are the document's id, '#' and the position."""
-    document_id = document_id_of(document)
-    spans = spans_of(document.text, splitter)
-    kept_hash = stored_hash(document_hash, len(spans))
-    rows = []
-    for position, span in enumerate(spans):
-        title, text = span.titled(document.title), document.text[span.start : span.end]
-        passage = Passage(
-            id=f"{document_id}#{position}",
-            document_id=document_id,
-            position=position,
-            title=title,
-            text=text,
-            start=span.start,
-            end=span.end,
-            embedded=False,
-            metadata=document.metadata,
-        )
-        rows.append(Row(passage, hash_of(title, text), kept_hash))
-    return rows
-
-
-def checked_metadata(document: Document, *, place: str) -> None:
-    """Raise `InvalidInputError` naming `place` when a metadata name cannot be a column, or a value cannot be stored."""
-    for name, value in document.metadata.items():
-        if is_reserved(name):
-            raise InvalidInputError(f"{place}: the field {name!r} has the name of a column of dpr_lance; rename it")
-        if not _COLUMN_NAME.fullmatch(name):
-            raise InvalidInputError(
-                f"{place}: the field name {name!r} cannot be a column: use letters, digits, spaces and _-:/+@#%&()"
-            )
-        try:
-            pa.array([value])
-        except _UNSTORABLE as error:
-            raise InvalidInputError(
-                f"{place}: the field {name!r} cannot be stored: {value!r:.60} ({error}); make it a string, number, "
-                f"boolean, date, list or mapping"
-            ) from error
-
-
-def new_fields(
-    documents: Sequence[Document], schema: pa.Schema | None, types: Mapping[str, pa.DataType]
-) -> list[pa.Field]:
-    """Return fields for the metadata names that `schema` does not have and that some document has a value for.
-
-    The type is the one in `types`, else what Arrow infers from these documents; where they have no common type, that
-    of the first one (`checked_values` then names the others).
-    """
-    values: dict[str, list[Any]] = {}
-    for document in documents:
-        for name, value in document.metadata.items():
-            if value is not None and (schema is None or name not in schema.names):
-                values.setdefault(name, []).append(value)
-    kinds = {name: types.get(name) or _inferred_type(column) for name, column in values.items()}
-    return [pa.field(name, kind) for name, kind in kinds.items() if not _is_unknown(kind)]
-
-
-def _inferred_type(values: Sequence[Any]) -> pa.DataType:
+@lru_cache(maxsize=4096)
+def _name_problem(name: str) -> str | None:
+    if is_reserved(name):
+        owner = "LanceDB" if name in _ENGINE_COLUMNS else "dpr_lance"
+        return f"{name!r} has the name of a column of {owner}; rename it"
+    # A filter could not name a column with a backtick; a dot means a field within a struct; the engine loses a NUL.
+    if not name or set(name) & set(".`\0"):
+        return f"name {name!r} cannot be a column: it must not be empty or have a dot, a backtick or a NUL character"
     try:
-        return pa.array(values).type
-    except _UNSTORABLE:
-        return pa.array(values[:1]).type
-
-
-def checked_values(document: Document, fields: Sequence[pa.Field]) -> None:
-    """Raise `InvalidInputError` naming document and field when a metadata value does not have its column's type."""
-    for field in fields:
-        value = document.metadata.get(field.name)
-        if value is None:
-            continue
-        try:
-            stored = pa.array([value], type=field.type)[0].as_py()
-        except _UNSTORABLE as error:
-            raise _unfitting(document, field, value) from error
-        # Arrow cuts the fraction off without a word.
-        if pa.types.is_integer(field.type) and stored != value:
-            raise _unfitting(document, field, value)
-
-
-def _unfitting(document: Document, field: pa.Field, value: object) -> InvalidInputError:
-    return InvalidInputError(
-        f"document {document_id_of(document)!r}: the metadata field {field.name!r} is {value!r:.60}, "
-        f"the table holds {field.type} there; convert it"
-    )
-
-
-def _is_unknown(kind: pa.DataType) -> bool:
-    """Tell whether only nulls and empty lists have been seen, which does not tell a column's type yet."""
-    return pa.types.is_null(kind) or (pa.types.is_list(kind) and _is_unknown(kind.value_type))
-
-
-def arrow_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], schema: pa.Schema, column: str) -> pa.Table:
-    """Return the rows as an Arrow table of the stored schema.
-
-    `vectors` maps passage ids to the float32[d] that go into `column`; a passage without one gets null. Metadata values
-    fit their columns (see `checked_values`).
-    """
-    own: dict[str, list[Any]] = {
-        ID: [row.passage.id for row in rows],
-        DOCUMENT_ID: [row.passage.document_id for row in rows],
-        "position": [row.passage.position for row in rows],
-        "title": [row.passage.title for row in rows],
-        "text": [row.passage.text for row in rows],
-        CONTENT: [row.content for row in rows],
-        "start": [row.passage.start for row in rows],
-        "end": [row.passage.end for row in rows],
-        "content_hash": [row.content_hash for row in rows],
-        "document_hash": [row.document_hash for row in rows],
-    }
-    arrays = []
-    for field in schema:
-        if field.name == column:
-            arrays.append(vector_array([vectors.get(row.passage.id) for row in rows], field.type.list_size))
-        elif is_vector_column(field.name):
-            arrays.append(pa.nulls(len(rows), field.type))
-        elif field.name in own:
-            arrays.append(pa.array(own[field.name], type=field.type))
-        else:
-            arrays.append(pa.array([row.passage.metadata.get(field.name) for row in rows], type=field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)
+        name.encode()
+    except UnicodeEncodeError:
+        return f"name {name!r} is not text: it has a lone surrogate"
+    return None
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> Vector:
@@ -379,22 +236,3 @@ def vector_array(vectors: Sequence[Vector | None], dimension: int) -> pa.Array:
     values = np.concatenate([missing if vector is None else vector for vector in vectors]) if vectors else missing[:0]
     mask = pa.array([vector is None for vector in vectors], type=pa.bool_())
     return pa.FixedSizeListArray.from_arrays(pa.array(values, type=pa.float32()), dimension, mask=mask)
-
-
-def passages_of(batch: pa.Table) -> list[Passage]:
-    """Return the passages of rows read from the table with `_embedded` in place of the vector."""
-    extra = [name for name in batch.schema.names if not is_reserved(name)]
-    return [
-        Passage(
-            id=row[ID],
-            document_id=row[DOCUMENT_ID],
-            position=row["position"],
-            title=row["title"],
-            text=row["text"],
-            start=row["start"],
-            end=row["end"],
-            embedded=row[EMBEDDED],
-            metadata={name: row[name] for name in extra},
-        )
-        for row in batch.to_pylist()
-    ]

@@ -23,6 +23,7 @@ from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, is_reserved
 from dpr_lance.snapshot import Snapshot
+from dpr_lance.values import python_records
 
 Ranked: TypeAlias = tuple[int, float]
 """A passage's row id and its score."""
@@ -191,7 +192,7 @@ def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
     shown = (ID, "title", "text", DOCUMENT_ID)
     names = [name for name in snapshot.names if name in shown or not is_reserved(name)]
     rows = snapshot.reads.take_row_ids(sorted(row_ids)).with_row_id().select(names)
-    fields = {row.pop("_rowid"): row for row in snapshot.ask(rows.to_arrow()).result().to_pylist()}
+    fields = {row.pop("_rowid"): row for row in python_records(snapshot.ask(rows.to_arrow()).result())}
     if len(fields) < len(row_ids):
         raise snapshot.gone_rows()
     return fields

@@ -27,6 +27,7 @@ from dpr_lance.forks import check_process, note_use
 from dpr_lance.opening import CACHE_BYTES, Opening
 from dpr_lance.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.retention import KEEP_VERSIONS
+from dpr_lance.rows import fitted_rows
 from dpr_lance.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, VECTOR, TableCard, is_vector_column
 from dpr_lance.snapshot import Snapshot, lost_vectors
 from dpr_lance.table_files import TableFiles
@@ -275,14 +276,15 @@ class Store:
     def replace(self, rows: pa.Table, document_ids: Sequence[str], card: TableCard | None = None) -> None:
         """Make `rows` all that the table holds of these documents, in one commit.
 
-        A reader sees the old passages or the new ones, never a mix. Rows must be unique by id. `SwitchedError` is
-        raised, and nothing written, when the table no longer has the vectors of `card`.
+        A reader sees the old passages or the new ones, never a mix. Rows must be unique by id. Nothing is written, and
+        `SwitchedError` is raised, when the table no longer has the vectors of `card`, and `SchemaChangedError`, when a
+        column has another type by now.
         """
 
         def put(table: Table) -> None:
             schema = table.schema
             self._check_card(card, schema)
-            whole = _fitted(rows, schema, card)
+            whole = fitted_rows(rows, schema, VECTOR if card is None else card.column)
             # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
             # upsert with the rows that no index covers, and a deletion with every column of the whole table.
             stored = stored_ids(table, document_ids) if self.folder is not None else None
@@ -374,16 +376,3 @@ class Store:
                 error.__cause__ if isinstance(error, TableError) and isinstance(error.__cause__, Exception) else error
             )
             raise unusable(where, cause, self.schema()) from cause
-
-
-def _fitted(rows: pa.Table, schema: pa.Schema, card: TableCard | None) -> pa.Table:
-    """Return the rows without vector columns that a re-embedding has dropped, and with null in those that came since.
-
-    An update would leave there what belongs to the passage as it was.
-    """
-    dropped = {name for name in rows.schema.names if is_vector_column(name)} - set(schema.names)
-    rows = rows.drop_columns(sorted(dropped - {card.column if card else VECTOR}))
-    for field in schema:
-        if field.name not in rows.schema.names:
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows

@@ -7,9 +7,8 @@ import warnings
 
 import pytest
 
-from dpr_lance import cli, demo
+from dpr_lance import Document, cli, demo
 from dpr_lance.demo import MODULES, QUESTIONS, standard_library
-from dpr_lance.records import Document
 
 FEW = ("gzip", "shutil", "random", "getpass", "subprocess", "os", "os.path", "json", "asyncio", "builtins")
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpr_lance import Document
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.files import STANDARD_INPUT, FieldNames, FileDocuments, list_files
-from dpr_lance.records import Document, Skipped
+from dpr_lance.records import Skipped
 
 
 def read(*paths, **options):
@@ -81,7 +82,7 @@ class TestJson:
             ('"x"', ["a.jsonl:2: a record is a JSON object", "str"]),
             ('{"txt": "x"}', ["a.jsonl:2: there is no field 'text'", "'txt'"]),
             ("{}", ["a.jsonl:2: there is no field 'text'", "none"]),
-            ('{"text": null}', ["a.jsonl:2: 'text' is missing"]),
+            ('{"text": null}', ["a.jsonl:2: 'text' is empty (None)"]),
             ('{"text": "  "}', ["a.jsonl:2: 'text' is blank"]),
             ('{"text": 7}', ["a.jsonl:2: text must be a string", "int"]),
             ('{"id": "k", "text": "x", "title": ["t"]}', ["a.jsonl:2 (id 'k'): title must be a string"]),
@@ -165,7 +166,7 @@ class TestCsv:
             ("one,2,3", ["3 cells, but the header has 2 (text, year)"]),
             ("one", ["1 cells, but the header has 2"]),
             ('"one" more,2', ["not CSV"]),
-            (",2", ["'text' is missing"]),
+            (",2", ["'text' is empty (None)"]),
             ("caf\udce9,2", ["not UTF-8: byte 0xe9 at offset 22"]),
         ],
     )

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpr_lance import InvalidInputError
+from dpr_lance import Document, InvalidInputError
 from dpr_lance.files import FileDocuments, list_files
 from dpr_lance.lines import csv_rows, json_items
 from dpr_lance.questions import read_questions
-from dpr_lance.records import Document, Skipped
+from dpr_lance.records import Skipped
 
 MEGABYTE = 1 << 20
 

@@ -20,7 +20,7 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.lines import BadRecordError, attempt, json_items, json_lines, open_regular, readable, unpacked
 from dpr_lance.metrics import answer_matcher
 from dpr_lance.records import Skipped
-from dpr_lance.schema import hash_of
+from dpr_lance.rows import hash_of
 
 from .config import OnBad
 

@@ -1,0 +1,73 @@
+"""A document: what the user has, checked as it comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from dpr_lance.checks import checked_id, checked_text, shown
+from dpr_lance.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What the user has: a text, and optionally an id, a title and any further fields.
+
+    Without `id` a document is identified by its content: the same title and text are the same document.
+    `metadata` values are strings, numbers, booleans, dates, times, lists and mappings of such; what is read back equals
+    what was given. `types` are Arrow types of metadata fields, where the source declares them; others are inferred.
+    """
+
+    text: str
+    title: str = ""
+    id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[str, pa.DataType] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_mapping(
+        cls, fields: Mapping[str, Any], *, place: str, types: Mapping[str, pa.DataType] | None = None
+    ) -> Document:
+        """Read `id`, `title`, `text` and metadata from a mapping; `place` is named when a field cannot be used.
+
+        An integer id is written in decimal; a missing or null title is the empty one. Raises `InvalidInputError`.
+        """
+        if not isinstance(fields, Mapping):
+            raise InvalidInputError(
+                f"{place}: a document is a mapping with 'text', or a Document, not {type(fields).__name__} "
+                f"({fields!r:.60})"
+            )
+        identity = fields.get("id")
+        if identity is not None:
+            identity = checked_id(identity, name="id", place=place)
+            place = f"{place} (id {identity!r})"
+        if "text" not in fields:
+            raise InvalidInputError(f"{place}: 'text' is missing; the fields are {sorted(map(str, fields))}")
+        if fields["text"] is None:
+            raise InvalidInputError(f"{place}: 'text' is empty (None); give the document a text, or leave it out")
+        title = fields.get("title")
+        odd = [key for key in fields if not isinstance(key, str)]
+        if odd:
+            raise InvalidInputError(f"{place}: field names must be strings, {odd[0]!r} is not")
+        return cls(
+            text=checked_text(fields["text"], name="text", place=place),
+            title="" if title is None else checked_text(title, name="title", place=place),
+            id=identity,
+            metadata={key: value for key, value in fields.items() if key not in ("id", "title", "text")},
+            types=types or {},
+        ).checked(place=place)
+
+    def checked(self, *, place: str) -> Document:
+        """Return this document when it can be stored; raise `InvalidInputError` that names `place` otherwise."""
+        if not isinstance(self.metadata, Mapping):
+            raise InvalidInputError(f"{place}: metadata is a mapping of names to values, not {shown(self.metadata)}")
+        checked_text(self.text, name="text", place=place)
+        checked_text(self.title, name="title", place=place)
+        if not any(character.isprintable() and not character.isspace() for character in self.text):
+            raise InvalidInputError(f"{place}: 'text' is blank; drop the document, or pass on_error='skip'")
+        if self.id is not None and not checked_text(self.id, name="id", place=place).strip():
+            raise InvalidInputError(f"{place}: 'id' is blank; give it a value, or leave it out")
+        return self
