@@ -32,6 +32,27 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u
 """Control characters, which a stored text must not send to a terminal, and line breaks."""
 
 
+_HINTS = (
+    ("pass on_error='skip'", "pass --on-error skip"),
+    ("with max_document_bytes", "with --max-document-bytes"),
+    ("call embed()", "run `dpr-lance embed`"),
+    ("connect with encoder=None for its own", "leave --encoder out for its own"),
+    ("pass it again, connect(..., encoder=...)", "it can be used from Python alone"),
+    ("choose another name with table=...", "choose another name with --table"),
+    ("optimize(rebuild=True)", "`dpr-lance optimize --rebuild`"),
+    ("reembed() with", "`dpr-lance reembed` with"),
+    ("pass it as splitter=..., or", "name it with --splitter, or"),
+)
+"""What error messages advise in Python, and on the command line."""
+
+
+def for_command_line(message: str) -> str:
+    """Return a message of the library with its advice in terms of commands and options."""
+    for python, option in _HINTS:
+        message = message.replace(python, option)
+    return message
+
+
 def version() -> str:
     """Return this package's version."""
     try:
@@ -47,7 +68,7 @@ def print_text(text: str) -> None:
 
 def say(message: str) -> None:
     """Write a message for people to standard error."""
-    print("\n".join(map(one_line, message.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+    print("\n".join(map(one_line, for_command_line(message).split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Told(logging.Handler):
@@ -74,7 +95,7 @@ def print_json(value: Any, stream: TextIO | None = None) -> None:  # noqa: ANN40
 def print_failure(message: str, hints: Sequence[str] = (), *, as_json: bool) -> None:
     """Write what went wrong, and what to do about it, to standard error."""
     if as_json:
-        print_json({"error": message} | ({"hint": "; ".join(hints)} if hints else {}), sys.stderr)
+        print_json({"error": for_command_line(message)} | ({"hint": "; ".join(hints)} if hints else {}), sys.stderr)
     else:
         say("\n".join([f"error: {message}", *(f"hint: {hint}" for hint in hints)]))
 

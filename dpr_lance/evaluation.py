@@ -26,6 +26,7 @@ from dpr_lance.connection import connect
 from dpr_lance.document import Document
 from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
+from dpr_lance.labels import StoredLabels
 from dpr_lance.legs import QUESTIONS_AT_ONCE
 from dpr_lance.metrics import (
     AnswerMatcher,
@@ -116,6 +117,9 @@ class Evaluation:
     seconds: float
     skipped: tuple[Skipped, ...] = ()
     """Questions that an encoder makes no vector of: no row was measured on them."""
+    labels: int = 0
+    labels_missing: int = 0
+    """Different labels, and how many of them are the id of no stored passage or document."""
 
     @property
     def headline(self) -> tuple[Judgement, int]:
@@ -195,7 +199,7 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
         rows = [each.name for each in contenders]
         files = None if folder is None else stack.enter_context(RunFiles(folder, rows))
         asked = stack.enter_context(closing(read_questions(questions, split=split)))
-        tally = _Tally(contenders, ks, regex, files)
+        tally = _Tally(contenders, ks, regex, files, StoredLabels(retriever))
         total = len(questions) if isinstance(questions, Sequence) and not isinstance(questions, str) else None
         while batch := list(itertools.islice(asked, QUESTIONS_AT_ONCE)):
             tally.ask(batch)
@@ -272,6 +276,7 @@ class _Tally:
     ks: tuple[int, ...]
     regex: bool
     files: RunFiles | None
+    stored: StoredLabels
     outcomes: list[Outcome] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     _measures: dict[str, list[dict[str, Values]]] = field(default_factory=dict)
@@ -280,6 +285,7 @@ class _Tally:
 
     def ask(self, batch: Sequence[LabelledQuestion]) -> None:
         """Ask the questions in every row; one that some encoder makes no vector of is left out of all of them."""
+        self.stored.look_up(batch)
         while batch:
             try:
                 self._take(batch, [self._found(contender, batch) for contender in self.contenders])
@@ -339,6 +345,7 @@ class _Tally:
             found = [outcome.ranks(by) for outcome in self.outcomes]
             ranks[by][contender.name] = [row[contender.name] for row in found if row is not None]
         counts = {by: len(ranks[by][self.contenders[0].name]) for by in ranks}
+        self.stored.check(judged_otherwise=counts["answer"] > 0)
         return Evaluation(
             questions=len(self.outcomes),
             with_answers=counts["answer"],
@@ -357,6 +364,8 @@ class _Tally:
             not_measured=self._not_measured,
             seconds=seconds,
             skipped=tuple(self.skipped),
+            labels=len(self.stored.found) + len(self.stored.missing),
+            labels_missing=len(self.stored.missing),
         )
 
     def _row(self, contender: _Contender, ranks: Mapping[Judgement, Mapping[str, Sequence[int]]]) -> Row:

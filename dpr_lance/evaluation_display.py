@@ -24,6 +24,11 @@ SHOWN_SKIPPED = 10
 def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_json: bool) -> None:
     """Write the rows and what differs between them to standard output, gates and notes to standard error."""
     _say_skipped(evaluation.skipped)
+    if evaluation.labels_missing:
+        say(
+            f"{evaluation.labels_missing:,} of {evaluation.labels:,} labels are ids of nothing that is stored; "
+            f"no search can find those"
+        )
     if evaluation.not_measured:
         say(f"not measured: {evaluation.not_measured}")
     if as_json:

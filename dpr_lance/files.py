@@ -50,6 +50,8 @@ __all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]
 
 STANDARD_INPUT = "standard input"
 _PARQUET_BATCH = 1024
+MOST_FIELDS = 1_000
+"""Fields of a record: every name is a column of the whole table."""
 _EMPTY = "the file is empty"
 
 Record = tuple[str, Mapping[str, Any] | ArrowRecord | BadRecordError | Skipped]
@@ -66,6 +68,10 @@ class FieldNames:
 
     def renamed(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the fields with `id`, `text` and `title` under those names; raise `ValueError` without a text."""
+        if len(fields) > MOST_FIELDS:
+            raise BadRecordError(
+                f"{len(fields):,} fields, each of which would be a column; {MOST_FIELDS:,} are the most"
+            )
         identity = "_id" if self.id == "id" and "id" not in fields else self.id
         sources = {"id": identity, "text": self.text, "title": self.title}
         if self.text not in fields:

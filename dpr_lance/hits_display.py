@@ -107,7 +107,7 @@ def _told(hits: Hits, told: Explanation) -> str:
 
 def _times(seconds: Mapping[str, float]) -> str:
     """Say how long a search took, and its stages: BM25 runs beside encoding and dense search."""
-    told = {stage: f"{stage} {1000 * taken:.1f}" for stage, taken in seconds.items()}
+    told = {stage: f"{stage} {1000 * taken:.1f}" for stage, taken in seconds.items() if taken or stage == "total"}
     total = told.pop("total").removeprefix("total ")
     if "dense" in told and "bm25" in told:
         told["dense"] += f" (beside them {told.pop('bm25')})"

@@ -22,7 +22,7 @@ from dpr_lance.filters import Filter, among
 from dpr_lance.fusion import Candidates, Scores, fused_scores
 from dpr_lance.index_policy import POLICY, record_of, training_in
 from dpr_lance.normal_form import normal_form
-from dpr_lance.records import Calibration, Effort, Mode
+from dpr_lance.records import STAGES, Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
 from dpr_lance.snapshot import Snapshot
@@ -68,7 +68,7 @@ class Ask:
 class Stopwatch:
     """Wall seconds by stage."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -79,7 +79,7 @@ class Stopwatch:
 
     def add(self, name: str, seconds: float) -> None:
         """Add to the time of `name`."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.seconds[name] += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,9 @@ def gather(  # noqa: PLR0913 - keywords
                 dense = _dense_in_memory(snapshot, resident, vectors, asked, where, pool)
             else:
                 dense, effort = snapshot.ask(_dense(snapshot, vectors, asked, where, effort)).result()
-        if not any(map(len, dense)) and not snapshot.ask(snapshot.reads.count_rows(card.embedded)).result():
+        if not any(map(len, dense)) and _lacks_vectors(snapshot):
             fallback = "no passage has a vector yet: call embed()"
-            if mode == "dense" and snapshot.ask(snapshot.reads.count_rows()).result():
+            if mode == "dense":
                 raise EncoderError(f"{snapshot.place}: {fallback}")
             dense = effort = None
     if mode == "hybrid" and dense is None:
@@ -171,6 +171,13 @@ def gather(  # noqa: PLR0913 - keywords
         uniting = [snapshot.ask(unite(snapshot, resident, ask, wanted)) for ask in asks]
         united = [each.result() for each in uniting]
     return Found(asks, united, mode, fallback, effort)
+
+
+def _lacks_vectors(snapshot: Snapshot) -> bool:
+    """Tell whether there are passages, none of which has a vector."""
+    if snapshot.ask(snapshot.reads.count_rows(snapshot.card.embedded)).result():
+        return False
+    return bool(snapshot.ask(snapshot.reads.count_rows()).result())
 
 
 def effort_of(state: Mapping[str, Any], card: TableCard, mode: Mode = "dense") -> Effort:

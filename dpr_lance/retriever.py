@@ -104,7 +104,7 @@ class Retriever:
             except EncoderMismatchError:
                 raise
             except (EncoderError, MissingExtraError) as error:
-                if stored is None:
+                if stored is None or self._encoder.is_named:
                     raise
                 missing = str(error)
         card = stored or self._encoder.new_card(splitter)
@@ -389,6 +389,8 @@ class Retriever:
 
         if self._store.find() is None:
             return [Hits(question, (), mode or "hybrid") for question in questions]
+        if mode != "bm25":
+            self._encoder.load_named()
         try:
             return self._store.at_one_moment(answer)
         except (ValueError, RuntimeError, TypeError):

@@ -10,9 +10,9 @@ from pathlib import Path
 from dpr_lance.card import EncoderCard
 from dpr_lance.checks import refused
 from dpr_lance.contention import SupersededError
-from dpr_lance.encoder import DEFAULT_ENCODER, NAMES, Encoder, check_named, load_encoder
+from dpr_lance.encoder import DEFAULT_ENCODER, NAMES, Encoder, check_named, load_encoder, packaged_names
 from dpr_lance.encoding import encoded_questions
-from dpr_lance.errors import EncoderError, EncoderMismatchError
+from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
 from dpr_lance.schema import TableCard, Vector
 from dpr_lance.splitter import Splitter, splitter_name
 from dpr_lance.store import Store
@@ -48,6 +48,17 @@ class TableEncoder:
                 f"({self._encoder.card.fingerprint:.12}): connect with encoder=None for its own, or add to a new table"
             )
         return self._encoder
+
+    @property
+    def is_named(self) -> bool:
+        """Whether `connect` was given an encoder: nothing stands in for it where it cannot be loaded."""
+        return self._source is not None
+
+    def load_named(self) -> None:
+        """Load the encoder that `connect` was given, where it was given one; raise when it cannot be loaded."""
+        with self._loading:
+            if self._source is not None and self._encoder is None:
+                self._encoder = loaded(self._source)
 
     def encode_questions(self, questions: Sequence[str], card: TableCard | None = None) -> Vector:
         """Return the questions' vectors, float32[n, d]; raise as `loaded` and `encoded_questions` do.
@@ -102,7 +113,17 @@ def check_source(source: object, name: str = "encoder") -> None:
 
 def loaded(source: EncoderSource) -> Encoder:
     """Return the encoder that a source names, or is."""
-    return load_encoder(source) if isinstance(source, (str, os.PathLike, tuple)) else source
+    if not isinstance(source, (str, os.PathLike, tuple)):
+        return source
+    try:
+        return load_encoder(source)
+    except (EncoderError, MissingExtraError) as error:
+        if not isinstance(source, str) or os.path.lexists(source):
+            raise
+        unknown = f"encoder {source!r} is neither packaged ({', '.join(packaged_names())}) nor a folder here"
+        if isinstance(error, MissingExtraError):
+            raise MissingExtraError(f"{unknown}; if it is a checkpoint, importing it", error.extra) from error
+        raise EncoderError(f"{unknown}; as a checkpoint: {error}") from error
 
 
 def source_names(source: EncoderSource) -> tuple[str, ...]:

@@ -85,6 +85,7 @@ ORDER = [
     "dpr_files",
     "vector_import",
     "trec",
+    "labels",
     "evaluation",
     "gates",
     "plot",

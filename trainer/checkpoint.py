@@ -292,6 +292,6 @@ def _licence(folder: Path) -> str:
     """Return the `license:` line in the front matter of the model card, "" when there is none."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    line = re.search(r"^license:\s*(\S+)\s*$", front[1], re.MULTILINE) if front else None
+    front = re.match(r"---[ \t]*\r?\n(.*?)\n---", text, re.DOTALL)
+    line = re.search(r"^license:[ \t]*(\S+)[ \t]*\r?$", front[1], re.MULTILINE) if front else None
     return line[1].strip("'\"") if line else ""
