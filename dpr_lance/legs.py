@@ -22,7 +22,7 @@ from dpr_lance.filters import Filter, among
 from dpr_lance.fusion import Candidates, Scores, fused_scores
 from dpr_lance.index_policy import POLICY, record_of, training_in
 from dpr_lance.normal_form import normal_form
-from dpr_lance.records import STAGES, Calibration, Effort, Mode
+from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
 from dpr_lance.snapshot import Snapshot
@@ -33,6 +33,9 @@ QUESTIONS_AT_ONCE = 64
 
 Encode: TypeAlias = Callable[[Sequence[str], TableCard], Vector]
 """Questions, and the card of the vectors that they are compared with, to float32[n, d]."""
+
+STAGES = ("encode", "dense", "bm25", "fuse", "fetch", "explain", "total")
+"""What `Hits.seconds` has the times of."""
 
 CALIBRATION = "calibration"
 """Key of the `Calibration` beside the table."""

@@ -127,18 +127,13 @@ class Hit:
         return "".join(f"{before}{text}{after}" if matches else text for text, matches in pieces)
 
 
-STAGES = ("encode", "dense", "bm25", "fuse", "fetch", "explain", "total")
-"""What `Hits.seconds` has the times of."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hits(Sequence[Hit]):
     """The ranked hits of one question.
 
     `mode` is what was really used, `fallback` says why BM25 alone answered a hybrid search (None when it did not),
-    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage, 0 for one
-    that was not needed, and in "total" (BM25 runs beside "encode" and "dense"), `explanation` how the search went (when
-    `explain=True` asked).
+    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage (0 when not
+    needed) and "total" (BM25 runs beside "encode" and "dense"), `explanation` how it went (when `explain=True` asked).
     """
 
     question: str
@@ -146,7 +141,7 @@ class Hits(Sequence[Hit]):
     mode: Mode
     fallback: str | None = None
     hybrid_weight: float | None = None
-    seconds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    seconds: Mapping[str, float] = field(default_factory=dict)
     explanation: Explanation | None = None
 
     @overload
