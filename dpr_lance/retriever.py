@@ -22,7 +22,6 @@ from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraErr
 from dpr_lance.filters import Filter, checked_filter
 from dpr_lance.forks import is_cut_off
 from dpr_lance.ingestion import Ingestion
-from dpr_lance.legs import Stopwatch
 from dpr_lance.lookup import Ids, all_of, meant_by, named
 from dpr_lance.metadata_update import update_metadata
 from dpr_lance.questions import checked_question
@@ -389,7 +388,7 @@ class Retriever:
             )
 
         if self._store.find() is None:
-            return [Hits(question, (), mode or "hybrid", seconds=Stopwatch().seconds) for question in questions]
+            return search.nothing(questions, mode)
         if mode != "bm25":
             self._encoder.load_named()
         try:

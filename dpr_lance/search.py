@@ -55,6 +55,11 @@ def questions_at_once(k: int) -> int:
     return max(1, min(QUESTIONS_AT_ONCE, CANDIDATES_AT_ONCE // candidates_wanted(k, "hybrid")))
 
 
+def nothing(questions: Sequence[str], mode: Mode | None) -> list[Hits]:
+    """Return what is found where there is no table yet."""
+    return [Hits(question, (), mode or "hybrid", seconds=Stopwatch().seconds) for question in questions]
+
+
 def answer(  # noqa: PLR0913 - keywords
     snapshot: Snapshot,
     memory: ResidentVectors,
