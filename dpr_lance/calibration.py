@@ -19,12 +19,13 @@ from dpr_lance.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.fusion import Candidates, Scores
 from dpr_lance.index_policy import POLICY, training_of
-from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, Stopwatch, calibration_of, gather
+from dpr_lance.legs import CALIBRATION, QUESTIONS_AT_ONCE, Encode, calibration_of, gather
 from dpr_lance.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
 from dpr_lance.recall import efforts
 from dpr_lance.records import Calibration, Mode, Skipped, WeightPoint
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, TableCard, Vector
+from dpr_lance.stopwatch import Stopwatch
 from dpr_lance.store import Store
 from dpr_lance.weighing import FEWEST_QUESTIONS, Judged, balanced_weight, choose, mutual_weight, weight_in_scale
 

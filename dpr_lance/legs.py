@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +25,7 @@ from dpr_lance.records import Calibration, Effort, Mode
 from dpr_lance.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.schema import CONTENT, TableCard, Vector, vectors_of
 from dpr_lance.snapshot import Snapshot
+from dpr_lance.stopwatch import Stopwatch
 from dpr_lance.words import distinct_words
 
 QUESTIONS_AT_ONCE = 64
@@ -33,9 +33,6 @@ QUESTIONS_AT_ONCE = 64
 
 Encode: TypeAlias = Callable[[Sequence[str], TableCard], Vector]
 """Questions, and the card of the vectors that they are compared with, to float32[n, d]."""
-
-STAGES = ("encode", "dense", "bm25", "fuse", "fetch", "explain", "total")
-"""What `Hits.seconds` has the times of."""
 
 CALIBRATION = "calibration"
 """Key of the `Calibration` beside the table."""
@@ -65,24 +62,6 @@ class Ask:
     vector: Vector | None
     dense: Leg | None
     bm25: Leg | None
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Wall seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the enclosed block to `name`."""
-        started = time.perf_counter()
-        yield
-        self.add(name, time.perf_counter() - started)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Add to the time of `name`."""
-        self.seconds[name] += seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from dpr_lance.explanation import explained
 from dpr_lance.filters import Filter
 from dpr_lance.fusion import Candidates, Scores, fused_scores, known, leading
 from dpr_lance.index_policy import with_spare
-from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Stopwatch, Wanted, calibration_of, gather
+from dpr_lance.legs import QUESTIONS_AT_ONCE, Encode, Wanted, calibration_of, gather
 from dpr_lance.records import Hit, Hits, Mode
 from dpr_lance.resident import ResidentVectors
 from dpr_lance.schema import DOCUMENT_ID, ID, is_reserved
 from dpr_lance.snapshot import Snapshot
+from dpr_lance.stopwatch import Stopwatch
 from dpr_lance.values import python_records
 
 Ranked: TypeAlias = tuple[int, float]

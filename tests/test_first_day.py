@@ -7,7 +7,7 @@ import pytest
 
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, cli
-from dpr_lance.legs import STAGES
+from dpr_lance.stopwatch import STAGES
 
 RIVERS = [{"id": str(number), "text": f"river number {number}"} for number in range(3)]
 
