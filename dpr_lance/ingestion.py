@@ -153,8 +153,7 @@ class Ingestion:
             kept, columns = fitting.fit(documents)
             if schema is None:
                 self._create(columns.new)
-            prepare_columns(self.store, columns.new, columns.wider)
-            if schema is None or columns.new or columns.wider:
+            if prepare_columns(self.store, fields, columns.new, columns.wider) or schema is None:
                 schema = self.store.schema()
             try:
                 self._put(kept, columns, schema)

@@ -36,9 +36,9 @@ def update_metadata(store: Store, ids: Ids, where: Filter, metadata: Mapping[str
     if meant is None:
         return 0
     for attempt in range(1, SCHEMA_CHANGES + 1):
-        fitting = ColumnFitting(metadata_fields(store.schema()), partial(stored_values, store), _refuse)
-        _, columns = fitting.fit({"": document})
-        prepare_columns(store, columns.new, columns.wider)
+        fields = metadata_fields(store.schema())
+        _, columns = ColumnFitting(fields, partial(stored_values, store), _refuse).fit({"": document})
+        prepare_columns(store, fields, columns.new, columns.wider)
         try:
             count = store.commit(partial(_set, where=meant, metadata=metadata, columns=columns))
             break

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -57,19 +59,36 @@ def document_id_of(document: Document) -> str:
 
 def document_hash_of(document: Document, splitter: Splitter | None) -> str:
     """Return the hash that tells whether anything of a document has changed since it was stored."""
-    present = {name: value for name, value in document.metadata.items() if value is not None}
-    metadata = json.dumps(present, sort_keys=True, default=_written)
+    metadata = json.dumps(_present(document.metadata), sort_keys=True, default=_written)
     return hash_of(document.title, document.text, metadata, splitter_name(splitter))
 
 
+def _present(value: Any) -> Any:  # noqa: ANN401 - any value
+    """Return a value without the fields that are None: a source with columns has them, a mapping may not."""
+    if isinstance(value, Mapping):
+        return {name: _present(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list) and {dict, list}.intersection(map(type, value)):
+        return [_present(item) for item in value]
+    return value
+
+
 def _written(value: object) -> str:
-    """Return what tells a stored value, which JSON has no form for, from others; the same in every process."""
-    # Nanoseconds are NumPy's type or pandas', as what is installed has it.
+    """Return what tells a stored value, which JSON has no form for, from others; the same in every process.
+
+    It is also the same for all forms of an equal value, such as of a time zone, or of nanoseconds without pandas.
+    """
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return f"{value.view(np.int64)} {np.datetime_data(value)[0]}"
     if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):
         return f"{value.value} ns"  # type: ignore[attr-defined]  # pandas'
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return f"{(value - _EPOCH) // datetime.timedelta(microseconds=1)} {value.utcoffset()}"
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
     return repr(value)
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def stored_hash(document_hash: str, passages: int) -> str:

@@ -14,18 +14,24 @@ from dpr_lance.snapshot import PART_ROWS, part_of
 from dpr_lance.store import Store
 
 
-def prepare_columns(store: Store, new: Iterable[pa.Field], wider: Sequence[pa.Field]) -> None:
+def prepare_columns(
+    store: Store, present: Iterable[pa.Field], new: Sequence[pa.Field], wider: Sequence[pa.Field]
+) -> bool:
     """Give the table the columns that it does not have, and widen others to these types; values stay as they are.
 
     A column that has an index for filters gets it again. Readers see the old column or the wider one; where a process
-    dies at it, the next one goes on.
+    dies at it, the next one goes on. Those that are `present` take null from then on. Return whether anything changed.
     """
     store.add_columns(new)
+    if strict := [field.name for field in present if not field.nullable]:
+        # Another program made them so; a document may have no value there.
+        store.commit(lambda table: table.alter_columns(*({"path": name, "nullable": True} for name in strict)))
     if wider:
         indexed: list[str] = []
         store.commit(lambda table: indexed.extend(_widen(table, wider)))
         if indexed:
             store.steadily(lambda table: build_filters(table, indexed))
+    return bool(new or strict or wider)
 
 
 def stored_values(store: Store, name: str) -> Iterator[pa.ChunkedArray]:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import lancedb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -376,6 +377,25 @@ def test_a_column_that_plain_lancedb_dropped_is_filled_again(folder):
         assert [report.documents_replaced for report in reports] == [10, 10, 5]
         assert sorted(passage.metadata["year"] for passage in retriever.passages()) == list(range(25))
         assert retriever.add(documents).documents_unchanged == 25
+
+
+def test_the_same_document_in_another_form_is_unchanged(retriever):
+    moment = datetime.datetime(2024, 1, 1, 12, tzinfo=UTC)
+    document = {"id": "a", "text": "x", "at": moment, "price": Decimal(25), "v": np.arange(3), "m": {"a": 1}}
+    retriever.add([document, {"id": "b", "text": "y", "m": {"b": 2}, "price": Decimal("25.25")}])
+    again = document | {"at": moment.replace(tzinfo=ZoneInfo("UTC")), "price": Decimal("25.00"), "v": [0, 1, 2]}
+    assert retriever.add([again | {"m": {"a": 1, "b": None}}]).documents_unchanged == 1
+    columns = {"id": ["a"], "text": ["x"], "v": [[0, 1, 2]], "m": [{"a": 1, "b": None}]}
+    table = pa.table(columns | {"at": pa.array([moment]), "price": pa.array([Decimal("25.00")])})
+    assert retriever.add(table).documents_unchanged == 1
+
+
+def test_a_column_that_another_program_made_not_null(folder):
+    with dpr_lance.connect(folder, encoder=HashEncoder(dimension=8)) as retriever:
+        retriever.add([{"id": 0, "text": "x"}])
+        lancedb.connect(folder).open_table("passages").add_columns({"extra": "cast(3 as bigint)"})
+        assert retriever.add([{"id": 1, "text": "y"}]).documents_added == 1
+        assert stored(retriever, "extra") == [3, None]
 
 
 def test_an_index_for_filters_stays_when_its_column_becomes_wider(folder):
