@@ -228,7 +228,9 @@ class Store:
                 raise (DamagedTableError if opening.remembered.values() is state else SupersededError)(lost)
             self._snapshot = last
             if opening.is_worn(table):
-                self._opening = opening.renewed()
+                with self._replacing:
+                    if self._opening is opening:
+                        self._opening, self._snapshot = opening.renewed(), None
         return last
 
     def commit(self, call: Callable[[Table], T]) -> T:
