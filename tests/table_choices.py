@@ -29,7 +29,7 @@ PHASES = {
     "deletes": {"delete": 8, "delete_where": 5, "plain_delete": 3, "optimize": 6, "search": 14, "add": 2, "reopen": 1},
     "updates": {"add": 12, "add_odd": 5, "add_arrow": 2, "delete": 2, "optimize": 2, "search": 8, "embed": 2},
     "quiet": {
-        "search": 20, "search_without_vector": 1, "evaluate_unknown": 1, "get": 4, "context": 3, "info": 2,
+        "search": 20, "search_without_vector": 1, "get": 4, "context": 3, "info": 2,
         "cut_short": 3, "optimize": 2, "reopen": 1,
     },
     "plain": {

@@ -7,7 +7,6 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-import dpr_lance
 from dpr_lance import EncoderError, InvalidInputError, TableError, WordSplitter
 from tests.brute_force import TOLERANCE, check_hits
 from tests.table_encoders import NO_WORD
@@ -308,14 +307,6 @@ def search_without_vector(world, by, mode):
             hits = world.ask(by, lambda retriever: retriever.search(NO_WORD, mode=mode))
             assert not len(hits)
             assert (hits.mode, hits.fallback is None) == ("bm25", mode == "bm25")
-
-
-@step
-def evaluate_unknown(world, by):
-    """Evaluate with labels that are not stored."""
-    if world.model.count():
-        questions = [{"question": "river", "labels": ["nowhere"]}]
-        assert _tried(world, by, lambda retriever: dpr_lance.evaluate(retriever, questions))[1] is not None
 
 
 def _maybe_refused(world, by, call):

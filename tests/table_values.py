@@ -208,7 +208,7 @@ def must_fit(value, kind):
     if isinstance(value, dt.datetime):
         return kind == pa.timestamp("us", None if value.tzinfo is None else "UTC")
     if isinstance(value, decimal.Decimal):
-        return pa.types.is_decimal(kind) and _has_digits_for(kind, value)
+        return pa.types.is_decimal(kind)
     ordinary = {
         float: (pa.float64(), pa.int64()),
         str: (pa.string(), pa.large_string()),
@@ -216,7 +216,3 @@ def must_fit(value, kind):
         dt.date: (pa.date32(),),
     }
     return kind in ordinary.get(type(value), ())
-
-
-def _has_digits_for(kind, value):
-    return value == round(value, kind.scale) and len(str(abs(int(value)))) <= kind.precision - kind.scale
