@@ -10,8 +10,8 @@ from tests.table_run import run
 STEPS = 50
 SEEDS = range(3)
 UNSETTLED = (
-    *("forms", "plain_open", "plain_add_column", "plain_drop_column", "numbers", "cut_short"),
-    *("add_arrow", "add_odd", "वर्ष", "cost $?", "tags", "sizes", "meta", "ratio", "series"),
+    *("forms", "plain_add_column", "plain_drop_column", "numbers", "cut_short"),
+    *("add_arrow", "add_odd", "वर्ष", "cost $?", "tags", "sizes", "meta", "ratio", "series", "price"),
 )
 """Steps and fields whose right answers the library does not give yet."""
 
