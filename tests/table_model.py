@@ -128,7 +128,8 @@ class Model:
                     continue
                 new = replace(old, rows=tuple(replace(row, embedded=False) for row in old.rows))
             elif self._alike(old, new) and old.complete:
-                if plain(old.document) != plain(document):  # equal, as 1 and 1.0 are
+                # Equal as 1 and 1.0 are, which is also what a whole number becomes among fractions of an Arrow source.
+                if plain(old.document) != plain(document) or document.keys() & {"ratio", "sizes"}:
                     counts.either += 1
                 else:
                     counts.unchanged += 1
