@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import re
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -24,6 +25,8 @@ _OF_LANCEDB = re.compile(r"^Invalid input, |Valid fields are .*|, /\S+\.rs:\d+:\
 _STACK_BYTES = 1 << 29
 """To render an expression takes up to 32 KiB a level; to build one of 16,000 levels overflows a usual stack."""
 _STARTING = threading.Lock()
+_SHALLOW: weakref.WeakValueDictionary[int, Expr] = weakref.WeakValueDictionary()
+"""Expressions that were found usable as they are, by identity; they cannot be changed."""
 _INEXACT = re.compile(r"''|\\'|[0-9]\.[0-9]")
 _TEXT = re.compile(r"'(?:[^']|''|(?<=\\)')*'")
 
@@ -41,8 +44,11 @@ def checked_filter(where: Expr | str) -> Expr | str:
             f'where={_shown(where)} is not a filter: pass SQL such as "year > 2000", or an expression of lancedb.expr '
             f"such as col('year') > 2000, not {type(where).__name__}"
         )
+    if _SHALLOW.get(id(where)) is where:
+        return where
     sql = _rendered(where)
     if sql.count("(") + sql.count("NOT ") <= DEEPEST and len(sql) <= MOST_CHARACTERS:
+        _SHALLOW[id(where)] = where
         return where
     if not _is_exact(sql):
         bare = _TEXT.sub("", sql)

@@ -6,6 +6,7 @@ import itertools
 import lancedb
 import numpy as np
 import pytest
+from lancedb.expr import col
 
 import dpr_lance
 from dpr_lance import HashEncoder, index_policy, indexes
@@ -45,14 +46,17 @@ def check(retriever, documents, *, exact=True):
     at = {document["id"]: number for number, document in enumerate(documents)}
     vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
     parts = np.array([document["part"] for document in documents])
-    inside = {None: parts >= 0, "part = 1": parts == 1, "part < 2": parts < 2}
+    inside = {None: parts >= 0, "part = 1": parts == 1, "expression": parts < 2}
+    given = {"expression": (col("part") < 2) & (col("part") < 2.5)}
     true = []
     for question in QUESTIONS:
         bm25 = brute_force_bm25(question, contents(documents))
         dense = (vectors @ encoder.encode_questions([question])[0]).astype(np.float64)
         true.append({"bm25": bm25, "dense": dense})
     for where, k, mode in itertools.product(inside, (3, 300), ("bm25", "dense", "hybrid")):
-        for scores, hits in zip(true, retriever.search(QUESTIONS, k, mode=mode, where=where), strict=True):
+        for scores, hits in zip(
+            true, retriever.search(QUESTIONS, k, mode=mode, where=given.get(where, where)), strict=True
+        ):
             wanted = scores.get(mode)
             if wanted is None:
                 wanted = fused_scores(scores["dense"], scores["bm25"], hits.hybrid_weight)
