@@ -33,7 +33,8 @@ PHASES = {
         "cut_short": 3, "optimize": 2, "reopen": 1,
     },
     "plain": {
-        "plain_append": 3, "plain_delete": 3, "plain_update": 2, "plain_add_column": 1, "plain_drop_column": 2,
+        "plain_append": 3, "plain_delete": 3, "plain_delete_where": 2,
+        "plain_update": 2, "plain_add_column": 1, "plain_drop_column": 2,
         "plain_optimize": 3, "plain_clean": 1, "plain_tag": 2, "plain_restore": 4, "plain_open": 3, "plain_read": 3,
         "add": 8, "optimize": 4, "search": 10,
     },
@@ -178,6 +179,8 @@ class Choices:
 
     def delete_where(self):
         return {"where": table_filters.generate(self.choose)}
+
+    plain_delete_where = delete_where
 
     def cut_short(self):
         form = self.choose.randrange(len(table_filters.CUT_SHORT))

@@ -12,7 +12,7 @@ import dpr_lance
 from dpr_lance import DprLanceError, WordSplitter
 from tests.table_filters import holds, sql_of
 from tests.table_model import Model
-from tests.table_steps import STEPS, step
+from tests.table_steps import STEPS, step, usable
 from tests.table_values import made
 from tests.table_world import BATCH
 
@@ -48,15 +48,11 @@ def plain_delete(world, numbers):
 @step
 def plain_delete_where(world, where):
     """Delete what a filter matches."""
-    if set(_columns(where)) <= world.types().keys():
+    if usable(world, where):
         world.plain().delete(sql_of(where))
         world.model = world.model.copy()
         world.model.delete([row for row in world.model.rows() if holds(where, row) is True])
         world.changed()
-
-
-def _columns(where):
-    return [part for part in where[1:2] if isinstance(part, str)] if where[0] in ("compare", "null", "in") else ["?"]
 
 
 @step

@@ -181,7 +181,7 @@ def delete(world, by, names):
 def delete_where(world, by, where):
     """Delete what a filter matches."""
     sql = sql_of(where)
-    if not _usable(world, where):
+    if not usable(world, where):
         _refused(world, by, lambda retriever: retriever.delete(where=sql))
         return
     gone = world.model.delete([row for row in world.model.rows() if holds(where, row) is True])
@@ -200,7 +200,7 @@ def cut_short(world, by, where, form):
         world.check()
 
 
-def _usable(world, where):
+def usable(world, where):
     """Tell whether the table has a filter's columns, of the types that it compares them with."""
     types = world.types()
     own = ("id", "document_id", "title")
@@ -271,7 +271,7 @@ def search(world, by, questions, k, mode, where=None, expression=False, explain=
         found = retriever.search(asked, k, mode=mode, where=given, explain=explain)
         return [found] if len(questions) == 1 else found
 
-    if where is not None and world.types() and not _usable(world, where):
+    if where is not None and world.types() and not usable(world, where):
         _maybe_refused(world, by, call)
         return
     embedded = any(row.embedded for row in world.model.rows())
