@@ -68,15 +68,13 @@ class Calibrating:
         skipped = tuple(self._skipped)
         if skipped and not spreads:
             raise InvalidInputError(f"no question is left to calibrate with: {skipped[0].place}: {skipped[0].reason}")
-        # Too few passages tell nothing of how scores spread, and a few questions little.
-        small = self.store.count() < DEPTH
-        made = self._made_questions() if not small and len(spreads) < QUESTIONS_FOR_EFFORT.start else []
+        # A few questions tell little of how scores spread.
+        made = self._made_questions() if len(spreads) < QUESTIONS_FOR_EFFORT.start else []
         now = calibration_of(self.store.remembered.values(), self.card)
         usual = self.card.encoder.hybrid_weight
         weight = usual if now is None else now.hybrid_weight
         mode: Mode = "hybrid" if now is None else now.mode
-        spread = spreads + [pair for part in _parts(made) for pair in self._spreads(part)]
-        balanced = None if small else balanced_weight(spread)
+        balanced = balanced_weight(spreads + [pair for part in _parts(made) for pair in self._spreads(part)])
         suggested = mutual_weight(spreads, weight_in_scale(usual, balanced))
         found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
         if len(judged) >= FEWEST_QUESTIONS:
@@ -91,7 +89,8 @@ class Calibrating:
             found = now
         else:
             in_scale = suggested if spreads else weight_in_scale(weight, balanced)
-            found = replace(found, hybrid_weight=weight if small else in_scale)
+            # Without labels, too few passages tell nothing.
+            found = replace(found, hybrid_weight=weight if self.store.count() < DEPTH else in_scale)
         found = replace(self._with_effort(found, asked, now), seconds=time.perf_counter() - started)
         self.store.remembered.keep(**{CALIBRATION: dataclasses.asdict(found)})
         return replace(found, skipped=skipped)
