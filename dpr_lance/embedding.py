@@ -114,8 +114,16 @@ def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None
             if found.num_rows:
                 vectors = vector_array([vector for vector in made if vector is not None], card.encoder.dimension)
                 named = pa.field(card.column, vectors.type)
-                store.set_vectors(found.select([ID, "content_hash"]).append_column(named, vectors), card)
+                given = found.select([ID, "content_hash"]).append_column(named, vectors)
+                store.set_vectors(_each_once(given), card)
             indexes.fold(store, bulk=True)
+
+
+def _each_once(rows: pa.Table) -> pa.Table:
+    """Return one row for each id and content: a passage that plain LanceDB has appended again is stored twice."""
+    keys = list(zip(rows[ID].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
+    first = {key: at for at, key in reversed(list(enumerate(keys)))}
+    return rows if len(first) == len(keys) else rows.take(sorted(first.values()))
 
 
 @dataclass(slots=True)
