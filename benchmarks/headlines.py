@@ -1,8 +1,9 @@
-"""What the main README says of the measurements: accuracy, ratios, and where a peer is ahead or an aim is missed."""
+"""What the main README and the documentation say of the measurements: accuracy, ratios, and where a peer is ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from benchmarks.accuracy import Spread, hits_within
 from benchmarks.data import REPOSITORY
 
 README = REPOSITORY / "README.md"
+MEASURED = REPOSITORY / "docs" / "measured.md"
+"""The page of the documentation; the README has the first two blocks, this page the others."""
+IN_README = ("accuracy", "end-to-end")
 SETS = ("nq-gold", "squad", "xquad-en")
 ROWS = {
     "bm25": "BM25",
@@ -25,13 +29,18 @@ Read = Callable[[str], list[dict[str, Any]]]
 
 
 def put_in_readme(read: Read) -> None:
-    """Regenerate what the main README has of the results that there are."""
+    """Regenerate what the main README and the documentation have of the results that there are."""
     for mark, text in blocks(read).items():
-        results.put_in_readme(mark, text, readme=README)
+        results.put_in_readme(mark, text, readme=page_of(mark))
+
+
+def page_of(mark: str) -> Path:
+    """The page that has a block."""
+    return README if mark in IN_README else MEASURED
 
 
 def blocks(read: Read) -> dict[str, str]:
-    """Each block of the main README for which there are results, by its mark."""
+    """Each block of the two pages for which there are results, by its mark."""
     measured, used = read("quality"), read("end-to-end")
     found = {
         "accuracy": accuracy(measured),

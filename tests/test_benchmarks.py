@@ -155,7 +155,8 @@ def places(tmp_path, monkeypatch):
         monkeypatch.setattr(results, name, results.Place(tmp_path / name))
         (tmp_path / name).mkdir()
     results.MAIN.readme.write_text("<!-- sizes --><!-- end of sizes -->", encoding="utf-8")
-    monkeypatch.setattr(headlines, "README", tmp_path / "nowhere.md")
+    for page in ("README", "MEASURED"):
+        monkeypatch.setattr(headlines, page, tmp_path / "nowhere.md")
     monkeypatch.setattr(runner, "CASES", {"sizes": Case})
     monkeypatch.setattr(runner, "FORMS", {"quick": {"sizes": ["3"]}, "long": {"sizes": ["9000"]}})
     return tmp_path
@@ -222,7 +223,7 @@ class TestPages:
         blocks = headlines.blocks(shown.records)
         assert set(blocks) == {"accuracy", "paper", "end-to-end", "training", "ratios", "behind"}
         for mark, text in blocks.items():
-            assert standing(headlines.README, mark) == text.strip()
+            assert standing(headlines.page_of(mark), mark) == text.strip()
 
     def test_the_readme_says_how_large_an_installation_is(self):
         encoders = data.REPOSITORY / "dpr_lance" / "encoders"

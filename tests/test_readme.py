@@ -25,10 +25,7 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
     assert printed[0] == "2 2"
     assert printed[1].startswith("1 Rhine ")
     assert names["report"].documents_added == 2
-    assert names["hit"].document_id == "alps"
-    assert names["notes"].info().encoder.name == "all-MiniLM-L6-v2"
     names["retriever"].close()
-    names["notes"].close()
 
 
 COMMANDS = [line for text in (README, BENCHMARKS) for block in blocks("console", text) for line in block.splitlines()]
