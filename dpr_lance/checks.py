@@ -49,8 +49,8 @@ def checked_text(value: object, *, name: str, place: str) -> str:
 
 def checked_id(value: object, *, name: str, place: str) -> str:
     """Return an id as a string, an integer in decimal; raise `InvalidInputError` naming it when it is neither."""
-    # NumPy's and pandas' integers have __index__ too; a boolean is no number here.
-    if not isinstance(value, (str, bool)) and hasattr(value, "__index__"):
+    # NumPy's and pandas' integers have __index__ too; a boolean is not a number here, and a class has no value.
+    if not isinstance(value, (str, bool, type)) and hasattr(value, "__index__"):
         return str(value.__index__())
     return checked_text(value, name=name, place=place)
 

@@ -8,14 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
-from lancedb.table import Table
 
 from dpr_lance.engine_errors import is_conflict, is_missing, named, raised_by_engine, reason_of, storage_named
 from dpr_lance.errors import LockedError, StorageError, TableError
 from dpr_lance.table_files import TableFiles
+
+if TYPE_CHECKING:  # the trainer reads hashes without LanceDB
+    from lancedb.table import Table
 
 PATIENCE = 30.0
 """Seconds for which a call is tried again that other processes' commits and clean-ups get in the way of."""

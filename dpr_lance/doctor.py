@@ -34,6 +34,8 @@ DISTRIBUTION = "dpr-lance"
 PASSAGE_SECONDS = 3.0
 QUESTION_SECONDS = 1.0
 """How long speed is measured."""
+DEVELOPMENT = ("dev", "docs")
+"""Extras that only the developers of this library install."""
 STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
 """Packages that bring the module of another: who has a GPU installs the one instead of the other."""
 TOLERANCE = 1e-4
@@ -301,7 +303,7 @@ def _requirements() -> list[tuple[str, str | None]]:
     for line in lines:
         name = re.match(r"[\w.-]+", line)
         extra = re.search(r"""extra\s*==\s*["']([\w-]+)["']""", line)
-        if name and (extra is None or extra[1] != "dev"):
+        if name and (extra is None or extra[1] not in DEVELOPMENT):
             found.append((name[0], extra[1] if extra else None))
     return found
 

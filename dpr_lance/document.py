@@ -64,6 +64,10 @@ class Document:
         """Return this document when it can be stored; raise `InvalidInputError` that names `place` otherwise."""
         if not isinstance(self.metadata, Mapping):
             raise InvalidInputError(f"{place}: metadata is a mapping of names to values, not {shown(self.metadata)}")
+        if not isinstance(self.types, Mapping) or not all(
+            isinstance(kind, pa.DataType) for kind in self.types.values()
+        ):
+            raise InvalidInputError(f"{place}: types is a mapping of names to Arrow types, not {shown(self.types)}")
         checked_text(self.text, name="text", place=place)
         checked_text(self.title, name="title", place=place)
         if not any(character.isprintable() and not character.isspace() for character in self.text):

@@ -85,6 +85,7 @@ CALLS = {
         {"question": "where are the Alps?"},
     ),
     "Retriever.delete by id": (lambda table: table.delete, {"ids": "nothing"}),
+    "Retriever.update": (lambda table: table.update, {"ids": "alps", "metadata": {"year": 2002}}),
     "Retriever.get": (lambda table: table.get, {"ids": "alps"}),
     "Retriever.context": (lambda table: table.context, {"hit": "alps#0"}),
     "Retriever.calibrate": (lambda table: table.calibrate, {"questions": ["where are the Alps?"]}),
@@ -160,7 +161,7 @@ TAKEN = {
     "mode": {"None"},
     "where": {"None"},
     "explain": FLAG,
-    "ids": ANY_TEXT | LISTS | INTEGERS | {"None"},
+    "ids": ANY_TEXT | LISTS | INTEGERS | {"None", "generator", "numpy array", "range"},
     "hit": set(),
     "before": {"zero", *COUNT} | ANY_TEXT,  # of `context`, and of `snippet`
     "after": {"zero", *COUNT} | ANY_TEXT,
@@ -188,6 +189,7 @@ TAKEN = {
     "title": ANY_TEXT,
     "id": TEXT | {"None"},
     "metadata": {"dict"},
+    "types": {"dict"},
     "length": COUNT,
     "escape": set(),
 }

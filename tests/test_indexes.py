@@ -243,7 +243,7 @@ def test_a_kind_of_index_is_asked_for_by_name_and_kept(clustered):
 def test_a_kind_that_is_unknown_or_unfit_is_refused_and_nothing_is_kept(tmp_path):
     with dpr_lance.connect(tmp_path / "t", encoder=VectorsByNumber(unit=False)) as retriever:
         retriever.add(numbered(0, 5))
-        with pytest.raises(InvalidInputError, match="index='hnsw': not one of ivf_rq, ivf_sq, ivf_pq"):
+        with pytest.raises(InvalidInputError, match="index='hnsw' is not one of ivf_rq, ivf_sq, ivf_pq"):
             retriever.optimize(index="hnsw")
         with pytest.raises(InvalidInputError, match=r"index='ivf_pq' is for unit vectors, .* use 'ivf_sq'"):
             retriever.optimize(index="ivf_pq")

@@ -1,5 +1,6 @@
 """What stays open while a table is written to and searched for long: the files of a few indexes, not of all."""
 
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,10 +30,12 @@ def open_files(folder):
 def test_few_files_of_old_indexes_stay_open(tmp_path, keep_versions):
     with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(16), keep_versions=keep_versions) as retriever:
         retriever.add(random_documents(0, 400), splitter=None)
-        counts = []
         for number in range(20):
             retriever.add([{"id": f"new{number}", "text": f"river number {number}"}])
             retriever.optimize()
             assert len(retriever.search("number", 100, mode="bm25")) == number + 1
-            counts.append(len(open_files(tmp_path)))
-        assert max(counts) <= MOST_INDEXES + 4
+        # LanceDB's threads close the files of a session some time after its last user is gone.
+        deadline = time.monotonic() + 30
+        while len(open_files(tmp_path)) > MOST_INDEXES and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(open_files(tmp_path)) <= MOST_INDEXES
