@@ -16,6 +16,7 @@ import dpr_lance
 from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, InvalidInputError
 from dpr_lance.fusion import fused_scores
 from dpr_lance.search import questions_at_once
+from dpr_lance.stopwatch import STAGES
 
 WORDS = ["river", "mountain", "glacier", "bridge", "castle", "violin", "engine", "harbour", "lantern", "comet"]
 
@@ -116,6 +117,12 @@ def test_modes_rank_by_their_own_score(filled):
     assert all(hit.dense_score is None for hit in filled.search("Alps", mode="bm25"))
 
 
+def used(hits):
+    """The stages that took time; every result names all of them."""
+    assert set(hits.seconds) == set(STAGES)
+    return {stage for stage, seconds in hits.seconds.items() if seconds}
+
+
 def test_hits_are_a_sequence_with_all_that_is_stored(filled):
     hits = filled.search("range in South America", 2)
     assert len(hits) == len(hits[:]) == 2
@@ -123,9 +130,9 @@ def test_hits_are_a_sequence_with_all_that_is_stored(filled):
     assert hits[0].id == "andes#0"
     assert hits[0].text == "The Andes are a mountain range in South America."
     assert hits[0].metadata == {"year": 2005, "kind": None}
-    assert {"encode", "dense", "bm25", "fuse", "fetch", "total"} == set(hits.seconds)
-    assert set(filled.search("range", mode="bm25").seconds) == {"bm25", "fuse", "fetch", "total"}
-    assert set(filled.search("range", mode="dense").seconds) == {"encode", "dense", "fuse", "fetch", "total"}
+    assert used(hits) == {"encode", "dense", "bm25", "fuse", "fetch", "total"}
+    assert used(filled.search("range", mode="bm25")) == {"bm25", "fuse", "fetch", "total"}
+    assert used(filled.search("range", mode="dense")) == {"encode", "dense", "fuse", "fetch", "total"}
     assert [hit.rank for hit in hits] == [1, 2]
 
 
