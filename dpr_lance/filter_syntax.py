@@ -229,14 +229,21 @@ class _Reader:
 
     def _is(self) -> None:
         self._emit("IS", operators=1)
-        for expected in (("not",), ("null", "true", "false")):
-            kind, text, _ = self.tokens[self.index]
-            word = text.lower() if kind == "word" else ""
-            if word in expected:
-                self.levels[-1].out.append(word.upper())
-                self.index += 1
-            elif expected != ("not",):
-                self._misplaced("NULL, TRUE or FALSE after IS")
+        out, negated = self.levels[-1].out, self._word() == "not"
+        if negated:
+            out.append("NOT")
+            self.index += 1
+        word = self._word()
+        if word not in ("null", "true", "false"):
+            self._misplaced("NULL, TRUE or FALSE after IS")
+        # LanceDB asks an index for `flag IS TRUE` as for `flag = TRUE`, null where the flag is null; IS NOT is right.
+        out.append(word.upper() if negated or word == "null" else f"NOT {word.upper()} IS NOT TRUE")
+        self.index += 1
+
+    def _word(self) -> str:
+        """Return the next token in lower case, where it is a word."""
+        kind, text, _ = self.tokens[self.index]
+        return text.lower() if kind == "word" else ""
 
     def _open(self, kind: str, opener: str) -> None:
         at = self.tokens[self.index][2]

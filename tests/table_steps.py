@@ -22,10 +22,12 @@ def step(call):
     return call
 
 
-def aligned(documents):
-    """Return an Arrow table of all fields that some document has."""
+def aligned(documents, types=None):
+    """Return an Arrow table of all fields that some document has, of these types where they are declared."""
     names = dict.fromkeys(name for document in documents for name in document)
-    return pa.table({name: pa.array([document.get(name) for document in documents]) for name in names})
+    return pa.table(
+        {name: pa.array([document.get(name) for document in documents], type=(types or {}).get(name)) for name in names}
+    )
 
 
 FORMS = {
@@ -57,10 +59,7 @@ def add_odd(world, by, documents, odd, on_error, embed=True):
 def add_arrow(world, by, documents, types):
     """Add an Arrow table whose columns have these declared types; the types of new columns are kept."""
     documents = [made(document) for document in documents]
-    table, before = aligned(documents), world.types()
-    for name, kind in types.items():
-        values = pa.array([document.get(name) for document in documents], type=kind)
-        table = table.set_column(table.schema.names.index(name), pa.field(name, kind), values)
+    table, before = aligned(documents, types), world.types()
     odd = [document["id"] for document in documents] if types.keys() & before.keys() else []
     _add(world, by, documents, table, odd=odd)
     for name, kind in types.items():

@@ -138,3 +138,22 @@ def test_a_column_that_cannot_have_an_index(tmp_path, column, message):
         with pytest.raises(InvalidInputError, match=message):
             retriever.optimize(filter_columns=["year", column])
         assert {index.column for index in retriever.info().indexes} == {"content"}
+
+
+@pytest.mark.parametrize("columns", [(), ("flag",)], ids=["no index", "index"])
+def test_a_null_is_neither_true_nor_false_with_and_without_an_index(tmp_path, columns):
+    flags = {"yes": True, "no": False, "open": None}
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(8)) as retriever:
+        retriever.add([{"id": name, "text": "a river", "flag": flag} for name, flag in flags.items()])
+        retriever.optimize(filter_columns=columns)
+        found = {
+            where: {hit.document_id for hit in retriever.search("river", where=where)}
+            for where in (
+                "flag IS TRUE",
+                "NOT (flag IS TRUE)",
+                "flag IS FALSE",
+                "NOT (flag IS FALSE)",
+                "flag IS NOT TRUE",
+            )
+        }
+    assert list(found.values()) == [{"yes"}, {"no", "open"}, {"no"}, {"yes", "open"}, {"no", "open"}]
