@@ -1,6 +1,6 @@
 """Forked processes: LanceDB's threads do not come along, and locks that they held stay held, so it cannot be used.
 
-LanceDB starts its threads again in a child, but of 30 children that connected anew 3 crashed and 2 waited forever.
+LanceDB starts its threads again in a child, but of 30 children that connected again 3 crashed and 2 waited forever.
 """
 
 from __future__ import annotations

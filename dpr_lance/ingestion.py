@@ -177,7 +177,7 @@ class Ingestion:
         unchanged = {
             name
             for name, old in stored.items()
-            # A stored document of which single passages were deleted is stored anew, and so is one of which another
+            # A stored document of which single passages were deleted is stored again, and so is one of which another
             # program has dropped a column.
             if old.document_hash == stored_hash(hashes[name], old.passages) and old.filled.issuperset(filled[name])
         }

@@ -20,7 +20,7 @@ KEEP_VERSIONS = timedelta(hours=1)
 """How long a version stays after it was replaced: a plain LanceDB reader stays on its version while it is open."""
 
 KEEP_REMOTELY = timedelta(days=1)
-"""The same at the least where no file lock keeps a clean-up and a writer apart, who must not overlap."""
+"""The same, at least, where no file lock keeps a clean-up and a writer apart, who must not overlap."""
 
 MOST_VERSIONS = 500
 """Of more, the oldest are freed before their time: maintenance reads them all, at about 0.1 ms each."""
