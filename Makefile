@@ -39,7 +39,7 @@ bench-long: $(VENV)/dev.installed
 
 # Make the packaged default encoder again from its published weights.
 encoder: $(VENV)/dev.installed
-	$(BIN)/python -m dpr_lance.trainer.packaged
+	$(BIN)/python -m dpr_lance.trainer.bundles.packaged
 
 $(VENV)/base.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

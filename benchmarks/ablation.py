@@ -28,7 +28,7 @@ from benchmarks.train_parts import (
     room,
     shallow_checkpoint,
 )
-from dpr_lance.metrics import hits_within
+from dpr_lance.evaluation.metrics import hits_within
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,19 @@ POOL = 3000
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     batches, config = room("batches"), room("config")
-    dual_encoder, snapshots = room("dual_encoder"), room("snapshots")
+    dual_encoder, snapshots = room("dual_encoder"), room("run_checkpoints")
 
     steps, batch = options.steps, 32
     train = examples_of(data.read("squad", "train"))
     order = np.random.default_rng(SEED).permutation(len(train.rows))
     train = replace(train, rows=tuple(train.rows[int(at)] for at in order[: steps * batch]))
     dev = data.read("squad", "dev").smaller(POOL)
-    said = room("facts").Facts(
+    said = room("checkpoints.facts").Facts(
         title_style="joined", zero_token_types=True, question_max_tokens=MAX_TOKENS, passage_max_tokens=MAX_TOKENS
     )
-    checkpoint = room("checkpoint").read_checkpoint(room("sources").locate(shallow_checkpoint(LAYERS)), said)
+    checkpoint = room("checkpoints.description").read_checkpoint(
+        room("checkpoints.locate").locate(shallow_checkpoint(LAYERS)), said
+    )
     mined = None
     for name in options.arms:
         arm = ARMS[name]

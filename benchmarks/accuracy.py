@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dpr_lance import metrics
-from dpr_lance.metrics import SEED, Interval, bootstrap
+from dpr_lance.evaluation import metrics
+from dpr_lance.evaluation.metrics import SEED, Interval, bootstrap
 
 __all__ = ["SEED", "Floats", "Interval", "Spread", "bootstrap", "first_rank", "hits_within", "mean_of_sets"]
 

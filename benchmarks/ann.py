@@ -27,8 +27,8 @@ from benchmarks.ingest import in_new_process
 from benchmarks.made_vectors import CLUSTERS, DIMENSION, QUESTION_SPREAD, SEED, SPREAD, Floats
 from benchmarks.peers.ann import CONTENDERS, RETURNED, K, measured
 from benchmarks.references import CACHE
-from dpr_lance.card import EncoderCard
-from dpr_lance.index_policy import with_spare
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.indexes.policy import with_spare
 from dpr_lance.records import Effort
 
 SIZES = (100_000,)
@@ -167,8 +167,9 @@ def ours(place: Path, size: int) -> dict[str, Any]:
 
 def built(place: Path, size: int) -> dict[str, Any]:
     """Time of `add` with its folding and training, and of training the index at the full size alone."""
-    from dpr_lance import index_policy, indexes
     from dpr_lance.connection import connect
+    from dpr_lance.indexes import maintenance as indexes
+    from dpr_lance.indexes import policy as index_policy
 
     def documents() -> Iterator[dict[str, str]]:
         for number in range(size):
@@ -191,7 +192,7 @@ def built(place: Path, size: int) -> dict[str, Any]:
 def searched(place: Path, resident: int) -> dict[str, Any]:
     """Ask the table; `resident` is the bound of vectors in memory, the default one where it is negative."""
     from dpr_lance.connection import connect
-    from dpr_lance.resident import RESIDENT_BYTES
+    from dpr_lance.search.resident import RESIDENT_BYTES
 
     encoder = FileEncoder(place)
     questions, exact = np.load(place / "questions.npy"), np.load(place / "exact.npy")

@@ -24,8 +24,8 @@ import numpy as np
 import dpr_lance
 from benchmarks import data, machine, references, results
 from benchmarks.accuracy import SEED, bootstrap, first_rank, hits_within
-from dpr_lance.card import EncoderCard
-from dpr_lance.encoder import DEFAULT_ENCODER, load_encoder
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
 from dpr_lance.records import MODES, Mode
 from dpr_lance.retriever import Retriever
 

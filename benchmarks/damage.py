@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks import writer
 from benchmarks.writer import Journal, State, Step, Stored
 from dpr_lance import HashEncoder
-from dpr_lance.store import Store
+from dpr_lance.table.store import Store
 
 
 class DamageError(AssertionError):

@@ -23,7 +23,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 EXPORT_SCRIPT = """
 import json, re, sys, time
 from pathlib import Path
-from dpr_lance.trainer.export import export
+from dpr_lance.trainer.bundles.export import export
 start = time.perf_counter(), time.process_time()
 folder, precision = Path(sys.argv[1]), sys.argv[2]
 export((folder / "question", folder / "passage"), folder / precision, precision=precision)
@@ -39,7 +39,7 @@ def measure(passages: list[tuple[str, str]], questions: list[str]) -> dict[str, 
     import torch
     import transformers
 
-    from dpr_lance.encoder import load_encoder
+    from dpr_lance.encoders.onnx_encoder import load_encoder
 
     torch.manual_seed(SEED)
     config = transformers.DPRConfig()

@@ -23,8 +23,8 @@ from benchmarks.train_parts import (
     place_of,
     room,
 )
-from dpr_lance.encoder import DEFAULT_ENCODER
-from dpr_lance.metrics import hits_within
+from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
+from dpr_lance.evaluation.metrics import hits_within
 
 CALIBRATED_ON = 500
 """Train questions, without their labels."""
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Every step is kept, so that an interrupted measurement goes on."""
     import dpr_lance
 
-    config, journal = room("config"), room("journal")
+    config, journal = room("config"), room("log")
     train = data.read(options.set, "train")
     dev = data.read(options.set, "dev")
     whole = replace(dev, questions=(*dev.questions, *train.questions)).smaller(options.passages or len(dev.passages))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpr_lance.card import EncoderCard
+from dpr_lance.encoders.card import EncoderCard
 
 DIMENSION = 768
 CLUSTERS = 1_000

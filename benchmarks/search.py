@@ -65,7 +65,7 @@ def measure(questions: data.QuestionSet, resident: int) -> dict[str, Any]:
     from lancedb.query import MatchQuery
 
     import dpr_lance
-    from dpr_lance.encoder import DEFAULT_ENCODER, load_encoder
+    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
 
     asked = [question.text for question in questions.questions]
     asked = [asked[at] for at in np.linspace(0, len(asked) - 1, WARMING + QUESTIONS).astype(int)]
@@ -133,7 +133,7 @@ def measure(questions: data.QuestionSet, resident: int) -> dict[str, Any]:
 
 def _effort(retriever: Any) -> tuple[int, int, str]:  # noqa: ANN401
     """Partitions, probes and metric of the vector index; zeros where there is none."""
-    from dpr_lance.legs import effort_of
+    from dpr_lance.search.candidates import effort_of
 
     store = retriever._store
     effort = effort_of(store.remembered.values(), store.card)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import data, machine
 from benchmarks.data import QuestionSet
-from dpr_lance.metrics import bootstrap, hits_within, paired_test
+from dpr_lance.evaluation.metrics import bootstrap, hits_within, paired_test
 
 KS = (1, 5, 20, 100)
 CACHE = data.REPOSITORY / ".cache" / "benchmarks" / "train"
@@ -35,7 +35,7 @@ def shallow_checkpoint(layers: int) -> Path:
     import torch
     import transformers
 
-    weights = room("starting_point").source_folder()
+    weights = room("checkpoints.starting_point").source_folder()
     place = CACHE / f"shallow-{layers}"
     if not (place / "modules.json").is_file():
         torch.manual_seed(SEED)

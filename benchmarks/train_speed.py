@@ -76,7 +76,7 @@ def run_speed(_: argparse.Namespace) -> dict[str, Any]:
 def _our_seconds(part: Any, steps: int, compute: str) -> Times:
     """Tokenising included."""
     config, batches = room("config"), room("batches")
-    model = room("dual_encoder").DualEncoder(room("starting_point").starting_checkpoint(None, None))
+    model = room("dual_encoder").DualEncoder(room("checkpoints.starting_point").starting_checkpoint(None, None))
     recipe = config.Recipe(
         batch_size=SPEED_BATCH, hard_negatives=0, compute=compute, evaluate_every=steps, seed=SEED, learning_rate=5e-5
     )
@@ -97,7 +97,7 @@ def _peer_seconds(part: Any, steps: int) -> Times:
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
-    model = SentenceTransformer(str(room("starting_point").source_folder()), device="cpu")
+    model = SentenceTransformer(str(room("checkpoints.starting_point").source_folder()), device="cpu")
     passages = [part.passages[row.positives[0]] for row in part.rows]
     pairs = {
         "anchor": [row.question for row in part.rows],
@@ -131,7 +131,7 @@ def _peer_seconds(part: Any, steps: int) -> Times:
 
 def _mean_tokens(part: Any) -> float:
     model_room, loop, config = room("dual_encoder"), room("loop"), room("config")
-    model = model_room.DualEncoder(room("starting_point").starting_checkpoint(None, None))
+    model = model_room.DualEncoder(room("checkpoints.starting_point").starting_checkpoint(None, None))
     texts = loop.token_texts(model, room("batches").make_corpus([part]), config.Recipe())
     return float(texts["passage"].lengths.mean())
 
@@ -189,9 +189,9 @@ def memory_step(above: int) -> None:
     config, batches = room("config"), room("batches")
     train = examples_of(data.read("squad", "train"))
     model = room("dual_encoder").DualEncoder(
-        room("checkpoint").read_checkpoint(
-            room("sources").locate(shallow_checkpoint(LAYERS)),
-            room("facts").Facts(title_style="joined", zero_token_types=True),
+        room("checkpoints.description").read_checkpoint(
+            room("checkpoints.locate").locate(shallow_checkpoint(LAYERS)),
+            room("checkpoints.facts").Facts(title_style="joined", zero_token_types=True),
         )
     )
     corpus = batches.make_corpus([replace(train, rows=train.rows[:: len(train.rows) // 4000])])

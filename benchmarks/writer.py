@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dpr_lance
-from dpr_lance import HashEncoder, WordSplitter, embedding, index_policy, ingestion
-from dpr_lance.embedding import ProgressCallback
+from dpr_lance import HashEncoder, WordSplitter
+from dpr_lance.indexes import policy as index_policy
+from dpr_lance.ingest import embedding, ingestion
+from dpr_lance.ingest.embedding import ProgressCallback
 from dpr_lance.records import Progress
 
 KINDS = ("add", "text", "embed", "optimize", "reembed", "delete")

@@ -15,10 +15,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dpr_lance.check_report import CheckReport, Finding
     from dpr_lance.connection import connect
-    from dpr_lance.document import Document
-    from dpr_lance.encoder import Encoder, load_encoder
+    from dpr_lance.documents.document import Document
+    from dpr_lance.encoders.hash_encoder import HashEncoder
+    from dpr_lance.encoders.onnx_encoder import Encoder, load_encoder
     from dpr_lance.errors import (
         DamagedTableError,
         DprLanceError,
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
         StorageError,
         TableError,
     )
-    from dpr_lance.evaluation import evaluate
-    from dpr_lance.hash_encoder import HashEncoder
-    from dpr_lance.memory import bound_memory
+    from dpr_lance.evaluation.evaluate import evaluate
+    from dpr_lance.health.check_report import CheckReport, Finding
     from dpr_lance.records import Hit, Hits, Passage
     from dpr_lance.retriever import Retriever
-    from dpr_lance.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
+    from dpr_lance.table.memory import bound_memory
+    from dpr_lance.text.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
 
 _ROOMS = {
     "connect": "connection",
-    "bound_memory": "memory",
+    "bound_memory": "table.memory",
     "Retriever": "retriever",
-    "evaluate": "evaluation",
-    "CheckReport": "check_report",
-    "Finding": "check_report",
-    "Document": "document",
+    "evaluate": "evaluation.evaluate",
+    "CheckReport": "health.check_report",
+    "Finding": "health.check_report",
+    "Document": "documents.document",
     "Passage": "records",
     "Hit": "records",
     "Hits": "records",
-    "WordSplitter": "splitter",
-    "SentenceSplitter": "splitter",
-    "MarkdownSplitter": "splitter",
-    "Encoder": "encoder",
-    "load_encoder": "encoder",
-    "HashEncoder": "hash_encoder",
+    "WordSplitter": "text.splitter",
+    "SentenceSplitter": "text.splitter",
+    "MarkdownSplitter": "text.splitter",
+    "Encoder": "encoders.onnx_encoder",
+    "load_encoder": "encoders.onnx_encoder",
+    "HashEncoder": "encoders.hash_encoder",
     "DprLanceError": "errors",
     "InvalidInputError": "errors",
     "EncoderError": "errors",

@@ -9,13 +9,13 @@ from datetime import timedelta
 
 from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.opening import CACHE_BYTES
-from dpr_lance.remembered import STATE_SUFFIX
-from dpr_lance.resident import RESIDENT_BYTES
-from dpr_lance.retention import KEEP_VERSIONS
 from dpr_lance.retriever import Retriever
-from dpr_lance.store import Store
-from dpr_lance.table_encoder import EncoderSource, check_source
+from dpr_lance.search.resident import RESIDENT_BYTES
+from dpr_lance.table.encoder import EncoderSource, check_source
+from dpr_lance.table.opening import CACHE_BYTES
+from dpr_lance.table.remembered import STATE_SUFFIX
+from dpr_lance.table.retention import KEEP_VERSIONS
+from dpr_lance.table.store import Store
 
 MOST_BYTES = 2**62
 """Far more than there is; LanceDB takes no larger number."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
-from dpr_lance.card import EncoderCard
 from dpr_lance.checks import checked_callback, checked_text, refused, shown
-from dpr_lance.snippet import LENGTH, snippet
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.text.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
 Metric = Literal["dot", "cosine"]

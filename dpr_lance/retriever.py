@@ -9,24 +9,22 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, NoReturn, overload
 
-from dpr_lance import indexes, records, search
-from dpr_lance.calibration import Asked, Calibrating, sorted_questions
-from dpr_lance.check import ENCODED, Checking
-from dpr_lance.check_report import CheckReport
+from dpr_lance.calibration.calibrate import Asked, Calibrating, sorted_questions
 from dpr_lance.checks import checked_choice, checked_flag, checked_strings, checked_whole, refused
-from dpr_lance.context import neighbours
-from dpr_lance.documents import OnError, document_stream
-from dpr_lance.embedding import ProgressCallback, Reembedding, check_progress
-from dpr_lance.encoder import available_threads
+from dpr_lance.encoders.onnx_encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError, TableError
-from dpr_lance.filters import Filter, checked_filter
-from dpr_lance.forks import is_cut_off
-from dpr_lance.ingestion import Ingestion
-from dpr_lance.lookup import Ids, all_of, meant_by, named
-from dpr_lance.metadata_update import update_metadata
-from dpr_lance.questions import checked_question
-from dpr_lance.rebuild import rebuild as rebuilt
+from dpr_lance.health.check import ENCODED, Checking
+from dpr_lance.health.check_report import CheckReport
+from dpr_lance.health.rebuild import rebuild as rebuilt
+from dpr_lance.health.table_info import table_info
+from dpr_lance.indexes import maintenance as indexes
+from dpr_lance.ingest.embedding import ProgressCallback, Reembedding, check_progress
+from dpr_lance.ingest.ingestion import Ingestion
+from dpr_lance.ingest.metadata_update import update_metadata
+from dpr_lance.readers.documents import OnError, document_stream
+from dpr_lance.readers.questions import checked_question
 from dpr_lance.records import (
+    MODES,
     AddReport,
     Calibration,
     Hit,
@@ -38,13 +36,16 @@ from dpr_lance.records import (
     ReembedReport,
     TableInfo,
 )
-from dpr_lance.resident import RESIDENT_BYTES, ResidentVectors
-from dpr_lance.schema import CONTENT
-from dpr_lance.snapshot import Snapshot
-from dpr_lance.splitter import Splitter, WordSplitter, splitter_name, splitter_named
-from dpr_lance.store import Store
-from dpr_lance.table_encoder import EncoderSource, TableEncoder, check_source, loaded, source_names
-from dpr_lance.table_info import table_info
+from dpr_lance.search import ranking as search
+from dpr_lance.search.resident import RESIDENT_BYTES, ResidentVectors
+from dpr_lance.table.encoder import EncoderSource, TableEncoder, check_source, loaded, source_names
+from dpr_lance.table.filters import Filter, checked_filter
+from dpr_lance.table.forks import is_cut_off
+from dpr_lance.table.passages import Ids, all_of, meant_by, named, neighbours
+from dpr_lance.table.schema import CONTENT
+from dpr_lance.table.snapshot import Snapshot
+from dpr_lance.table.store import Store
+from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 
 _WARMING = "what is asked first?"
 
@@ -78,8 +79,8 @@ class Retriever:
 
         A mapping has `text`, and optionally `id`, `title` and metadata. The same id with the same content does nothing,
         with new content it replaces the whole document, so that missing fields become null (`update` keeps them). After
-        an interruption, call again to do the rest.
-        Each batch of about 1,000 passages is one commit and is found by every search from then on.
+        an interruption, call again to do the rest. Each batch of about 1,000 passages is one commit; every search from
+        then on finds it.
 
         `splitter`: the table's own by default (100-word passages in a new table), or another `Splitter`; None keeps
         each document as one passage. `embed=False`, or an encoder that is not available here, stores text that BM25
@@ -181,7 +182,7 @@ class Retriever:
         """
         self._store.check_usable()
         if mode is not None:
-            mode = checked_choice(mode, "mode", records.MODES)
+            mode = checked_choice(mode, "mode", MODES)
         k, explain = search.checked_count(k), checked_flag(explain, "explain")
         if isinstance(question, str):
             return self._search([checked_question(question, "the question")], k, mode, where, explain)[0]

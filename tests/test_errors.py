@@ -10,8 +10,8 @@ import pytest
 
 import dpr_lance
 from dpr_lance import DprLanceError, MissingExtraError
-from dpr_lance.contention import SupersededError
-from dpr_lance.encoding import UnencodableError
+from dpr_lance.encoders.encoding import UnencodableError
+from dpr_lance.table.contention import SupersededError
 
 MADE = {
     MissingExtraError: lambda: MissingExtraError("a plot", "eval"),
@@ -28,9 +28,9 @@ def tree(kind):
 
 
 def every_error():
-    for module in pkgutil.iter_modules(dpr_lance.__path__):
-        if module.name not in ("trainer", "__main__"):
-            importlib.import_module(f"dpr_lance.{module.name}")
+    for module in pkgutil.walk_packages(dpr_lance.__path__, "dpr_lance."):
+        if not module.name.startswith("dpr_lance.trainer"):
+            importlib.import_module(module.name)
     return {*tree(DprLanceError), SupersededError}
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 import dpr_lance
-from dpr_lance import EncoderError, HashEncoder, InvalidInputError, cli
-from dpr_lance.stopwatch import STAGES
+from dpr_lance import EncoderError, HashEncoder, InvalidInputError
+from dpr_lance.cli import app as cli
+from dpr_lance.search.stopwatch import STAGES
 
 RIVERS = [{"id": str(number), "text": f"river number {number}"} for number in range(3)]
 

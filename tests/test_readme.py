@@ -34,7 +34,7 @@ COMMANDS = [line for text in (README, BENCHMARKS) for block in blocks("console",
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("dpr-lance ")])
 def test_the_commands_and_their_options_exist(line):
     words = line.split("#")[0].split()
-    code = f"import sys; from dpr_lance.cli import main; sys.argv = ['dpr-lance', {words[1]!r}, '--help']; main()"
+    code = f"import sys; from dpr_lance.cli.app import main; sys.argv = ['dpr-lance', {words[1]!r}, '--help']; main()"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     options = [word for word in words[2:] if word.startswith("-")]
     assert all(option in shown.stdout for option in options), options

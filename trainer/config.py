@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from dpr_lance.bundle import Precision
 from dpr_lance.checks import checked_fields
+from dpr_lance.encoders.bundle import Precision
 from dpr_lance.errors import InvalidInputError
 
 LossName = Literal["nll", "triplet", "margin-mse", "kl"]

@@ -18,15 +18,15 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from dpr_lance.bundle import CARD, Side
+from dpr_lance.encoders.bundle import CARD, Side
 from dpr_lance.errors import InvalidInputError
 
-from .checkpoint import Checkpoint
-from .pipeline import MODULES
-from .sources import PASSAGE_FOLDER, QUESTION_FOLDER
+from .checkpoints.description import Checkpoint
+from .checkpoints.locate import PASSAGE_FOLDER, QUESTION_FOLDER
+from .checkpoints.sentence_transformers import MODULES
+from .checkpoints.tokenizer import load_tokenizer
+from .checkpoints.towers import TowerModel, load_tower, read_weights
 from .tokens import TokenisedTexts, chunks
-from .towers import TowerModel, load_tower, read_weights
-from .vocabulary import load_tokenizer
 
 Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 """Makes the context that towers run in: what precision they compute in."""

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dpr_lance.bundle import Side
+from dpr_lance.encoders.bundle import Side
 
 from .batches import seed_of
 from .tokens import Indices, Inputs, TokenisedTexts, chunks

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpr_lance.bundle import Side
+from dpr_lance.encoders.bundle import Side
 from dpr_lance.errors import EncoderError, InvalidInputError
 
-from . import grad_cache, snapshots
+from . import grad_cache
+from . import run_checkpoints as snapshots
 from .batches import Batch, Corpus, Planner, seed_of
 from .config import Recipe, to_json
 from .distillation import Teacher, TeacherScores
 from .distributed import Group
 from .dual_encoder import Autocast, DualEncoder
-from .journal import Journal, say
+from .log import Journal, say
 from .loss import Columns, batch_loss, temperature_of
-from .snapshots import Position
+from .run_checkpoints import Position
 from .stopping import Stopping
 from .tokens import Inputs, TokenisedTexts, tokenise
 

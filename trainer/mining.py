@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.encoding import UnencodableError
-from dpr_lance.metrics import answer_matcher
+from dpr_lance.encoders.encoding import UnencodableError
+from dpr_lance.text.answers import answer_matcher
 
 from .config import Mining
 from .distillation import Teacher

@@ -6,13 +6,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dpr_lance.bundle import check_place
 from dpr_lance.checks import checked_path
+from dpr_lance.encoders.bundle import check_place
 from dpr_lance.errors import InvalidInputError, StorageError
 
-from . import snapshots
+from . import run_checkpoints as snapshots
+from .bundles.export import check_installed
 from .config import Run
-from .export import check_installed
 
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: a weight and two moments of the optimizer, fp32 each."""

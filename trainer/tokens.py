@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from dpr_lance.bundle import Side
-from dpr_lance.card import EncoderCard
+from dpr_lance.encoders.bundle import Side
+from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.errors import InvalidInputError
 
-from .checkpoint import Checkpoint
+from .checkpoints.description import Checkpoint
 
 Indices: TypeAlias = NDArray[np.int64]
 Inputs: TypeAlias = dict[str, Tensor]

@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dpr_lance.card import EncoderCard
-from dpr_lance.encoder import load_encoder
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.onnx_encoder import load_encoder
 from dpr_lance.errors import InvalidInputError
 
-from . import snapshots
+from . import run_checkpoints as snapshots
 from .batches import Corpus, Planner, make_corpus, seed_of
+from .bundles.export import export
+from .checkpoints.starting_point import starting_checkpoint
 from .config import Recipe, Run
 from .distillation import Teacher
 from .distributed import Group, device, join, leave
 from .dual_encoder import DualEncoder
 from .examples import Examples, KnownPassage
-from .export import export
-from .journal import Minutely, draw_curves
+from .log import Minutely, draw_curves
 from .loop import Loop, check_teacher, token_texts
 from .mining import Mined, Negative, Ranking, mine, rank_anew, rank_through, with_negatives
 from .preflight import check_places, check_space
 from .readable import Blank, readable, readable_passages
-from .snapshots import ENCODER
-from .starting_point import starting_checkpoint
+from .run_checkpoints import ENCODER
 from .table_questions import Say, open_table, read_questions, tell_oddities
 from .tokens import blank_texts
 from .validation import Accuracy, TorchEncoder, evaluate, through_table

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpr_lance.bundle import Side
-from dpr_lance.card import EncoderCard
-from dpr_lance.encoder import Encoder
-from dpr_lance.metrics import Interval, bootstrap, hits_within
+from dpr_lance.encoders.bundle import Side
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.onnx_encoder import Encoder
+from dpr_lance.evaluation.metrics import Interval, bootstrap, hits_within
 
 from .batches import Corpus, Planner
 from .config import Recipe

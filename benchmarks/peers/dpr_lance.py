@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.peers.protocol import K, Search, Texts, main
 from dpr_lance.connection import connect
-from dpr_lance.memory import bound_memory
+from dpr_lance.table.memory import bound_memory
 
 
 def ingest(folder: Path, texts: Texts, model: str) -> None:  # noqa: ARG001 - the weights are in the package

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import damages
+from tests.health import damages
 
 pytestmark = pytest.mark.stress
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.random_filters import Compared, broken, filter_of
+from tests.table.random_filters import Compared, broken, filter_of
 
 pytestmark = pytest.mark.stress
 

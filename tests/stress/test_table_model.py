@@ -1,12 +1,12 @@
-"""Thousands of random operations on tables, compared with a model in plain Python: see tests/table_run.py."""
+"""Thousands of random operations on tables, compared with a model in plain Python: see tests/model/run.py."""
 
 import os
 import random
 
 import pytest
 
-from tests.table_plain_steps import STEPS
-from tests.table_run import run
+from tests.model.plain_steps import STEPS
+from tests.model.run import run
 
 pytestmark = pytest.mark.stress
 

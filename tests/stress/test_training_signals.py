@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.test_training_stops import place, steps_in, tiny
+from tests.trainer.test_training_stops import place, steps_in, tiny
 
 pytestmark = pytest.mark.stress
 __all__ = ["place", "tiny"]  # fixtures
@@ -23,7 +23,7 @@ def test_sigterm_ends_the_command_with_its_step_kept(place, tmp_path):
         f'[recipe]\nsteps = 2000\nbatch_size = 4\nevaluate_every = 2000\ncompute = "fp32"\n'
     )
     environment = os.environ | {"LANCEDB_LOG": "error", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "dpr_lance.cli", "train", str(config)]
+    command = [sys.executable, "-m", "dpr_lance.cli.app", "train", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         said = []
         for line in process.stderr:

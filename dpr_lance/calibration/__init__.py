@@ -1,0 +1,1 @@
+"""Calibration: the hybrid weight, the default mode and the search effort of a table."""

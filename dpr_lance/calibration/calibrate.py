@@ -1,0 +1,235 @@
+"""Calibration: the hybrid weight, the default mode and the search effort of a table, chosen from questions."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from dpr_lance.calibration.hybrid_weight import (
+    FEWEST_QUESTIONS,
+    Judged,
+    balanced_weight,
+    choose,
+    mutual_weight,
+    weight_in_scale,
+)
+from dpr_lance.checks import checked_items
+from dpr_lance.encoders.encoding import UnencodableError
+from dpr_lance.encoders.vectors import Vector
+from dpr_lance.errors import EncoderError, InvalidInputError
+from dpr_lance.indexes.policy import POLICY, training_of
+from dpr_lance.indexes.recall import efforts
+from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
+from dpr_lance.records import Calibration, Mode, Skipped, WeightPoint
+from dpr_lance.search.candidates import CALIBRATION, QUESTIONS_AT_ONCE, Encode, calibration_of, gather
+from dpr_lance.search.fusion import Candidates, Scores
+from dpr_lance.search.resident import ResidentVectors
+from dpr_lance.search.stopwatch import Stopwatch
+from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
+from dpr_lance.table.store import Store
+
+Asked = QuestionSource | Sequence[str]
+T = TypeVar("T")
+Q = TypeVar("Q", str, LabelledQuestion)
+
+MOST_QUESTIONS = 5_000
+"""Questions beyond are not read: the choice would not change."""
+DEPTH = 100
+"""Candidates of each leg that are ranked."""
+QUESTIONS_FOR_EFFORT = range(20, 101)
+"""With fewer the index's own measurement stands; more do not change the choice."""
+MADE_QUESTIONS = 100
+MADE_QUESTION_WORDS = 8
+"""Without any question, the first words of so many passages are asked: on four sets their scores spread as those of
+real questions do (balanced weights of 30-31 beside 26-40)."""
+
+
+@dataclass(slots=True)
+class Calibrating:
+    """One calibration of a table; see `Retriever.calibrate`."""
+
+    store: Store
+    memory: ResidentVectors
+    card: TableCard
+    encode: Encode
+    pool: Executor
+    regex: bool = False
+    _vectors: list[Vector] = field(default_factory=list)
+    _skipped: list[Skipped] = field(default_factory=list)
+
+    def run(self, labelled: Sequence[LabelledQuestion], unlabelled: Sequence[str]) -> Calibration:
+        """Choose on these questions, store the choice beside the table, and return it."""
+        started = time.perf_counter()
+        judged = [each for part in _parts(labelled) for each in self._judged(part)]
+        spreads = [(each.dense, each.bm25) for each in judged]
+        spreads += [pair for part in _parts(unlabelled) for pair in self._spreads(part)]
+        asked = self._asked()
+        skipped = tuple(self._skipped)
+        if skipped and not spreads:
+            raise InvalidInputError(f"no question is left to calibrate with: {skipped[0].place}: {skipped[0].reason}")
+        # A few questions tell little of how scores spread.
+        made = self._made_questions() if len(spreads) < QUESTIONS_FOR_EFFORT.start else []
+        now = calibration_of(self.store.remembered.values(), self.card)
+        usual = self.card.encoder.hybrid_weight
+        weight = usual if now is None else now.hybrid_weight
+        mode: Mode = "hybrid" if now is None else now.mode
+        balanced = balanced_weight(spreads + [pair for part in _parts(made) for pair in self._spreads(part)])
+        suggested = mutual_weight(spreads, weight_in_scale(usual, balanced))
+        found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
+        if len(judged) >= FEWEST_QUESTIONS:
+            if not any(each.relevant.any() for each in judged):
+                raise _none_answered(labelled, self.store.place)
+            chosen = choose(judged, weight, mode, suggested)
+            points = tuple(WeightPoint(tried, mean) for tried, mean in chosen.curve)
+            found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=points)
+            found = replace(found, before=chosen.before, after=chosen.after)
+        elif now is not None and now.after is not None:
+            # What labels have chosen stands.
+            found = now
+        else:
+            in_scale = suggested if spreads else weight_in_scale(weight, balanced)
+            # Without labels, too few passages tell nothing.
+            found = replace(found, hybrid_weight=weight if self.store.count() < DEPTH else in_scale)
+        found = replace(self._with_effort(found, asked, now), seconds=time.perf_counter() - started)
+        self.store.remembered.keep(**{CALIBRATION: dataclasses.asdict(found)})
+        return replace(found, skipped=skipped)
+
+    def _asked(self) -> Vector | None:
+        """Return the vectors of all questions so far, float32[n, d]; None without any."""
+        return np.concatenate(self._vectors) if self._vectors else None
+
+    def _encodable(self, questions: Sequence[Q], text: Callable[[Q], str]) -> tuple[list[Q], Vector]:
+        """Return the questions that have a vector, and their vectors; the others are noted as skipped."""
+        chosen = list(questions)
+        try:
+            return chosen, self.encode([text(each) for each in chosen], self.card)
+        except UnencodableError as error:
+            for at, reason in error.reasons.items():
+                each = chosen[at]
+                place = each.place if isinstance(each, LabelledQuestion) and each.place else f"{text(each)!r:.80}"
+                self._skipped.append(Skipped(place, reason))
+            chosen = [each for at, each in enumerate(chosen) if at not in error.reasons]
+        if not chosen:
+            return [], np.empty((0, self.card.encoder.dimension), dtype=np.float32)
+        return chosen, self.encode([text(each) for each in chosen], self.card)
+
+    def _candidates(self, questions: Sequence[str], vectors: Vector) -> list[Candidates]:
+        """Return the union of both legs for each question."""
+        if not questions:
+            return []
+        self._vectors.append(vectors)
+        found = self.store.at_one_moment(
+            lambda snapshot: gather(
+                snapshot,
+                self.memory,
+                questions,
+                DEPTH,
+                mode="hybrid",
+                where=None,
+                encode=lambda *_: vectors,
+                pool=self.pool,
+                watch=Stopwatch(),
+            )
+        )
+        if found.fallback is not None:
+            raise EncoderError(f"{self.store.place} cannot be calibrated: {found.fallback}")
+        return found.united
+
+    def _spreads(self, questions: Sequence[str]) -> list[tuple[Scores, Scores]]:
+        """Return the dense and BM25 scores of each question's candidates."""
+        chosen, vectors = self._encodable(questions, str)
+        return [(each.dense, each.bm25) for each in self._candidates(chosen, vectors)]
+
+    def _judged(self, questions: Sequence[LabelledQuestion]) -> Iterator[Judged]:
+        """Yield each question's candidates with which of them answer it: by its answers, else by its labels."""
+        columns = [ID, DOCUMENT_ID, "text"]
+        chosen, vectors = self._encodable(questions, lambda each: each.text)
+        candidates = self._candidates([each.text for each in chosen], vectors)
+        for question, united in zip(chosen, candidates, strict=True):
+            holds_answer = question.matcher(regex=self.regex)
+            answering = {
+                row["_rowid"]
+                for row in self.store.take(united.row_ids.tolist(), columns).to_pylist()
+                if (
+                    holds_answer(row["text"])
+                    if question.answers
+                    else row[ID] in question.labels or row[DOCUMENT_ID] in question.labels
+                )
+            }
+            relevant = np.array([row in answering for row in united.row_ids.tolist()], dtype=np.bool_)
+            yield Judged(united.dense, united.bm25, relevant)
+
+    def _made_questions(self) -> list[str]:
+        """Return the first words of passages spread over the table."""
+        total = self.store.count()
+        offsets = np.linspace(0, total - 1, min(total, MADE_QUESTIONS), dtype=np.int64).tolist()
+        found = self.store.steadily(lambda table: table.take_offsets(offsets).select(["text"]).to_arrow())
+        return [" ".join(text.split()[:MADE_QUESTION_WORDS]) for text in found["text"].to_pylist()]
+
+    def _with_effort(self, found: Calibration, asked: Vector | None, now: Calibration | None) -> Calibration:
+        """Return the calibration with the least share of partitions that reaches the recall target for the questions.
+
+        With too few of them, an earlier calibration's share stands.
+        """
+        training = training_of(self.store, self.card)
+        if training is None or asked is None or len(asked) < QUESTIONS_FOR_EFFORT.start:
+            if now is None:
+                return found
+            return replace(found, probed_share=now.probed_share, recall=now.recall, efforts=now.efforts)
+        most = min(len(asked), QUESTIONS_FOR_EFFORT.stop - 1)
+        chosen = asked[np.linspace(0, len(asked) - 1, most, dtype=np.int64)]
+        points = self.store.steadily(lambda table: tuple(efforts(table, training, chosen)))
+        enough = [point for point in points if point.recall >= POLICY.target_recall]
+        point = enough[0] if enough else max(points, key=lambda point: point.recall)
+        return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)
+
+
+def _none_answered(labelled: Sequence[LabelledQuestion], place: str) -> InvalidInputError:
+    first = labelled[0]
+    sought = f"the answer {first.answers[0]!r:.60}" if first.answers else f"the label {min(first.labels)!r:.60}"
+    return InvalidInputError(
+        f"{place}: no passage that was found for any of {len(labelled):,} questions answers it, so there is nothing to "
+        f"choose by (the first has {sought}). Labels are ids of this table's passages or documents; answers are looked "
+        f"for in its texts"
+    )
+
+
+def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[list[LabelledQuestion], list[str]]:
+    """Return the labelled questions, or the unlabelled ones, which come as a list of strings.
+
+    Raises `InvalidInputError` for what cannot be used, and where there is no question in what was given.
+    """
+    if questions is None:
+        return [], []
+    check_split(split, questions)
+    if isinstance(questions, (str, os.PathLike)):
+        reader = read_questions(questions, split=split)
+    else:
+        given = checked_items(questions, "questions", "give a file or folder, or a list of questions")
+        texts = [item for item in given if isinstance(item, str)]
+        if texts and len(texts) == len(given):
+            return [], [
+                checked_question(text, f"questions[{number}]") for number, text in enumerate(texts[:MOST_QUESTIONS])
+            ]
+        if texts:
+            raise InvalidInputError(f"labelled questions and plain ones cannot be mixed ({texts[0]!r:.60} is plain)")
+        reader = read_questions([item for item in given if not isinstance(item, str)])
+    with closing(reader):
+        labelled = list(itertools.islice(reader, MOST_QUESTIONS))
+    if not labelled:
+        raise InvalidInputError("there is no question to calibrate with; leave them out to do without")
+    return labelled, []
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in the parts that are searched together."""
+    return (items[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(items), QUESTIONS_AT_ONCE))

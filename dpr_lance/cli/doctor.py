@@ -1,0 +1,316 @@
+"""What is installed, which encoder would be used, what the machine has, and whether all of it works."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from dpr_lance.connection import connect
+from dpr_lance.encoders.bundle import Bundle
+from dpr_lance.encoders.hash_encoder import HashEncoder
+from dpr_lance.encoders.onnx_encoder import (
+    DEFAULT_ENCODER,
+    Encoder,
+    OnnxEncoder,
+    available_threads,
+    load_encoder,
+    packaged_names,
+)
+from dpr_lance.errors import DprLanceError
+
+DISTRIBUTION = "dpr-lance"
+PASSAGE_SECONDS = 3.0
+QUESTION_SECONDS = 1.0
+"""How long speed is measured."""
+DEVELOPMENT = ("dev", "docs")
+"""Extras that only the developers of this library install."""
+STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
+"""Packages that bring the module of another: who has a GPU installs the one instead of the other."""
+TOLERANCE = 1e-4
+"""Largest difference of an element between a vector made alone and in a batch (int8: none)."""
+
+INSTRUCTION_SETS = (
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
+    "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+"""What matters for int8 and fp32 matrix products, as Linux names it (x86 and Arm)."""
+
+PAIRS: tuple[tuple[str, str, str], ...] = (
+    (
+        "why is the sky blue?",
+        "Sky",
+        "Air scatters short waves of sunlight more than long ones, so we see blue above us.",
+    ),
+    ("who wrote Hamlet?", "Hamlet", "A tragedy by William Shakespeare about a prince of Denmark and his dead father."),
+    ("what do bees make?", "Bees", "From the nectar of flowers these insects produce honey and wax in their hives."),
+    ("how hot does water boil?", "Boiling", "At sea level water turns to steam at one hundred degrees Celsius."),
+)
+"""Question, title and text: each question must be nearest to its own passage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is broken, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A set of optional packages, those of them that are not installed, and the command that installs them."""
+
+    name: str
+    missing: tuple[str, ...]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The processor; what the system does not tell is None."""
+
+    model: str | None
+    cores: int
+    instruction_sets: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFacts:
+    """The encoder that would be used, and why. `bytes` and `precision` are those of its bundle."""
+
+    name: str
+    why: str
+    folder: str | None
+    precision: str | None
+    bytes: int | None
+    dimension: int
+    fingerprint: str
+    threads: int | None
+    providers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Passages of about 100 words a second in batches, and the median time of one new question."""
+
+    passages_per_second: float
+    question_milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that `examine` found; `problems` is empty when the installation works."""
+
+    python: str
+    platform: str
+    packages: Mapping[str, str | None]
+    extras: tuple[Extra, ...]
+    processor: Processor
+    cache_folder: str
+    packaged_encoders: tuple[str, ...]
+    encoder: EncoderFacts | None
+    speed: Speed | None
+    problems: tuple[Problem, ...]
+
+
+def examine(encoder: str | None = None) -> Diagnosis:
+    """Look at the installation and try it; `encoder` is examined instead of the packaged default when it is named.
+
+    Takes some 8 seconds, half of them for `measured_speed`. What is broken is reported, never raised.
+    """
+    packages, extras = installed_packages(), optional_packages()
+    problems = [
+        Problem(f"{name} is not installed", f"pip install --force-reinstall {DISTRIBUTION}")
+        for name, version in packages.items()
+        if version is None
+    ]
+    problems += import_problems(("lancedb", "onnxruntime", "tokenizers"))
+    facts, speed = None, None
+    if not problems:
+        problems += _table_problems()
+        try:
+            loaded = load_encoder(encoder or DEFAULT_ENCODER)
+            facts = _encoder_facts(loaded, encoder)
+            problems += list(encoder_problems(loaded))
+            speed = measured_speed(loaded)
+        except DprLanceError as error:
+            problems.append(Problem(str(error), "see the message"))
+    return Diagnosis(
+        python=f"{platform.python_version()} ({sys.executable})",
+        platform=platform.platform(),
+        packages=packages,
+        extras=extras,
+        processor=processor(),
+        cache_folder=str(importlib.import_module("dpr_lance.trainer.bundles.export").cache_folder()),
+        packaged_encoders=tuple(packaged_names()),
+        encoder=facts,
+        speed=speed,
+        problems=tuple(problems),
+    )
+
+
+def installed_packages() -> dict[str, str | None]:
+    """Return the versions of this package and of those that it needs; None for one that is missing."""
+    needed = [name for name, extra in _requirements() if extra is None]
+    return {name: _version(name) for name in [DISTRIBUTION, *needed]}
+
+
+def optional_packages() -> tuple[Extra, ...]:
+    """Return the extras with what is missing of each."""
+    missing: dict[str, list[str]] = {}
+    for name, extra in _requirements():
+        if extra is not None:
+            absent = missing.setdefault(extra, [])
+            absent += [name] if _version(name) is None else []
+    return tuple(
+        Extra(name, tuple(absent), f"pip install '{DISTRIBUTION}[{name}]'") for name, absent in sorted(missing.items())
+    )
+
+
+def processor() -> Processor:
+    """Return what Linux says of the processor; elsewhere the instruction sets are unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return Processor(platform.processor() or None, available_threads(), None)
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    present = tuple(name for name in INSTRUCTION_SETS if name in flags)
+    return Processor(fields.get("model name"), available_threads(), present)
+
+
+def encoder_problems(encoder: Encoder) -> Iterator[Problem]:
+    """Yield what is wrong with the encoder: damaged files, vectors that depend on their neighbours, a wrong order."""
+    remedy = "make its bundle again (dpr-lance export), or reinstall dpr-lance when it is the packaged one"
+    bundle = _bundle_of(encoder)
+    if bundle is not None:
+        for file in bundle.files:
+            bundle.verified(file.name)
+    passages = [(title, text) for _, title, text in PAIRS]
+    together = encoder.encode_passages(passages)  # [n, d]
+    alone = np.concatenate([encoder.encode_passages([passage]) for passage in passages])
+    difference = float(np.abs(together - alone).max())
+    allowed = 0.0 if bundle is not None and bundle.precision == "int8" else TOLERANCE
+    if not difference <= allowed:
+        yield Problem(f"a passage's vector depends on its neighbours (by {difference:.2g})", remedy)
+    questions = encoder.encode_questions([question for question, _, _ in PAIRS])
+    if encoder.card.normalise and not np.allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-3):
+        yield Problem("the card says unit vectors, but they are not", remedy)
+    nearest = (questions @ together.T).argmax(axis=1)
+    for index in np.flatnonzero(nearest != np.arange(len(PAIRS))).tolist():
+        yield Problem(
+            f"{PAIRS[index][0]!r} is nearer to the passage {PAIRS[nearest[index]][1]!r} than to {PAIRS[index][1]!r}",
+            f"the weights are damaged or were never trained: {remedy}",
+        )
+
+
+def measured_speed(encoder: Encoder) -> Speed:
+    """Encode passages of about 100 words for PASSAGE_SECONDS, then questions one at a time, each a new one."""
+    text = " ".join(text for _, _, text in PAIRS)
+    passages = [(title, f"{number} {text} {text}") for number, (_, title, _) in enumerate(PAIRS * 8)]
+    encoder.encode_passages(passages[:2])
+    started, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - started < PASSAGE_SECONDS:
+        encoder.encode_passages(passages)
+        count += len(passages)
+    return Speed(count / (time.perf_counter() - started), _question_milliseconds(encoder))
+
+
+def _question_milliseconds(encoder: Encoder) -> float:
+    times: list[float] = []
+    while sum(times) < QUESTION_SECONDS and len(times) < 50:
+        question = f"{PAIRS[len(times) % len(PAIRS)][0]} {len(times)}"
+        started = time.perf_counter()
+        encoder.encode_questions([question])
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def _encoder_facts(encoder: Encoder, named: str | None) -> EncoderFacts:
+    bundle = _bundle_of(encoder)
+    onnxruntime = importlib.import_module("onnxruntime")
+    why = (
+        "named by --encoder"
+        if named
+        else "the packaged default: what a new table gets when no encoder is named; an existing table uses its own"
+    )
+    return EncoderFacts(
+        name=encoder.card.name,
+        why=why,
+        folder=str(bundle.folder) if bundle else None,
+        precision=bundle.precision if bundle else None,
+        bytes=bundle.size if bundle else None,
+        dimension=encoder.card.dimension,
+        fingerprint=encoder.card.fingerprint,
+        threads=encoder.threads if isinstance(encoder, OnnxEncoder) else None,
+        providers=tuple(onnxruntime.get_available_providers()),
+    )
+
+
+def _bundle_of(encoder: Encoder) -> Bundle | None:
+    return encoder.bundle if isinstance(encoder, OnnxEncoder) else None
+
+
+def import_problems(modules: Sequence[str]) -> Iterator[Problem]:
+    """Import each module in a process of its own: one built for another processor kills the process that does."""
+    tries = [
+        subprocess.Popen([sys.executable, "-c", f"import {name}"], stderr=subprocess.PIPE, text=True)
+        for name in modules
+    ]
+    for name, process in zip(modules, tries, strict=True):
+        said = process.communicate()[1].strip().splitlines() or ["no message"]
+        if process.returncode < 0:
+            yield Problem(
+                f"importing {name} kills Python (signal {-process.returncode}): it was built for another processor",
+                "install a build for this processor (an x86 one needs AVX2), or build it from source",
+            )
+        elif process.returncode:
+            yield Problem(f"{name} cannot be imported: {said[-1]}", f"pip install --force-reinstall {name}")
+
+
+def _table_problems() -> Iterator[Problem]:
+    """Add and search in a table in memory, with an encoder that needs no weights."""
+    documents = [{"id": title, "title": title, "text": text} for _, title, text in PAIRS]
+    with connect("memory://", encoder=HashEncoder()) as retriever:
+        retriever.add(documents)
+        for mode in ("hybrid", "bm25"):
+            hits = retriever.search("honey and wax from nectar", 1, mode=mode)
+            if [hit.document_id for hit in hits] != ["Bees"]:
+                yield Problem(
+                    f"a {mode} search in LanceDB finds the wrong passage", "pip install --force-reinstall lancedb"
+                )
+
+
+def _requirements() -> list[tuple[str, str | None]]:
+    """Return the names of the packages that this one asks for, with the extra that they belong to."""
+    try:
+        lines = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        name = re.match(r"[\w.-]+", line)
+        extra = re.search(r"""extra\s*==\s*["']([\w-]+)["']""", line)
+        if name and (extra is None or extra[1] not in DEVELOPMENT):
+            found.append((name[0], extra[1] if extra else None))
+    return found
+
+
+def _version(name: str) -> str | None:
+    for installed in (name, *STAND_INS.get(name, ())):
+        with suppress(metadata.PackageNotFoundError):
+            version = metadata.version(installed)
+            return version if installed == name else f"{version} ({installed})"
+    return None

@@ -1,0 +1,174 @@
+"""The commands `eval` and `calibrate`: how well a table answers questions, and how it answers them best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpr_lance.cli.invocation import UsageError, opened, tables_in
+from dpr_lance.cli.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.records import MODES, Mode
+from dpr_lance.table.address import local_folder
+
+if TYPE_CHECKING:
+    from dpr_lance.evaluation.evaluate import Evaluation
+    from dpr_lance.retriever import Retriever
+
+KEPT = "nothing was changed"
+
+commands = typer.Typer()
+
+
+@commands.command("eval")
+def evaluate(  # noqa: PLR0913 - one argument an option
+    uri: Uri,
+    questions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="QUESTIONS", help="JSON lines, DPR's .csv or .json, or a BEIR folder: questions, answers or labels."
+        ),
+    ],
+    *,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(metavar="|".join(MODES), help="A row; repeat it.  [default: all three]", show_default=False),
+    ] = None,
+    k: Annotated[str, typer.Option("-k", "--k", metavar="LIST", help="Top-k accuracy at these k.")] = "1,5,20,100",
+    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,
+    split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE|ENCODER", help="More rows: another table, its folder, or the passages re-embedded."
+        ),
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BAR", help="As 'hybrid.top20>=0.80'; exit code 1 when it is missed; repeat it."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="TREC run files, and the labels as qrels.")] = None,
+    disagreements: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Questions that one row answers and another does not, JSON lines."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Accuracy over k as a picture.")] = None,
+    table: TableName = DEFAULT_TABLE,
+    encoder: EncoderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure top-k accuracy of bm25, dense and hybrid search on labelled questions, with intervals and paired tests.
+
+    A passage counts when it holds an answer, or when it (or its document) is labelled. MRR, nDCG, recall and --plot
+    need the eval extra: pip install 'dpr-lance[eval]'.
+    """
+    ks, modes = _ks(k), _modes(mode or ())
+    from dpr_lance.cli.evaluation_output import evaluation_bar, print_evaluation
+    from dpr_lance.evaluation.evaluate import EVALUATED
+    from dpr_lance.evaluation.evaluate import evaluate as measure
+    from dpr_lance.evaluation.gates import Gate
+    from dpr_lance.evaluation.plot import check_plot, plot_accuracy
+
+    try:
+        gates = [Gate.parse(text) for text in gate or ()]
+    except InvalidInputError as error:
+        raise UsageError(str(error)) from None
+    if plot is not None:
+        check_plot(plot)
+    with ExitStack() as stack:
+        retriever = stack.enter_context(opened(uri, table, kept=lambda: KEPT, encoder=encoder))
+        other = None if compare is None else _compared(stack, uri, table, compare)
+        bar = stack.enter_context(evaluation_bar())
+        found = measure(
+            retriever, questions, modes=modes or EVALUATED, ks=ks, regex=regex, split=split, compare=other, runs=run,
+            progress=bar,
+        )  # fmt: skip
+    if disagreements is not None:
+        _write_disagreements(found, disagreements)
+    if plot is not None:
+        plot_accuracy(found, plot)
+    results = [gate.check(found) for gate in gates]
+    print_evaluation(found, results, as_json=as_json)
+    if not all(result.met for result in results):
+        raise typer.Exit(1)
+
+
+@commands.command()
+def calibrate(
+    uri: Uri,
+    questions: Annotated[
+        Path | None,
+        typer.Argument(metavar="QUESTIONS", help="As for eval; or a .txt file with a question a line; or none."),
+    ] = None,
+    *,
+    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,
+    split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="What was tried as a picture: accuracy, recall and time.")
+    ] = None,
+    table: TableName = DEFAULT_TABLE,
+    encoder: EncoderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the hybrid weight λ, the default mode and the index effort for a table, and keep them with it.
+
+    Labelled questions, 50 or more, decide all of it; what is in force stays unless it is beaten on questions that were
+    not chosen on. Plain ones tell the weight by how each leg scores what the other likes best. --plot needs the eval
+    extra: pip install 'dpr-lance[eval]'.
+    """
+    from dpr_lance.cli.evaluation_output import print_calibration
+    from dpr_lance.evaluation.plot import check_plot, plot_calibration
+
+    if plot is not None:
+        check_plot(plot)
+    asked = _lines(questions) if questions is not None and questions.suffix.lower() == ".txt" else questions
+    with opened(uri, table, kept=lambda: "what was in force still is", encoder=encoder) as retriever:
+        found = retriever.calibrate(asked, split=split, regex=regex)
+    print_calibration(found, as_json=as_json)
+    if plot is not None:
+        plot_calibration(found, plot)
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the questions of a plain text file, one a line."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def _modes(names: Sequence[str]) -> tuple[Mode, ...]:
+    if unknown := set(names) - set(MODES):
+        raise UsageError(f"--mode {min(unknown)!r}: choose of {', '.join(MODES)}")
+    return tuple(known for known in MODES for name in dict.fromkeys(names) if name == known)
+
+
+def _ks(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"-k {text!r}: whole numbers from 1 on, with commas between them, as 1,5,20,100")
+    return tuple(map(int, parts))
+
+
+def _compared(stack: ExitStack, uri: str, table: str, named: str) -> Retriever | str:
+    """Return the other table: one in the same folder, or of the same name in another folder; else an encoder's name."""
+    folder, other = local_folder(uri), local_folder(named)
+    if folder is not None and named in (tables_in(folder) or ()):
+        return stack.enter_context(opened(uri, named, kept=lambda: KEPT))
+    if other is None or tables_in(other):
+        return stack.enter_context(opened(named, table, kept=lambda: KEPT))
+    return named
+
+
+def _write_disagreements(found: Evaluation, path: Path) -> None:
+    from dpr_lance.cli.evaluation_output import disagreement
+
+    by, k = found.headline
+    with path.open("w", encoding="utf-8") as out:
+        for outcome in found.disagreements(by, k):
+            out.write(json.dumps(disagreement(outcome, by, k), ensure_ascii=False) + "\n")

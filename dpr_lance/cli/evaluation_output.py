@@ -1,0 +1,170 @@
+"""How the command line shows an evaluation or a calibration: for people, or as one JSON object for pipes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dpr_lance.calibration.hybrid_weight import FEWEST_QUESTIONS
+from dpr_lance.cli.output import PIPE_WIDTH, print_facts, print_json, print_text, say
+from dpr_lance.evaluation.evaluate import Evaluation, EvaluationProgress, Judgement, Outcome, Pair
+from dpr_lance.evaluation.gates import GateResult
+from dpr_lance.evaluation.metrics import Interval
+from dpr_lance.records import Calibration, Skipped
+
+SHOWN_SKIPPED = 10
+"""Skipped questions that are told; all are counted."""
+
+
+def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_json: bool) -> None:
+    """Write the rows and what differs between them to standard output, gates and notes to standard error."""
+    _say_skipped(evaluation.skipped)
+    if evaluation.labels_missing:
+        say(
+            f"{evaluation.labels_missing:,} of {evaluation.labels:,} labels are ids of nothing that is stored; "
+            f"no search can find those"
+        )
+    if evaluation.not_measured:
+        say(f"not measured: {evaluation.not_measured}")
+    if as_json:
+        print_json(_summary(evaluation, gates))
+    else:
+        _print_tables(evaluation)
+    for gate in gates:
+        say(f"gate {'met' if gate.met else 'missed'}: {gate.gate} ({gate.value:.4f})")
+
+
+def disagreement(outcome: Outcome, by: Judgement, k: int) -> dict[str, object]:
+    """Return a question that some rows answer within the first k and others do not, as a JSON object."""
+    ranks = outcome.ranks(by) or {}
+    return {
+        "id": outcome.id,
+        "question": outcome.text,
+        "by": by,
+        "k": k,
+        "found_by": [row for row, rank in ranks.items() if 0 < rank <= k],
+        "missed_by": [row for row, rank in ranks.items() if not 0 < rank <= k],
+        "ranks": {row: rank or None for row, rank in ranks.items()},
+    }
+
+
+def print_calibration(found: Calibration, *, as_json: bool) -> None:
+    """Write what was chosen, and what it was chosen from, to standard output."""
+    _say_skipped(found.skipped)
+    if as_json:
+        print_json(found)
+        return
+    facts: dict[str, object] = {
+        "hybrid weight": f"{found.hybrid_weight:.4g}",
+        "default mode": found.mode,
+        "questions": f"{found.questions:,}, {found.labelled:,} of them labelled",
+    }
+    if found.before is not None and found.after is not None:
+        earlier = "" if found.after == found.before else f", it was {found.before:.4f}"
+        facts["mean reciprocal rank"] = f"{found.after:.4f}{earlier} (on questions not chosen on)"
+    if found.probed_share is not None and found.recall is not None:
+        facts["index effort"] = f"{100 * found.probed_share:.0f} % of the partitions, recall {found.recall:.3f}"
+    print_facts(facts | {"seconds": found.seconds})
+    if found.after is not None and found.after == found.before:
+        say("what was in force stays: nothing that was tried is clearly better")
+    if found.questions and found.after is None:
+        say(f"the weight was not chosen by labels: that takes {FEWEST_QUESTIONS} labelled questions")
+
+
+@contextmanager
+def evaluation_bar() -> Iterator[EvaluationBar]:
+    """Show a bar on standard error while the block runs, where that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        yield EvaluationBar(progress)
+
+
+class EvaluationBar:
+    """The progress callback of `evaluate`: a bar for each stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks = {
+            stage: progress.add_task(stage, total=None, visible=False) for stage in ("passages", "questions")
+        }
+
+    def __call__(self, advance: EvaluationProgress) -> None:
+        """Take note of how far the work has come."""
+        self._progress.update(
+            self._tasks[advance.stage], completed=advance.done, total=advance.total, visible=True, refresh=False
+        )
+
+
+def _summary(evaluation: Evaluation, gates: Sequence[GateResult]) -> dict[str, object]:
+    """Return everything but the questions' own outcomes."""
+    by, k = evaluation.headline
+    counts = {name: getattr(evaluation, name) for name in ("questions", "with_answers", "with_labels")}
+    headline = {"by": by, "k": k}
+    rows = {"rows": evaluation.rows, "pairs": evaluation.pairs, "gates": list(gates)}
+    return counts | {"headline": headline} | rows | {"skipped": evaluation.skipped, "seconds": evaluation.seconds}
+
+
+def _say_skipped(skipped: Sequence[Skipped]) -> None:
+    for each in skipped[:SHOWN_SKIPPED]:
+        say(f"skipped: {each.place}: {each.reason}")
+    if len(skipped) > SHOWN_SKIPPED:
+        say(f"skipped: {len(skipped):,} questions in all")
+
+
+def _print_tables(evaluation: Evaluation) -> None:
+    for by, count, what in (
+        ("answer", evaluation.with_answers, "with an answer"),
+        ("label", evaluation.with_labels, "with a labelled passage"),
+    ):
+        if not count:
+            continue
+        rows = {row.name: row.by_answer if by == "answer" else row.by_label for row in evaluation.rows}
+        print_text(f"% of {count:,} questions {what} among the first k passages (95 % interval)")
+        cells = {name: [_with_interval(found[k]) for k in evaluation.ks] for name, found in rows.items()}
+        _print_table([f"top-{k}" for k in evaluation.ks], cells)
+    measures = list(evaluation.rows[0].measures)
+    if measures:
+        print_text("by labelled passage, in %")
+        means = {row.name: [f"{100 * row.measures[name].mean:.1f}" for name in measures] for row in evaluation.rows}
+        _print_table(measures, means)
+    by, k = evaluation.headline
+    for pair in evaluation.pairs:
+        if (pair.by, pair.k) == (by, k):
+            print_text(_compared(pair))
+
+
+def _compared(pair: Pair) -> str:
+    test = pair.test
+    points = (
+        f"{_points(test.difference.mean)} points ({_points(test.difference.low)} to {_points(test.difference.high)})"
+    )
+    counts = f"{test.wins} won, {test.losses} lost, p = {test.p_value:.2g}"
+    return f"{pair.first} − {pair.second} at top-{pair.k}: {points}, {counts}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _with_interval(share: Interval) -> str:
+    return f"{100 * share.mean:.1f} ({100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def _print_table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in header:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    out = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
+    with out.capture() as captured:
+        out.print(table)
+    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")

@@ -1,0 +1,118 @@
+"""How the command line shows the hits of a search: a table for people, one JSON object a question for pipes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from dpr_lance.cli.output import console_on, one_line, print_json, print_text, say
+from dpr_lance.records import AddReport, Explanation, Hit, Hits
+from dpr_lance.text.snippet import snippet
+
+
+def print_found(found: Sequence[Hits], *, as_json: bool) -> None:
+    """Write the hits of each question to standard output, as a table or as a line of JSON."""
+    for hits in found:
+        if as_json:
+            print_json(hits)
+            continue
+        _print_hits(hits)
+        print_text("")
+        if hits.fallback:
+            say(f"BM25 alone answered: {hits.fallback}")
+
+
+def print_demo(report: AddReport, found: Sequence[Hits], path: str, *, as_json: bool) -> None:
+    """Write what the demo did and found, and what to type next."""
+    if as_json:
+        print_json(report)
+        print_found(found, as_json=True)
+        return
+    changed = report.documents_added + report.documents_replaced
+    if changed:
+        say(f"{changed:,} documents were added to {path} in {report.seconds:.0f} s\n")
+    else:
+        say(f"nothing to add: all {report.documents_unchanged:,} documents are in {path} already\n")
+    print_found(found, as_json=False)
+    say(
+        f"""Now try
+  dpr-lance search {path} "your own question"          --mode bm25, --mode dense, -k 20, --json
+  dpr-lance search {path} "sort a list" --where "kind = 'method'"
+  dpr-lance info {path}
+  dpr-lance add my-library FILE...                     JSONL, CSV, Parquet, text, Markdown, folders"""
+    )
+
+
+def _print_hits(hits: Hits) -> None:
+    out = console_on(sys.stdout)
+    formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
+    out.print(Text(one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("#", "score", "dense", "bm25"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("passage", overflow="fold")
+    for hit in hits:
+        table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
+    with out.capture() as captured:
+        out.print(table if hits else "no passage found")
+    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    if hits.explanation is not None:
+        print_text(_told(hits, hits.explanation))
+
+
+def _passage(hit: Hit) -> Text:
+    title, identity = one_line(hit.title), one_line(hit.id)
+    heading = Text(title or identity, style="bold")
+    if title and title != identity:
+        heading.append(f"  {identity}", style="dim not bold")
+    found = Text()
+    for piece in snippet(one_line(hit.text), hit.question):
+        found.append(piece.text, style="bold" if piece.matches else "")
+    lines = [heading, found]
+    if hit.explanation is not None:
+        lines.append(Text(_explained(hit), style="dim"))
+    return Text("\n").join(lines)
+
+
+def _explained(hit: Hit) -> str:
+    """Say where in its legs a hit stood, and which words made its BM25 score."""
+    told = hit.explanation
+    if told is None:
+        return ""
+    ranks = [("dense", hit.dense_score, told.dense_rank), ("bm25", hit.bm25_score, told.bm25_rank)]
+    parts = [
+        f"{leg} #{rank}" if rank else f"not among {leg}'s candidates" for leg, score, rank in ranks if score is not None
+    ]
+    words = " + ".join(f"{one_line(word.word)} {_score(word.score)}" for word in told.words)
+    return " · ".join(parts) + (f" = {words}" if words else "")
+
+
+def _told(hits: Hits, told: Explanation) -> str:
+    """Say how a search went, and how long its stages took."""
+    counts = [("dense", told.dense_candidates), ("bm25", told.bm25_candidates)]
+    legs = " + ".join(f"{count} {leg}" for leg, count in counts if count is not None)
+    lines = [f"{told.candidates} candidates of {legs}, {told.candidates_asked} asked of each"]
+    effort = told.effort
+    if effort is not None:
+        index = f"{effort.probes} of {effort.partitions} partitions probed, {effort.refine_factor}-fold refined"
+        lines.append(f"vectors searched {'exactly' if effort.partitions is None else f'by the index: {index}'}")
+    if told.unfolded_rows:
+        lines.append(f"{told.unfolded_rows:,} passages outside the BM25 index: words' scores may not add up exactly")
+    lines.append(_times(hits.seconds))
+    return "\n".join(lines)
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """Say how long a search took, and its stages: BM25 runs beside encoding and dense search."""
+    told = {stage: f"{stage} {1000 * taken:.1f}" for stage, taken in seconds.items() if taken or stage == "total"}
+    total = told.pop("total").removeprefix("total ")
+    if "dense" in told and "bm25" in told:
+        told["dense"] += f" (beside them {told.pop('bm25')})"
+    return f"{total} ms: {', '.join(told.values())}"
+
+
+def _score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.2f}" if abs(score) >= 1 else f"{score:.3f}"

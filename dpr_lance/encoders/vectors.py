@@ -1,0 +1,50 @@
+"""Embeddings as arrays: what an encoder returns, checked, and the same vectors as columns of Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.errors import EncoderError
+
+Vector = NDArray[np.float32]
+
+
+def vectors_of(column: pa.Array | pa.ChunkedArray) -> Vector:
+    """Return the vectors of a vector column that are there, in their order: float32[n, d]."""
+    there = column.drop_null()
+    array = there.combine_chunks() if isinstance(there, pa.ChunkedArray) else there
+    vectors: Vector = array.flatten().to_numpy().reshape(-1, column.type.list_size)
+    return vectors
+
+
+def checked_vectors(vectors: object, count: int, card: EncoderCard) -> Vector:
+    """Return an encoder's output as float32[count, dimension]; raise `EncoderError` when it is something else."""
+    try:
+        array = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise EncoderError(
+            f"encoder {card.name!r} gave {type(vectors).__name__} for {count} texts, which is not an array of numbers "
+            f"({error})"
+        ) from error
+    if array.shape != (count, card.dimension):
+        raise EncoderError(
+            f"encoder {card.name!r} gave an array of shape {array.shape} for {count} texts; its card says dimension "
+            f"{card.dimension}"
+        )
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if bad.size:
+        raise EncoderError(f"encoder {card.name!r} gave NaN or infinity for text {int(bad[0])} of {count}")
+    return array
+
+
+def vector_array(vectors: Sequence[Vector | None], dimension: int) -> pa.Array:
+    """Return float32[d] vectors as an Arrow fixed-size list, None as null."""
+    missing = np.zeros(dimension, dtype=np.float32)
+    values = np.concatenate([missing if vector is None else vector for vector in vectors]) if vectors else missing[:0]
+    mask = pa.array([vector is None for vector in vectors], type=pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(values, type=pa.float32()), dimension, mask=mask)

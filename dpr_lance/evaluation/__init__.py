@@ -1,0 +1,1 @@
+"""Evaluation: how well a table answers labelled questions."""

@@ -1,0 +1,1 @@
+"""What a table holds, whether all of it is whole, and how what is damaged is made again."""

@@ -1,0 +1,331 @@
+"""`check`: reads everything that the latest version of a table has, and compares its parts with one another."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from lancedb.query import MatchQuery
+
+from dpr_lance.encoders.encoding import encoded_passages
+from dpr_lance.encoders.onnx_encoder import Encoder
+from dpr_lance.encoders.vectors import Vector, vectors_of
+from dpr_lance.errors import DprLanceError, EncoderError, MissingExtraError
+from dpr_lance.health.check_report import IDS_NAMED, CheckReport, Finding
+from dpr_lance.indexes.policy import training_in
+from dpr_lance.search.candidates import calibration_of
+from dpr_lance.table.coverage import column_of
+from dpr_lance.table.files import REBUILD, RESTORE, TableFiles
+from dpr_lance.table.filters import among
+from dpr_lance.table.rows import UPDATED_HASH, hash_of
+from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard
+from dpr_lance.table.snapshot import Snapshot, part_of
+from dpr_lance.table.store import Store
+from dpr_lance.text.normal_form import content_of
+from dpr_lance.text.terms import words
+
+SAMPLE = 1_000
+"""Passages, spread over the table, that are looked for in the BM25 index by a word of theirs."""
+VECTOR_SAMPLE = 32
+"""The same for the vector index, by their own vectors."""
+ENCODED = 16
+"""Passages that are encoded again by default."""
+_UNIT = 1e-2
+"""How far from 1 the length of a unit vector may be."""
+_MADE = 0.05
+"""How far a vector may be from the one that is made again, as a share of its length: processors round differently."""
+_AT_ONCE = 500
+_WORDS_AT_ONCE = 40
+_VALUES = 200
+"""Values of a metadata column whose index is compared with the column."""
+
+AGAIN = "delete these documents and add them again"
+
+
+@dataclass(slots=True)
+class _Sampled:
+    """A passage that was read, for what is looked for by it later."""
+
+    row: int
+    id: str
+    title: str
+    text: str
+    content: str
+    vector: Vector | None
+
+
+@dataclass(slots=True)
+class Checking:
+    """One check of a table; see `Retriever.check`."""
+
+    store: Store
+    encoder: Callable[[], Encoder]
+    encode: int = ENCODED
+    findings: list[Finding] = field(default_factory=list)
+    _rows: list[int] = field(default_factory=list)
+    _ids: list[str] = field(default_factory=list)
+    _documents: dict[str, str] = field(default_factory=dict)
+    _faults: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _sample: list[_Sampled] = field(default_factory=list)
+    _values: dict[str, Counter[Any]] = field(default_factory=dict)
+
+    def run(self) -> CheckReport:
+        """Look at the files, the small table, all rows, each index and some vectors; raise nothing that is damage."""
+        started = time.perf_counter()
+        if self._tried(self.store.find, REBUILD) is None:
+            return CheckReport(tuple(self.findings), seconds=time.perf_counter() - started)
+        self._look_at_files(self.store.files)
+        self._look_at_files(self.store.remembered.files)
+        card = self._tried(self._card, REBUILD)
+        read = self._tried(lambda: self.store.at_one_moment(lambda snapshot: self._read(snapshot, card)), RESTORE)
+        indexes = self._tried(lambda: self.store.steadily(lambda table: list(table.list_indices())), REBUILD) or []
+        if read is not None:
+            for config in indexes:
+                column = column_of(config)
+                self._tried(partial(self._look_into, column, card), REBUILD)
+            if CONTENT not in map(column_of, indexes):
+                self._find("the BM25 index is missing", REBUILD)
+        encoded, why = self._encoded(card) if card is not None else (0, None)
+        with_sums, without = self.store.files.counts()
+        return CheckReport(
+            findings=tuple(dict.fromkeys(self.findings)),
+            passages=len(self._ids),
+            documents=len(self._documents),
+            files=with_sums,
+            files_without=without,
+            indexes=tuple(map(column_of, indexes)),
+            encoded=encoded,
+            not_encoded=why,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _tried(self, call: Callable[[], Any], remedy: str) -> Any:  # noqa: ANN401 - what the call returns
+        """Return what the call returns; None where it raises, which is a finding then."""
+        try:
+            return call()
+        except DprLanceError as error:
+            if not any(finding.file and finding.file in str(error) for finding in self.findings):
+                self._find(str(error), remedy if remedy not in str(error) else "see there")
+            return None
+
+    def _find(self, what: str, remedy: str, file: str | None = None, ids: Sequence[str] = ()) -> None:
+        self.findings.append(Finding(what, remedy, file, tuple(map(str, ids[:IDS_NAMED])), len(ids)))
+
+    def _look_at_files(self, files: TableFiles) -> None:
+        for damage in files.damages():
+            self._find(str(damage), damage.remedy, str(damage.path))
+
+    def _card(self) -> TableCard:
+        """Return the card in force, having read all that is kept in the small table."""
+        if self.store.remembered.is_lost():
+            self._find(f"{self.store.remembered.name}.lance, what calibrate() and optimize() keep, is missing", REBUILD)
+        card, kept = self.store.card, self.store.remembered.values()
+        training_in(kept, card)
+        calibration_of(kept, card)
+        kind = self.store.schema().field(card.column).type
+        if kind.list_size != card.encoder.dimension:
+            self._find(
+                f"the vectors in {card.column!r} have {kind.list_size} dimensions, and those of the table's encoder "
+                f"{card.encoder.name!r} have {card.encoder.dimension}",
+                "reembed() with the encoder of your choice",
+            )
+        return card
+
+    # The rows
+
+    def _read(self, snapshot: Snapshot, card: TableCard | None) -> bool:
+        """Read all columns of all rows, and compare what belongs together in each row."""
+        self._rows, self._ids, self._documents, self._faults, self._sample = [], [], {}, {}, []
+        columns = set(map(column_of, snapshot.table.list_indices()))
+        names = snapshot.names
+        self._values = {name: Counter() for name in names if name in columns and name not in (CONTENT, ID, DOCUMENT_ID)}
+        total = snapshot.table.count_rows()
+        step = max(1, total // SAMPLE)
+        while len(self._rows) < total:
+            part = part_of(snapshot.table, names, len(self._rows))
+            if not part.num_rows:
+                self._find(f"the table lists {total:,} rows, and {len(self._rows):,} can be read", RESTORE)
+                break
+            self._compare(part, card, step)
+        for (what, remedy), ids in self._faults.items():
+            self._find(what, remedy, ids=ids)
+        doubled = [name for name, count in Counter(self._ids).items() if count > 1]
+        if doubled:
+            self._find("ids are stored more than once", f"add these documents again, or {REBUILD}", ids=doubled)
+        return True
+
+    def _compare(self, part: pa.Table, card: TableCard | None, step: int) -> None:
+        start = len(self._rows)
+        try:
+            part.validate(full=True)
+            texts = {name: part[name].to_pylist() for name in part.schema.names if name in _COMPARED}
+        except (pa.ArrowInvalid, ValueError) as error:
+            self._faults.setdefault((f"text is stored that is not UTF-8 ({error})", RESTORE), []).append(f"row {start}")
+            texts = {name: [None] * part.num_rows for name in _COMPARED}
+        ids = texts[ID]
+        for name, counts in self._values.items():
+            if pa.types.is_string(kind := part[name].type) or pa.types.is_integer(kind):
+                counts.update(part[name].to_pylist())
+        for number, fields in enumerate(zip(*(texts[name] for name in _COMPARED), strict=True)):
+            self._compare_row(dict(zip(_COMPARED, fields, strict=True)), ids[number])
+        vectors = self._compared_vectors(part, card, ids)
+        rows = part["_rowid"].to_pylist()
+        for number in range(-start % step, part.num_rows, step):
+            if None not in (ids[number], texts["title"][number], texts["text"][number]):
+                content = texts[CONTENT][number]
+                self._sample.append(
+                    _Sampled(
+                        rows[number],
+                        ids[number],
+                        texts["title"][number],
+                        texts["text"][number],
+                        content,
+                        vectors[number],
+                    )
+                )
+        self._rows += rows
+        self._ids += ids
+
+    def _compare_row(self, row: dict[str, Any], name: str) -> None:
+        if any(value is None for value in row.values()):
+            return self._fault("passages have nothing where every passage has a value", AGAIN, name)
+        title, text, document = row["title"], row["text"], row[DOCUMENT_ID]
+        if hash_of(title, text) != row["content_hash"]:
+            self._fault("the text of passages is not the one that was stored: its hash is another", AGAIN, name)
+        elif row[CONTENT] != content_of(title, text):
+            if row[CONTENT] == (f"{title}\n{text}" if title else text):
+                self._fault(
+                    "passages were indexed by an earlier version, without one spelling of letters", REBUILD, name
+                )
+            else:
+                self._fault("what BM25 indexes is not the title and the text of passages", REBUILD, name)
+        if name != f"{document}#{row['position']}":
+            self._fault("the ids of passages are not those of their document and position", AGAIN, name)
+        state = row["document_hash"]
+        if state != UPDATED_HASH and self._documents.setdefault(document, state) != state:
+            self._fault("documents are a mix of two states", "add these documents again", name)
+        return None
+
+    def _fault(self, what: str, remedy: str, name: str) -> None:
+        self._faults.setdefault((what, remedy), []).append(name)
+
+    def _compared_vectors(self, part: pa.Table, card: TableCard | None, ids: Sequence[str]) -> list[Vector | None]:
+        """Return the rows' vectors, None where there is none, having looked at each."""
+        if card is None or card.column not in part.schema.names:
+            return [None] * part.num_rows
+        there = np.flatnonzero(part[card.column].is_valid().to_numpy())
+        vectors = vectors_of(part[card.column])
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        fine = np.isfinite(lengths)
+        for number in there[~fine].tolist():
+            self._fault("vectors have NaN or infinity in them", AGAIN, ids[number])
+        if card.encoder.normalise:
+            for number in there[fine & (np.abs(lengths - 1) > _UNIT)].tolist():
+                self._fault("vectors do not have the length 1 that their encoder gives", AGAIN, ids[number])
+        found: list[Vector | None] = [None] * part.num_rows
+        for number, vector in zip(there.tolist(), vectors, strict=True):
+            found[number] = vector
+        return found
+
+    # The indexes
+
+    def _look_into(self, column: str, card: TableCard | None) -> None:
+        """Compare an index with the rows: all rows are covered, and what is asked for is found."""
+        self.store.at_one_moment(lambda snapshot: self._look(snapshot, column, card))
+
+    def _look(self, snapshot: Snapshot, column: str, card: TableCard | None) -> None:
+        for config in snapshot.table.list_indices():
+            stats = snapshot.table.index_stats(config.name) if column_of(config) == column else None
+            covered = 0 if stats is None else stats.num_indexed_rows + stats.num_unindexed_rows
+            if stats is not None and covered < len(self._rows):
+                self._find(f"the index on {column!r} knows {covered:,} of {len(self._rows):,} passages", REBUILD)
+        if column == CONTENT:
+            missed = self._missed_words(snapshot)
+        elif column in (ID, DOCUMENT_ID):
+            missed = self._missed_ids(snapshot, column)
+        elif card is not None and column == card.column:
+            missed = self._missed_vectors(snapshot, card)
+        else:
+            missed = self._missed_values(snapshot, column)
+        if missed:
+            self._find(f"the index on {column!r} does not find all passages", REBUILD, ids=missed)
+
+    def _missed_words(self, snapshot: Snapshot) -> list[str]:
+        """Return sampled passages that BM25 does not find by the rarest of their words."""
+        found = [
+            (passage, {word.terms[0]: word.text for word in words(passage.content or "")}) for passage in self._sample
+        ]
+        frequency = Counter(term for _, terms in found for term in terms)
+        chosen = [(passage, terms, min(terms, key=lambda term: frequency[term])) for passage, terms in found if terms]
+        missed = []
+        for start in range(0, len(chosen), _WORDS_AT_ONCE):
+            some = chosen[start : start + _WORDS_AT_ONCE]
+            asked = MatchQuery(" ".join(dict.fromkeys(terms[term] for _, terms, term in some)), CONTENT)
+            search = snapshot.table.search(asked, query_type="fts").with_row_id(True).select(["_score"])
+            listed = set(search.limit(max(1, len(self._rows))).to_arrow()["_rowid"].to_pylist())
+            missed += [passage.id for passage, _, _ in some if passage.row not in listed]
+        return missed
+
+    def _missed_ids(self, snapshot: Snapshot, column: str) -> list[str]:
+        names = sorted(set(self._ids if column == ID else self._documents) - {None})
+        missed: list[str] = []
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            search = snapshot.table.search().where(among(column, some)).select([column])
+            missed += sorted(set(some) - set(search.limit(None).to_arrow()[column].to_pylist()))
+        return missed
+
+    def _missed_values(self, snapshot: Snapshot, column: str) -> list[str]:
+        counts = self._values.get(column, Counter())
+        values = [value for value, _ in counts.most_common(_VALUES) if value is not None]
+        return [
+            f"{column} = {value!r}"
+            for value in values
+            if snapshot.table.count_rows(among(column, [value]).to_sql()) != counts[value]
+        ]
+
+    def _missed_vectors(self, snapshot: Snapshot, card: TableCard) -> list[str]:
+        """Return sampled passages that their own vectors do not find, whatever is nearer."""
+        with_vector = [passage for passage in self._sample if passage.vector is not None]
+        missed = []
+        for passage in with_vector[:: max(1, len(with_vector) // VECTOR_SAMPLE)]:
+            search = snapshot.table.search(passage.vector, vector_column_name=card.column)
+            search = search.distance_type("cosine" if card.encoder.normalise else "dot").refine_factor(10)
+            near = search.maximum_nprobes(0).with_row_id(True).select([ID, "_distance"]).limit(20).to_arrow()
+            if card.encoder.normalise and passage.row not in near["_rowid"].to_pylist():
+                worst = max(near["_distance"].to_pylist(), default=np.inf)
+                missed += [passage.id] if worst > _UNIT else []
+        return missed
+
+    def _encoded(self, card: TableCard) -> tuple[int, str | None]:
+        """Encode some passages again; return how many, and why none."""
+        with_vector = [passage for passage in self._sample if passage.vector is not None]
+        chosen = with_vector[:: max(1, len(with_vector) // max(1, self.encode))][: self.encode]
+        if not chosen:
+            return 0, None
+        try:
+            encoder = self.encoder()
+            made = encoded_passages(encoder, [(passage.title, passage.text) for passage in chosen]).vectors
+        except (EncoderError, MissingExtraError) as error:
+            return 0, str(error)
+        wrong = [
+            passage.id
+            for passage, vector in zip(chosen, made, strict=True)
+            if vector is not None and passage.vector is not None and _differs(passage.vector, vector)
+        ]
+        if wrong:
+            self._find(f"vectors are not those that {card.encoder.name!r} makes of their passages", AGAIN, ids=wrong)
+        return len(chosen), None
+
+
+_COMPARED = (ID, DOCUMENT_ID, "position", "title", "text", CONTENT, "content_hash", "document_hash")
+
+
+def _differs(stored: Vector, made: Vector) -> bool:
+    return bool(np.linalg.norm(stored - made) > _MADE * float(np.linalg.norm(made)))

@@ -1,0 +1,143 @@
+"""Everything that is derived from a table's passages, made again: the indexes, the small table, one row for each id."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from lancedb.table import Table
+
+from dpr_lance.errors import DamagedTableError, DprLanceError
+from dpr_lance.indexes.maintenance import build_filters, create_text_index, train_if_due
+from dpr_lance.indexes.policy import POLICY, TRAINING, IndexPolicy
+from dpr_lance.table.coverage import column_of
+from dpr_lance.table.doubled import doubled_rows, drop_doubled
+from dpr_lance.table.files import FileDamage
+from dpr_lance.table.remembered import CARD, NEXT_CARD
+from dpr_lance.table.schema import CONTENT, ID, TableCard
+from dpr_lance.table.snapshot import PART_ROWS, part_of
+from dpr_lance.table.store import Store
+from dpr_lance.text.normal_form import content_of
+
+
+def rebuild(store: Store, policy: IndexPolicy = POLICY) -> tuple[str, ...]:
+    """Make all of it again; return the columns whose indexes were made. The caller holds the store's lock.
+
+    Raises `DamagedTableError` where passages themselves are damaged: there is nothing to make them from.
+    """
+    _check_passages(store)
+    _make_small_table_again(store)
+    _remove_damaged_files(store)
+    card = store.card
+    store.commit(lambda table: drop_doubled(table, doubled_rows(table, card.embedded)))
+    _spell_again(store)
+    built = _index_again(store, card, policy)
+    store.files.record_again()
+    store.remembered.files.record_again()
+    return built
+
+
+def _check_passages(store: Store) -> None:
+    for damage in store.files.damages():
+        if damage.needed and not _is_derived(store, damage) and not damage.lost_version:
+            raise DamagedTableError(f"{store.place}: {damage}, and it has passages in it; {damage.remedy}")
+
+
+def _is_derived(store: Store, damage: FileDamage) -> bool:
+    folder = store.files.folder
+    return folder is not None and damage.path.relative_to(folder).parts[0] in ("_indices", "_dpr_lance")
+
+
+def _remove_damaged_files(store: Store) -> None:
+    """Remove what is damaged and of earlier versions alone, whose clean-up would stumble over it."""
+    for damage in list(store.files.damages()):
+        if not damage.needed:
+            Path(damage.path).unlink(missing_ok=True)
+
+
+def _make_small_table_again(store: Store) -> None:
+    """Keep what can be read and is whole; the card is known from the schema where the small table is lost."""
+    remembered = store.remembered
+    whole = next(iter(remembered.files.damages()), None) is None
+    values: dict[str, Any] = {}
+    try:
+        lost = remembered.is_lost()
+        values = dict(remembered.values())
+        for key in (CARD, NEXT_CARD):
+            remembered.card_in(values, key)
+        if whole and not lost:
+            return
+    except DprLanceError:
+        values = {key: value for key, value in values.items() if key in (CARD, NEXT_CARD) and _is_card(value, store)}
+    if not whole:
+        # What may have been changed without a sign is left behind, but for what nothing else tells.
+        values = {key: values[key] for key in (CARD, NEXT_CARD) if key in values}
+    remembered.make_again(values)
+
+
+def _is_card(value: Any, store: Store) -> bool:  # noqa: ANN401 - JSON
+    with contextlib.suppress(DprLanceError):
+        return store.remembered.card_in({CARD: value}, CARD) is not None
+    return False
+
+
+def _spell_again(store: Store) -> None:
+    """Write what BM25 indexes again where it is not made of title and text as it is made today."""
+
+    def differing(table: Table) -> pa.Table:
+        parts = []
+        for start in range(0, table.count_rows(), PART_ROWS):
+            part = part_of(table, [ID, "title", "text", CONTENT], start)
+            wanted = list(map(content_of, part["title"].to_pylist(), part["text"].to_pylist()))
+            stored = part[CONTENT].to_pylist()
+            changed = [number for number, content in enumerate(wanted) if content != stored[number]]
+            parts.append(
+                pa.table(
+                    {
+                        ID: part[ID].take(pa.array(changed, pa.int64())),
+                        CONTENT: pa.array([wanted[number] for number in changed], part[CONTENT].type),
+                    },
+                    schema=pa.schema([table.schema.field(ID), table.schema.field(CONTENT)]),
+                )
+            )
+        return pa.concat_tables(parts) if parts else pa.table({ID: []})
+
+    rows = store.steadily(differing)
+    if rows.num_rows:
+        store.commit(lambda table: table.merge_insert(ID).when_matched_update_all().execute(rows))
+
+
+def _index_again(store: Store, card: TableCard, policy: IndexPolicy) -> tuple[str, ...]:
+    """Make the BM25 index and those that there are for ids and filters again; the vector index, where it is due."""
+    columns = {column_of(config): config.name for config in store.steadily(lambda table: table.list_indices())}
+    built = [CONTENT]
+    store.steadily(lambda table: _without(table, columns.get(CONTENT), create_text_index))
+    others = [column for column in columns if column not in (CONTENT, card.column)]
+    for column in others:
+        store.steadily(partial(_drop, name=columns[column]))
+    built += store.steadily(lambda table: build_filters(table, others))
+    store.remembered.keep(**{TRAINING: None})
+    if train_if_due(store, card, policy):
+        built.append(card.column)
+    elif card.column in columns:
+        store.steadily(partial(_drop, name=columns[card.column]))
+    return tuple(built)
+
+
+def _without(table: Table, name: str | None, create: Callable[[Table], None]) -> None:
+    """Make an index in place of a damaged one: without it, where LanceDB does not get past it."""
+    try:
+        create(table)
+    except (RuntimeError, ValueError):
+        if name is None:
+            raise
+        table.drop_index(name)
+        create(table)
+
+
+def _drop(table: Table, name: str) -> None:
+    table.drop_index(name)

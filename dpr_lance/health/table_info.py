@@ -1,0 +1,38 @@
+"""What a table holds, in one record."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+
+from dpr_lance.indexes import maintenance as indexes
+from dpr_lance.indexes.policy import training_of
+from dpr_lance.records import TableInfo
+from dpr_lance.search.candidates import calibration_of
+from dpr_lance.search.resident import ResidentVectors
+from dpr_lance.table.schema import DOCUMENT_ID, metadata_fields
+from dpr_lance.table.store import Store
+
+
+def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
+    """Return counts, encoder, indexes, calibration and size; see `Retriever.info`."""
+    card = store.find_card()
+    if card is None:
+        return TableInfo(uri=store.uri, table=store.name)
+    training = training_of(store, card)
+    documents = pc.count_distinct(store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
+    return TableInfo(
+        uri=store.uri,
+        table=store.name,
+        documents=documents,
+        passages=store.count(),
+        embedded=store.count(card.embedded),
+        encoder=card.encoder,
+        splitter=card.splitter,
+        metadata={field.name: str(field.type) for field in metadata_fields(store.schema())},
+        indexes=store.steadily(indexes.index_infos),
+        recall=None if training is None else training.recall,
+        calibration=calibration_of(store.remembered.values(), card),
+        bytes_on_disk=store.files.bytes_on_disk(),
+        bytes_resident=memory.bytes_held,
+        versions=store.steadily(lambda table: len(table.list_versions())),
+    )

@@ -1,0 +1,1 @@
+"""Ingestion: documents and vectors into a table, each batch at once."""

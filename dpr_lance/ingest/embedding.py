@@ -1,0 +1,212 @@
+"""Vectors for passages: encoding with an account of what was cut, filling in what misses, changing the encoder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpr_lance.checks import checked_callback
+from dpr_lance.encoders.encoding import encoded_passages
+from dpr_lance.encoders.onnx_encoder import Encoder, TokenCounter
+from dpr_lance.encoders.vectors import Vector, vector_array
+from dpr_lance.indexes import maintenance as indexes
+from dpr_lance.records import Progress, ReembedReport, Skipped
+from dpr_lance.table.remembered import CARD, NEXT_CARD
+from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, is_vector_column
+from dpr_lance.table.store import Store
+
+BATCH_ROWS = 1_000
+"""Passages of one commit."""
+PLANNED_ROWS = 65_536
+"""Passages without a vector that one scan of the table lists."""
+ENCODE_PASSAGES = 128
+"""Passages between two reports of progress."""
+NAMED = 100
+"""Skipped documents, and passages without a vector, that a report names; it counts all."""
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def check_progress(progress: object) -> None:
+    """Raise `InvalidInputError` for a callback that cannot be called."""
+    if progress is not None:
+        checked_callback(progress, "progress", "give a function that takes a Progress")
+
+
+@dataclass(slots=True)
+class PassageEncoder:
+    """An encoder that counts its work, what it cut off, and tells `progress` how far it has come."""
+
+    encoder: Encoder
+    tell: Callable[[], None]
+    passages: int = 0
+    truncated_passages: int = 0
+    truncated_tokens: int = 0
+    without_vector: dict[str, str] = field(default_factory=dict)
+    """Why passages have none, by id."""
+
+    def encode(self, passages: Sequence[tuple[str, str]], ids: Sequence[Sequence[str]]) -> list[Vector | None]:
+        """Return a vector for each (title, text), in order, or None where the encoder makes none.
+
+        `ids` are those of the stored passages that have this title and text.
+        """
+        vectors: list[Vector | None] = []
+        for start in range(0, len(passages), ENCODE_PASSAGES):
+            part = passages[start : start + ENCODE_PASSAGES]
+            found = encoded_passages(self.encoder, part)
+            vectors.extend(found.vectors)
+            for at, reason in found.reasons.items():
+                self.without_vector.update(dict.fromkeys(ids[start + at], reason))
+            made = [passage for at, passage in enumerate(part) if at not in found.reasons]
+            if isinstance(self.encoder, TokenCounter) and made:
+                excess = self.encoder.excess_tokens(made)
+                self.truncated_passages += int((excess > 0).sum())
+                self.truncated_tokens += int(excess.sum())
+            self.passages += len(made)
+            self.tell()
+        return vectors
+
+    @property
+    def done(self) -> int:
+        """Passages that were embedded, or found to have no vector."""
+        return self.passages + len(self.without_vector)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what `AddReport` and `ReembedReport` tell of the work, by their fields."""
+        named = itertools.islice(self.without_vector.items(), NAMED)
+        return {
+            "passages_embedded": self.passages,
+            "truncated_passages": self.truncated_passages,
+            "truncated_tokens": self.truncated_tokens,
+            "passages_without_vector": len(self.without_vector),
+            "without_vector": tuple(Skipped(name, reason) for name, reason in named),
+        }
+
+
+def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None:
+    """Give a vector in `card.column` to every passage that has none there, one commit for 1,000.
+
+    Each is tried once: what the encoder makes no vector of stays without one. Interrupted, the next call goes on where
+    this one was; memory grows with the passages without a vector alone.
+    """
+    tried = np.empty(0, dtype=np.uint64)
+    while True:
+        rows = store.row_ids(card.unembedded, limit=PLANNED_ROWS + len(tried))
+        rows = np.setdiff1d(rows, tried)
+        if not len(rows):
+            return
+        for start in range(0, len(rows), BATCH_ROWS):
+            found = store.take(rows[start : start + BATCH_ROWS], [ID, "content_hash", "title", "text"])
+            passages = list(zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True))
+            made = encoder.encode(passages, [[name] for name in found[ID].to_pylist()])
+            there = pa.array([vector is not None for vector in made], type=pa.bool_())
+            tried = np.append(tried, found.filter(pc.invert(there))["_rowid"].to_numpy())
+            found = found.filter(there)
+            if found.num_rows:
+                vectors = vector_array([vector for vector in made if vector is not None], card.encoder.dimension)
+                named = pa.field(card.column, vectors.type)
+                given = found.select([ID, "content_hash"]).append_column(named, vectors)
+                store.set_vectors(_each_once(given), card)
+            indexes.fold(store, bulk=True)
+
+
+def _each_once(rows: pa.Table) -> pa.Table:
+    """Return one row for each id and content: a passage that plain LanceDB has appended again is stored twice."""
+    keys = list(zip(rows[ID].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
+    first = {key: at for at, key in reversed(list(enumerate(keys)))}
+    return rows if len(first) == len(keys) else rows.take(sorted(first.values()))
+
+
+@dataclass(slots=True)
+class Reembedding:
+    """New vectors for every passage under another encoder, in a column of their own until all are there."""
+
+    store: Store
+    encoder: Encoder
+    source: tuple[str, ...]
+    progress: ProgressCallback | None = None
+    _started: float = field(default_factory=time.perf_counter)
+    _work: PassageEncoder = field(init=False)
+    _total: int = 0
+
+    def __post_init__(self) -> None:
+        self._work = PassageEncoder(self.encoder, self._tell)
+
+    def run(self) -> ReembedReport:
+        """Fill the new column, switch to it in one commit, free the old one. The caller holds the re-embedding lock.
+
+        Searches use the old vectors until the switch. An interrupted run of the same encoder is continued, one of
+        another encoder is given up.
+        """
+        old = self.store.known_card() or self.store.card
+        lost = old.column not in self.store.schema().names
+        if old.encoder.fingerprint == self.encoder.card.fingerprint and not lost:
+            return ReembedReport(encoder=old.encoder)
+        with self._index_lock():
+            card = self._prepared(old)
+            if lost:  # there is nothing to search with until then
+                self._switch(old, card)
+        self._total = self.store.count(card.unembedded)
+        fill_vectors(self.store, card, self._work)
+        with self._index_lock():
+            indexes.train_if_due(self.store, card)
+            self._switch(old, card)
+        fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
+        with self._index_lock():
+            indexes.optimize(self.store)
+        return ReembedReport(
+            encoder=card.encoder,
+            **self._work.counts(),
+            seconds=time.perf_counter() - self._started,
+        )
+
+    def _switch(self, old: TableCard, card: TableCard) -> None:
+        self.store.switch(card)
+        self.store.drop_columns([old.column])
+
+    def _index_lock(self) -> AbstractContextManager[object]:
+        return self.store.lock(timeout=indexes.LOCK_TIMEOUT)
+
+    def _prepared(self, old: TableCard) -> TableCard:
+        """Return the card to come, its column being there: the one of an interrupted run, or a new one."""
+        begun = self.store.remembered.card(NEXT_CARD)
+        if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
+            card = begun
+        else:
+            card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=self._next_column(old))
+        # The card first: a column that no card names is freed by the next `optimize`.
+        self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
+        # The column tells of its encoder too, for restored versions, and where the small table is lost.
+        told = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)}
+        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension), metadata=told)])
+        if begun is not None and begun.column != card.column:
+            self.store.drop_columns([begun.column])
+        return card
+
+    def _next_column(self, old: TableCard) -> str:
+        """Return a vector column's name that was not used before, as far as can be told, in versions restored since."""
+        kept = [self.store.remembered.card(key) for key in (CARD, NEXT_CARD)]
+        names = {card.column for card in [old, *kept] if card is not None}
+        names |= {name for name in self.store.schema().names if is_vector_column(name)}
+        return f"vector_{max(int(re.sub(r'[^0-9]', '', name) or 1) for name in names) + 1}"
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(
+                Progress(
+                    documents=0,
+                    passages=self._work.done,
+                    seconds=time.perf_counter() - self._started,
+                    passages_total=self._total,
+                )
+            )

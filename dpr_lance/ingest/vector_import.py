@@ -1,0 +1,113 @@
+"""Vectors from files for passages that are stored: what another program has embedded with the table's encoder."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dpr_lance.encoders.vectors import Vector, vector_array
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.indexes.maintenance import fold
+from dpr_lance.ingest.embedding import BATCH_ROWS
+from dpr_lance.readers.dpr_embeddings import read_embeddings
+from dpr_lance.table.filters import among
+from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
+from dpr_lance.table.store import Store
+
+KNOWN_PREFIX = "wiki:"
+"""Stands before the ids of Wikipedia's passages in some of DPR's files, and not in psgs_w100.tsv."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorReport:
+    """What `import_vectors` did: passages that got a vector, and vectors whose passage is not stored."""
+
+    passages: int
+    unknown: int
+    seconds: float
+
+
+def import_vectors(
+    uri: str | os.PathLike[str],
+    files: Iterable[str | os.PathLike[str]],
+    *,
+    table: str = "passages",
+    progress: Callable[[int], None] | None = None,
+) -> VectorReport:
+    """Give stored passages the vectors of DPR's embedding files, in place of any that they have.
+
+    An id in a file is a passage's, or that of a document which is one passage (as `add --whole` stores it), with or
+    without "wiki:" before it. Files are read without unpickling, see `dpr_lance.readers.dpr_embeddings`; every
+    1,000 vectors are one commit, so an interrupted import is simply done again. That the vectors are of the table's
+    encoder only their dimension can tell: it is for the caller to know. `progress` is called with the number of
+    vectors read.
+
+    Raises `InvalidInputError` that names the file and the id of a vector that cannot be used, and when no id is stored;
+    `TableError` when there is no table.
+    """
+    started = time.perf_counter()
+    store = Store(uri, table, None)
+    card = store.card
+    stored = read = 0
+    for path in map(Path, files):
+        for batch in _batches(read_embeddings(path)):
+            read += len(batch)
+            rows = _rows(store, card, _by_id(batch, card, path), path)
+            if rows.num_rows:
+                store.set_vectors(rows, card)
+                fold(store, bulk=True)
+                stored += rows.num_rows
+            if progress is not None:
+                progress(read)
+    if read and not stored:
+        raise InvalidInputError(f"{store.place} has none of the {read:,} ids in the files, as {batch[0][0]!r}")
+    if stored:
+        fold(store, bulk=False)
+    return VectorReport(stored, read - stored, time.perf_counter() - started)
+
+
+def _batches(items: Iterator[tuple[str, Vector]]) -> Iterator[list[tuple[str, Vector]]]:
+    while batch := list(itertools.islice(items, BATCH_ROWS)):
+        yield batch
+
+
+def _by_id(batch: Sequence[tuple[str, Vector]], card: TableCard, path: Path) -> dict[str, Vector]:
+    """Return the vectors by id, without the known prefix; raise when one does not fit the encoder."""
+    dimension = card.encoder.dimension
+    for identity, vector in batch:
+        if len(vector) != dimension or not np.isfinite(vector).all():
+            fault = f"has {len(vector)} numbers" if len(vector) != dimension else "has NaN or infinity in it"
+            raise InvalidInputError(
+                f"{path}: the vector of {identity!r} {fault}; those of the table's encoder {card.encoder.name!r} are "
+                f"{dimension} finite numbers"
+            )
+    return {identity.removeprefix(KNOWN_PREFIX): vector for identity, vector in batch}
+
+
+def _rows(store: Store, card: TableCard, vectors: dict[str, Vector], path: Path) -> pa.Table:
+    """Return id, content hash and vector of the stored passages that the ids name."""
+    names = list(vectors)
+    names += [f"{KNOWN_PREFIX}{name}" for name in vectors]
+    found = store.select([ID, DOCUMENT_ID, "content_hash"], among(DOCUMENT_ID, names) | among(ID, names))
+    chosen: list[Vector] = []
+    seen: set[str] = set()
+    for passage, document in zip(found[ID].to_pylist(), found[DOCUMENT_ID].to_pylist(), strict=True):
+        vector = vectors.get(passage.removeprefix(KNOWN_PREFIX))
+        if vector is None:
+            if document in seen:
+                raise InvalidInputError(
+                    f"{path}: {document!r} is a document of several passages in {store.place}, and the file has one "
+                    f"vector for it: add its documents whole (--whole)"
+                )
+            seen.add(document)
+            vector = vectors[document.removeprefix(KNOWN_PREFIX)]
+        chosen.append(vector)
+    array = vector_array(chosen, card.encoder.dimension)
+    return found.select([ID, "content_hash"]).append_column(pa.field(card.column, array.type), array)

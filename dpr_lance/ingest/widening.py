@@ -1,0 +1,68 @@
+"""Metadata columns that the table gets, and those that become wider, so that values fit that did not fit before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+from lancedb.table import Table
+
+from dpr_lance.documents.column_casts import cast_expression
+from dpr_lance.indexes.maintenance import build_filters, indexed_columns
+from dpr_lance.table.schema import REPLACED, REPLACEMENT, is_temporary
+from dpr_lance.table.snapshot import PART_ROWS, part_of
+from dpr_lance.table.store import Store
+
+
+def prepare_columns(
+    store: Store, present: Iterable[pa.Field], new: Sequence[pa.Field], wider: Sequence[pa.Field]
+) -> bool:
+    """Give the table the columns that it does not have, and widen others to these types; values stay as they are.
+
+    A column that has an index for filters gets it again. Readers see the old column or the wider one; where a process
+    dies at it, the next one goes on. Those that are `present` take null from then on. Return whether anything changed.
+    """
+    store.add_columns(new)
+    if strict := [field.name for field in present if not field.nullable]:
+        # Another program made them so; a document may have no value there.
+        store.commit(lambda table: table.alter_columns(*({"path": name, "nullable": True} for name in strict)))
+    if wider:
+        indexed: list[str] = []
+        store.commit(lambda table: indexed.extend(_widen(table, wider)))
+        if indexed:
+            store.steadily(lambda table: build_filters(table, indexed))
+    return bool(new or strict or wider)
+
+
+def stored_values(store: Store, name: str) -> Iterator[pa.ChunkedArray]:
+    """Yield the values of a column, part by part."""
+    start = 0
+    while len(part := store.steadily(lambda table, at=start: part_of(table, [name], at))):  # type: ignore[misc]
+        yield part[name]
+        start += PART_ROWS
+
+
+def _widen(table: Table, fields: Sequence[pa.Field]) -> list[str]:
+    """Widen the columns that have another type by now; return those of them that had an index."""
+    _drop_temporary(table)
+    casts = {
+        field.name: cast_expression(field.name, table.schema.field(field.name).type, field.type)
+        for field in fields
+        if field.name in table.schema.names and table.schema.field(field.name).type != field.type
+    }
+    if not casts:
+        return []
+    indexed = [name for name in casts if name in indexed_columns(table)]
+    table.add_columns({f"{REPLACEMENT}{number}": cast for number, cast in enumerate(casts.values())})
+    swaps = []
+    for number, name in enumerate(casts):
+        swaps += [{"path": name, "rename": f"{REPLACED}{number}"}, {"path": f"{REPLACEMENT}{number}", "rename": name}]
+    # One commit: a reader finds the old columns under these names, or the wider ones.
+    table.alter_columns(*swaps)
+    _drop_temporary(table)
+    return indexed
+
+
+def _drop_temporary(table: Table) -> None:
+    if left := [name for name in table.schema.names if is_temporary(name)]:
+        table.drop_columns(left)

@@ -1,0 +1,1 @@
+"""Readers: files, data frames and streams as documents, questions and embeddings."""

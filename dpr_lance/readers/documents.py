@@ -1,0 +1,111 @@
+"""Whatever `add` is given, as a stream of documents: mappings, `Document`s, Arrow tables and readers, data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
+
+import pyarrow as pa
+
+from dpr_lance.checks import checked_choice, shown
+from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
+from dpr_lance.documents.document import Document
+from dpr_lance.documents.field_types import UnstorableError
+from dpr_lance.documents.values import PLAIN, known
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.records import Skipped
+from dpr_lance.table.schema import check_column_name
+
+OnError = Literal["raise", "skip"]
+
+_ARROW_SOURCE = "documents"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentStream:
+    """Documents in order, with those that cannot be used as `Skipped`."""
+
+    items: Iterator[Document | Skipped]
+    total: int | None = None
+
+
+def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
+    """Return the documents of an iterable, an Arrow table or reader, or a data frame (pandas, polars).
+
+    With `on_error="skip"` a document that cannot be used becomes a `Skipped`; with `"raise"` it raises
+    `InvalidInputError` when its turn comes, naming its position.
+    """
+    checked_choice(on_error, "on_error", get_args(OnError))
+    if isinstance(documents, (str, bytes, Mapping, Document)):
+        raise InvalidInputError(
+            f"documents={shown(documents)}: add() takes an iterable of documents, not one {type(documents).__name__}: "
+            f"write add([document])"
+        )
+    total = len(documents) if hasattr(documents, "__len__") else None
+    if hasattr(documents, "__arrow_c_stream__"):
+        return DocumentStream(_read(_arrow_rows(documents), on_error), total)
+    if not isinstance(documents, Iterable):
+        raise InvalidInputError(
+            f"documents={shown(documents)}: add() takes an iterable of documents, an Arrow table or reader, or a data "
+            f"frame, not {type(documents).__name__}"
+        )
+    return DocumentStream(_read(documents, on_error), total)
+
+
+def storable(document: Document, *, place: str) -> Document:
+    """Return the document with its metadata as it is stored, and with the types of all values that are not plain.
+
+    Raises `InvalidInputError` naming `place` when a metadata name cannot be a column, or a value cannot be stored.
+    """
+    changed: dict[str, Any] = {}
+    types: dict[str, pa.DataType] = {}
+    for name, value in document.metadata.items():
+        check_column_name(name, place=place)
+        if value is None or name in document.types:
+            continue
+        try:
+            changed[name], kind = known(value)
+        except UnstorableError as error:
+            raise InvalidInputError(f"{place}: the field {name!r} cannot be stored: {value!r:.60} ({error})") from error
+        if kind is not PLAIN.get(type(value)):
+            types[name] = kind
+    if not types:
+        return document
+    return replace(document, metadata={**document.metadata, **changed}, types={**document.types, **types})
+
+
+def _arrow_rows(source: object) -> Iterator[ArrowRecord]:
+    try:
+        reader = pa.RecordBatchReader.from_stream(source)
+        records = ArrowRecords(reader.schema, place=_ARROW_SOURCE)
+        for batch in reader:
+            yield from records.rows(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidInputError(f"{_ARROW_SOURCE}: they cannot be read as Arrow data ({error})") from error
+
+
+def _read(documents: Iterable[Any], on_error: OnError) -> Iterator[Document | Skipped]:
+    for number, item in enumerate(documents):
+        if isinstance(item, Skipped):
+            yield item
+            continue
+        place = f"documents[{number}]"
+        try:
+            document = storable(_document(item, place), place=place)
+        except InvalidInputError as error:
+            if on_error == "raise":
+                raise
+            yield Skipped(place, str(error))
+        else:
+            yield document
+
+
+def _document(item: object, place: str) -> Document:
+    if isinstance(item, Document):
+        return item.checked(place=place)
+    if isinstance(item, ArrowRecord):
+        if item.problem is not None:
+            raise InvalidInputError(f"{place}: {item.problem}")
+        return Document.from_mapping(item.fields, place=place, types=item.types)
+    return Document.from_mapping(cast("Mapping[str, Any]", item), place=place)

@@ -1,0 +1,1 @@
+"""Search: candidates of both legs, their scores together, and the hits with an explanation."""

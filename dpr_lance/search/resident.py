@@ -1,0 +1,375 @@
+"""A table's vectors in memory, as the searched version has them: exact search and inner products as matrix products.
+
+LanceDB's exact search takes 10 to 15 times as long as a matrix product over the same vectors. An index overtakes one
+for a question alone (100,000 x 768: 4 ms for 13), not for batches, and is not exact (see benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dpr_lance.encoders.onnx_encoder import available_threads
+from dpr_lance.encoders.vectors import Vector, vectors_of
+from dpr_lance.search.fusion import Scores
+from dpr_lance.table.identity import Revision
+from dpr_lance.table.memory import trim_heap
+from dpr_lance.table.snapshot import PART_ROWS, Snapshot, part_of
+
+RESIDENT_BYTES = 160 << 20
+"""Default bound of the vectors that are held: 54,000 of 768 dimensions, or 109,000 of 384. It covers the tables that
+have no index yet. Above, an index takes less time for one question (171,348 x 384, hybrid: 12.8 ms at a recall of .98
+instead of 16.3 ms); a batch takes less in memory."""
+
+BYTES_PER_QUESTION = 16 << 20
+"""Vectors are loaded once so many bytes of them come to a question asked so far: reading them takes about as long as
+LanceDB's own search of so many questions."""
+
+_BLOCK = 8_192
+"""Rows of a block; the memory of a search beside the vectors is bounded by it."""
+_TAKEN = 4_096
+_MOST_DEAD = 0.2
+"""Load anew when so large a share of the places belongs to vectors that were replaced or deleted."""
+_PROBES = 8
+"""Unchanged rows of which the vectors are read again: see `_refreshed`."""
+_UPDATED = "_row_last_updated_at_version"
+"""LanceDB's column of the version that has last changed a row."""
+_NEVER = np.uint64(0)
+
+RowIds = NDArray[np.int64]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """All vectors of one column at one version of the table; what it holds never changes.
+
+    A place is the position of a row in the blocks, in the order of loading.
+    """
+
+    revision: Revision
+    column: str
+    dimension: int
+    blocks: tuple[Vector, ...]
+    """float32[_BLOCK, d] each, of which the last one may be filled in part."""
+    row_ids: RowIds
+    """int64[places]: LanceDB's stable row ids."""
+    updated: NDArray[np.uint64]
+    """uint64[places]: the version that has last changed the row; `_NEVER` where the place no longer is a row's."""
+    hidden: NDArray[np.bool_]
+    """bool[places]: no vector, or no longer a row's."""
+    order: Places
+    """The last place of each row id, by ascending row id."""
+
+    @property
+    def vectors(self) -> int:
+        """How many rows have a vector."""
+        return len(self.hidden) - int(self.hidden.sum())
+
+    @property
+    def dead(self) -> float:
+        """The share of the places that no longer are a row's."""
+        return float((self.updated == _NEVER).mean()) if len(self.updated) else 0.0
+
+    def places(self, row_ids: RowIds) -> Places:
+        """Return int64[rows]: the place of each row, -1 where the table has no such row with a vector."""
+        found = self.known(row_ids)
+        return np.where((found >= 0) & ~self.hidden[found], found, -1) if len(self.order) else found
+
+    def known(self, row_ids: RowIds) -> Places:
+        """Return int64[rows]: the last place of each row, also where it has no vector; -1 where it has none."""
+        if not len(self.order):
+            return np.full(len(row_ids), -1)
+        ordered = self.row_ids[self.order]
+        at = np.minimum(np.searchsorted(ordered, row_ids), len(ordered) - 1)
+        return np.where(ordered[at] == row_ids, self.order[at], -1)
+
+    def inner_products(self, places: Places, question: Vector) -> Scores:
+        """Return float64[places]; equal vectors get equal products, wherever they stand."""
+        rows = np.empty((len(places), len(question)), dtype=np.float32)
+        for number, place in enumerate(places.tolist()):
+            rows[number] = self.blocks[place // _BLOCK][place % _BLOCK]
+        products: Scores = np.multiply(rows, question, dtype=np.float64).sum(axis=1)
+        return products
+
+    def nearest(
+        self, questions: Vector, n: int, among: Places | None = None, pool: Executor | None = None
+    ) -> list[tuple[RowIds, Scores]]:
+        """Return row ids and inner products of each question's n largest, descending.
+
+        `among` are the only places that count; `pool` shares the work for a question alone.
+        """
+        hidden = self.hidden
+        if among is not None:
+            if len(among) <= n:
+                return [self._exact(question, among) for question in questions]
+            hidden = np.ones_like(self.hidden)
+            hidden[among] = False
+        found = (
+            self._multiplied(questions, n, hidden)
+            if len(questions) > 1
+            else [self._scanned(questions[0], n, hidden, pool)]
+        )
+        return [self._exact(question, places) for question, places in zip(questions, found, strict=True)]
+
+    def _scanned(self, question: Vector, n: int, hidden: NDArray[np.bool_], pool: Executor | None) -> Places:
+        """Return the places of the n largest inner products.
+
+        Not by BLAS, which would share each block among threads that on a busy machine wait for each other far longer
+        than the work takes (100,000 x 768: 10 ms of CPU either way on an idle core, 104 on busy ones).
+        """
+        products = np.empty(len(hidden), dtype=np.float32)
+
+        def scan(blocks: range) -> None:
+            for number in blocks:
+                part = products[number * _BLOCK : (number + 1) * _BLOCK]
+                np.einsum("rd,d->r", self.blocks[number][: len(part)], question, out=part)
+
+        used = -(-len(hidden) // _BLOCK)
+        shares = min(available_threads(), used) if pool is not None else 1
+        edges = [used * share // max(1, shares) for share in range(shares + 1)]
+        ranges = [range(start, stop) for start, stop in itertools.pairwise(edges)]
+        others = [] if pool is None else [pool.submit(scan, blocks) for blocks in ranges[1:]]
+        for blocks in ranges[:1]:
+            scan(blocks)
+        for other in others:
+            other.result()
+        products[hidden] = -np.inf
+        places: Places = _largest(products[None], n)[0]
+        return np.compress(products[places] > -np.inf, places)
+
+    def _multiplied(self, questions: Vector, n: int, hidden: NDArray[np.bool_]) -> list[Places]:
+        """Return the places of the n largest inner products of each question, with a few megabytes besides."""
+        scores = np.empty((len(questions), 0), dtype=np.float32)  # the largest so far, [questions, <= n]
+        places = np.empty((len(questions), 0), dtype=np.int64)
+        for start in range(0, len(hidden), _BLOCK):
+            out = hidden[start : start + _BLOCK]
+            products = questions @ self.blocks[start // _BLOCK][: len(out)].T  # [questions, rows]
+            if out.any():
+                products[:, out] = -np.inf
+            best = _largest(products, n)
+            scores = np.hstack([scores, np.take_along_axis(products, best, 1)])
+            places = np.hstack([places, best + start])
+        best = _largest(scores, n)
+        scores, places = np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
+        return [row[line > -np.inf] for row, line in zip(places, scores, strict=True)]
+
+    def _exact(self, question: Vector, places: Places) -> tuple[RowIds, Scores]:
+        products = self.inner_products(places, question)
+        order = np.argsort(-products, kind="stable")
+        return self.row_ids[places[order]], products[order]
+
+
+def _largest(scores: Vector, n: int) -> Places:
+    """Return the columns of each row's n largest values, in no order: int64[rows, min(n, columns)]."""
+    columns = scores.shape[1]
+    if columns <= n:
+        return np.broadcast_to(np.arange(columns), scores.shape)
+    return np.argpartition(scores, columns - n, axis=1)[:, columns - n :]
+
+
+class ResidentVectors:
+    """Keeps the vectors of a table in memory while they fit a bound, and up to date; shared by threads."""
+
+    def __init__(self, most_bytes: int = RESIDENT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._loading = threading.Lock()
+        self._asked = 0
+        self._held: Resident | None = None
+        self._counted: tuple[Revision | None, int] = (None, 0)
+
+    @property
+    def bytes_held(self) -> int:
+        """How much memory the vectors take now."""
+        held = self._held
+        return 0 if held is None else sum(block.nbytes for block in held.blocks)
+
+    def held(self, snapshot: Snapshot) -> Resident | None:
+        """Return the vectors when they are in memory already, as the snapshot has them."""
+        held = self._held
+        return held if held is not None and _is_of(held, snapshot) else None
+
+    def asked(self, snapshot: Snapshot, questions: int) -> Resident | None:
+        """Return the vectors as the snapshot has them, for so many questions.
+
+        None when there are too many for the bound, when too few questions have been asked yet to make up for loading
+        them, and while another thread loads them or has those of a later version.
+        """
+        if not self._most_bytes:
+            return None
+        if (held := self.held(snapshot)) is not None:
+            return held
+        self._asked += questions
+        wanted = self._wanted(snapshot)
+        if wanted > self._most_bytes:
+            self._held = None
+            return None
+        if self._held is None and self._asked * BYTES_PER_QUESTION < wanted:
+            return None
+        return self.load(snapshot)
+
+    def _wanted(self, snapshot: Snapshot) -> int:
+        """Return how many bytes the vectors take; the rows are counted once."""
+        if self._counted[0] != snapshot.revision:
+            self._counted = snapshot.revision, snapshot.table.count_rows()
+        return self._counted[1] * snapshot.card.encoder.dimension * 4
+
+    def load(self, snapshot: Snapshot) -> Resident | None:
+        """Return the vectors as the snapshot has them, loaded now; None as for `asked`."""
+        if not self._loading.acquire(blocking=False):
+            return None
+        try:
+            return self._loaded(snapshot)
+        finally:
+            self._loading.release()
+
+    def _loaded(self, snapshot: Snapshot) -> Resident | None:
+        if self._wanted(snapshot) > self._most_bytes:
+            return None
+        held = self._held
+        if held is not None and not _precedes(held, snapshot):
+            if held.revision.table == snapshot.revision.table and held.revision.version > snapshot.version:
+                return None
+            # Another table, or other vectors: those are no more needed, and their memory is.
+            self._held = held = None
+        if held is not None and held.dead > _MOST_DEAD:
+            self._held = held = None
+        refreshed = _refreshed(snapshot, held) if held is not None else None
+        if refreshed is None:
+            self._held = held = None
+            refreshed = _read(snapshot)
+            trim_heap()  # of what LanceDB has read
+        self._held = refreshed
+        return refreshed
+
+
+def _is_of(held: Resident, snapshot: Snapshot) -> bool:
+    return held.revision == snapshot.revision and held.column == snapshot.card.column
+
+
+def _precedes(held: Resident, snapshot: Snapshot) -> bool:
+    """Tell whether what is held may be brought up to date."""
+    return (
+        held.revision.table == snapshot.revision.table
+        and held.revision.version <= snapshot.version
+        and held.column == snapshot.card.column
+        and held.dimension == snapshot.card.encoder.dimension
+    )
+
+
+def _read(snapshot: Snapshot) -> Resident:
+    """Return the vectors, all read."""
+    column, dimension = snapshot.card.column, snapshot.card.encoder.dimension
+    empty = np.empty(0, dtype=np.int64)
+    none = Resident(
+        snapshot.revision, column, dimension, (), empty, empty.astype(np.uint64), empty.astype(np.bool_), empty
+    )
+    starts = range(0, snapshot.table.count_rows(), PART_ROWS)
+    return _with(none, (part_of(snapshot.table, [_UPDATED, column], start) for start in starts))
+
+
+def _refreshed(snapshot: Snapshot, held: Resident) -> Resident | None:
+    """Return the vectors, of which those of `held` that are unchanged are not read again.
+
+    But for a few of them, which tell whether the column was made again without its rows being marked as changed, as
+    when it is dropped and added with plain LanceDB: None is returned then.
+    """
+    listing = snapshot.table.search().with_row_id(True).select([_UPDATED]).limit(None).to_arrow()
+    row_ids, updated = row_ids_of(listing), listing[_UPDATED].to_numpy()
+    known = held.known(row_ids)
+    unchanged = (known >= 0) & (held.updated[known] == updated) if len(held.row_ids) else known >= 0
+    gone = np.ones(len(held.row_ids), dtype=np.bool_)
+    gone[known[unchanged]] = False
+    held = replace(
+        held,
+        revision=snapshot.revision,
+        updated=np.where(gone, _NEVER, held.updated),
+        hidden=held.hidden | gone,
+    )
+    probes = row_ids[unchanged]
+    probes = probes[np.linspace(0, len(probes) - 1, min(len(probes), _PROBES), dtype=np.int64)]
+    new = row_ids[~unchanged]
+    wanted = [_UPDATED, held.column]
+
+    def taken(rows: RowIds) -> pa.Table:
+        return snapshot.table.take_row_ids(np.sort(rows).tolist()).with_row_id().select(wanted).to_arrow()
+
+    first = taken(np.append(probes, new[:_TAKEN]))
+    probing = np.isin(row_ids_of(first), probes)
+    if not _agrees(held, first.filter(pa.array(probing))):
+        return None
+    if not len(new):
+        return held
+    rest = (taken(new[start : start + _TAKEN]) for start in range(_TAKEN, len(new), _TAKEN))
+    return _with(held, itertools.chain([first.filter(pa.array(~probing))], rest))
+
+
+def _agrees(held: Resident, rows: pa.Table) -> bool:
+    """Tell whether the vectors of these rows are those that are held."""
+    there, vectors = _vectors(rows[held.column].combine_chunks(), held.dimension)
+    places = held.known(row_ids_of(rows))
+    if not np.array_equal(there, ~held.hidden[places]):
+        return False
+    return all(
+        np.array_equal(held.blocks[place // _BLOCK][place % _BLOCK], vector)
+        for place, vector in zip(places[there].tolist(), vectors[there], strict=True)
+    )
+
+
+def row_ids_of(rows: pa.Table) -> RowIds:
+    """Return the row ids of rows that were read with them."""
+    row_ids: RowIds = rows["_rowid"].to_numpy().astype(np.int64)
+    return row_ids
+
+
+def _with(held: Resident, parts: Iterator[pa.Table]) -> Resident:
+    """Return `held` with further rows, in place of those of the same row ids.
+
+    Blocks are shared with `held`, which never looks beyond its own places in them.
+    """
+    blocks, filled, dimension = list(held.blocks), len(held.row_ids), held.dimension
+    row_ids, updated, hidden = [held.row_ids], [held.updated], [held.hidden]
+    for part in parts:
+        there, rows = _vectors(part[held.column].combine_chunks(), dimension)
+        row_ids.append(row_ids_of(part))
+        updated.append(part[_UPDATED].to_numpy())
+        hidden.append(~there)
+        while len(rows):
+            if filled == len(blocks) * _BLOCK:
+                blocks.append(np.empty((_BLOCK, dimension), dtype=np.float32))
+            room = slice(filled % _BLOCK, min(_BLOCK, filled % _BLOCK + len(rows)))
+            blocks[-1][room] = rows[: room.stop - room.start]
+            filled += room.stop - room.start
+            rows = rows[room.stop - room.start :]
+    every, dates, covered = np.concatenate(row_ids), np.concatenate(updated), np.concatenate(hidden)
+    order = np.argsort(every, kind="stable")
+    last = np.ones(len(order), dtype=np.bool_)
+    last[:-1] = every[order][1:] != every[order][:-1]
+    earlier = order[~last]
+    dates[earlier], covered[earlier] = _NEVER, True
+    return replace(
+        held,
+        blocks=tuple(blocks),
+        row_ids=every,
+        updated=dates,
+        hidden=covered,
+        order=order[last],
+    )
+
+
+def _vectors(column: pa.Array, dimension: int) -> tuple[NDArray[np.bool_], Vector]:
+    """Return which rows have a vector, bool[n], and float32[n, d], with anything finite in the others."""
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    rows = np.zeros((len(column), dimension), dtype=np.float32) if not there.all() else None
+    values = vectors_of(column)
+    if rows is None:
+        return there, values
+    rows[there] = values
+    return there, rows

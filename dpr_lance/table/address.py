@@ -1,0 +1,70 @@
+"""Where a database lies: the folder or the address that `connect` is given."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from dpr_lance.checks import checked_path
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.table.engine_errors import storage_error
+
+_FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
+"""How the address of a local folder begins: `file:///data/wiki`, which LanceDB also knows by a second name."""
+
+
+def checked_address(uri: str | os.PathLike[str], table: str) -> tuple[str, Path | None]:
+    """Return what LanceDB is given and the local folder, if it is one; raise for a path that cannot be ours.
+
+    A folder is ours when it holds nothing but LanceDB's tables and hidden files, or this table already.
+    """
+    folder = local_folder(uri)
+    if folder is None:
+        return str(uri), None
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInputError(
+                f"connect({str(folder)!r}): that is a file; give a folder, which is created when missing"
+            )
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        if (storage := storage_error(error, f"connect({str(folder)!r:.300})")) is not None:
+            raise storage from error
+        raise InvalidInputError(
+            f"connect({str(folder)!r:.300}): the folder cannot be opened ({error.strerror or error})"
+        ) from error
+    others = [name for name in names if not name.startswith(".") and not name.endswith(".lance")]
+    if others and f"{table}.lance" not in names:
+        raise InvalidInputError(
+            f"connect({str(folder)!r}): that folder holds other things ({others[0]!r}, …) and no table {table!r}; "
+            f"give an empty or a new folder"
+        )
+    return str(folder), folder
+
+
+def local_folder(uri: str | os.PathLike[str]) -> Path | None:
+    """Return the local folder that a path or a `file:` address stands for, as an absolute path; None for another."""
+    path = checked_path(uri, "uri", "give a folder, 'memory://', or an object store's address")
+    if isinstance(uri, str) and _FILE_SCHEME.match(uri):
+        path = Path(_folder_of(uri))
+    elif isinstance(uri, str) and "://" in uri:
+        return None
+    return path.expanduser().absolute()
+
+
+def _folder_of(uri: str) -> str:
+    """Return the path that a `file:` address stands for; raise for one that names no folder of this machine."""
+    parts = urlsplit(uri)
+    fault = ""
+    if parts.netloc not in ("", "localhost"):
+        fault = f"{parts.netloc!r} stands where a host does; a local folder has three slashes, as file:///data/wiki"
+    elif parts.query or parts.fragment or uri.endswith(("?", "#")):
+        fault = "write '?' as %3F and '#' as %23, or give the path without 'file://'"
+    elif "\0" in (path := url2pathname(parts.path)):
+        fault = "a path cannot hold the character NUL"
+    if fault:
+        raise InvalidInputError(f"connect({uri!r}): {fault}")
+    return path

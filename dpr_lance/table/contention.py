@@ -1,0 +1,146 @@
+"""Several processes at one table: locks beside local folders, and patience with LanceDB's optimistic commits."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from dpr_lance.errors import LockedError, StorageError, TableError
+from dpr_lance.table.engine_errors import is_conflict, is_missing, named, raised_by_engine, reason_of, storage_named
+from dpr_lance.table.files import TableFiles
+
+if TYPE_CHECKING:  # the trainer reads hashes without LanceDB
+    from lancedb.table import Table
+
+PATIENCE = 30.0
+"""Seconds for which a call is tried again that other processes' commits and clean-ups get in the way of."""
+LONGEST_PAUSE = 0.5
+"""Seconds between two tries, at the most."""
+_LOST = 3
+"""Tries after which a file that the same version does not find is lost: a clean-up frees those of earlier versions."""
+
+LOG = logging.getLogger("dpr_lance")
+NOTICE_AFTER = 3.0
+"""Seconds of waiting for a lock after which it is said."""
+NOTICE_AGAIN = 60.0
+"""Seconds after which it is said again."""
+
+T = TypeVar("T")
+
+
+class SupersededError(RuntimeError):
+    """What was read of the table no longer holds, because another process has committed since."""
+
+
+class SwitchedError(TableError):
+    """The vectors that were to be read or written are no longer the table's: it was re-embedded or replaced."""
+
+
+class SchemaChangedError(TableError):
+    """The table's columns have other types by now than the rows that were made for them."""
+
+
+def steadily(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:
+    """Return `call(table)`, called again as long as another process's commit or clean-up gets in its way.
+
+    `call` must be idempotent. Raises `LockedError` when conflicts persist for `PATIENCE` seconds, and what
+    `engine_errors.named` makes of every other error of LanceDB: `DamagedTableError`, `StorageError`, `TableError`.
+    """
+    started, longest = time.monotonic(), 0.01
+    missed: Counter[tuple[int, str]] = Counter()
+    while True:
+        try:
+            return call(table)
+        except BaseException as error:
+            superseded = isinstance(error, SupersededError)
+            if not superseded and not raised_by_engine(error):
+                raise
+            if not superseded and not is_conflict(error):
+                place = _version(table), reason_of(error)
+                missed[place] += is_missing(error)
+                if not 0 < missed[place] < _LOST:
+                    raise named(error, files) from error
+            if time.monotonic() - started > PATIENCE:
+                raise LockedError(
+                    f"{files.place}: other processes kept committing for {PATIENCE:.0f} s; try again when they rest"
+                ) from error
+            # Spread out at random, so that two that got in each other's way do not meet again.
+            time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
+            longest = min(LONGEST_PAUSE, 2 * longest)
+
+
+def _version(table: Table) -> int:
+    """Return the table's latest version; -1 where it cannot be told."""
+    try:
+        return int(table.version)
+    except Exception:  # noqa: BLE001 - the error that led here is the one that is told
+        return -1
+
+
+def committed(call: Callable[[Table], T], steadily: Callable[[Callable[[Table], Any]], Any], files: TableFiles) -> T:
+    """Return `call(table)`, which writes; `steadily` is how to call it, and the caller holds the lock of writers.
+
+    LanceDB does not notice every write that the disk has cut off. Such a commit is taken back, by putting the version
+    before in force again, and raises `StorageError`.
+    """
+    before = None if files.folder is None else steadily(lambda table: int(table.version))
+    done: T = steadily(call)
+    if (cut := files.record()) is not None:
+        steadily(lambda table: _put_back(table, before))
+        files.record()
+        raise StorageError(
+            f"{files.place}: the disk has cut off {cut}, so what was just written is taken back. What was committed "
+            f"before is kept whole; free some space, or raise `ulimit -f`, and repeat the call"
+        )
+    return done
+
+
+def _put_back(table: Table, version: int | None) -> None:
+    table.checkout(version)
+    try:
+        table.restore()
+    finally:
+        table.checkout_latest()
+
+
+class NoLock:
+    """Stands where no file lock is possible: LanceDB's own commits keep the table whole there."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class TableLock(FileLock):
+    """A file lock that raises `LockedError`, naming its file, when its time is over; a long wait is logged."""
+
+    def __enter__(self) -> TableLock:
+        started = time.monotonic()
+        patience = NOTICE_AFTER
+        while True:
+            left = self.timeout - (time.monotonic() - started)
+            try:
+                with storage_named(str(Path(self.lock_file).parent)):
+                    self.acquire(timeout=max(0.0, min(patience, left)))
+            except Timeout as error:
+                if left <= patience:
+                    raise LockedError(
+                        f"{self.lock_file} is held: another process is at work on this table; try again when it is done"
+                    ) from error
+                waited = time.monotonic() - started
+                LOG.warning(
+                    "waiting for %s, which another process or thread holds: %.0f s so far, %.0f s at most",
+                    self.lock_file, waited, self.timeout,
+                )  # fmt: skip
+                patience = NOTICE_AGAIN
+            else:
+                return self

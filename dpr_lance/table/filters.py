@@ -1,0 +1,133 @@
+"""Filters: which passages a search, a deletion or a look-up is about, as `lancedb.expr` expressions or as SQL."""
+
+from __future__ import annotations
+
+import _thread
+import re
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import pyarrow as pa
+from lancedb.expr import Expr, col
+from lancedb.table import Table
+
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.table.filter_syntax import DEEPEST, FUNCTIONS, MOST_CHARACTERS, checked_sql
+from dpr_lance.table.schema import ID, metadata_fields
+
+Filter: TypeAlias = Expr | str | None
+
+_OF_LANCEDB = re.compile(r"^Invalid input, |Valid fields are .*|, /\S+\.rs:\d+:\d+", re.DOTALL)
+"""What LanceDB's messages hold besides what is wrong: its internal columns, and places in its source."""
+
+_STACK_BYTES = 1 << 29
+"""To render an expression takes up to 32 KiB a level; to build one of 16,000 levels overflows a usual stack."""
+_STARTING = threading.Lock()
+_SHALLOW: weakref.WeakValueDictionary[int, Expr] = weakref.WeakValueDictionary()
+"""Expressions that were found usable as they are, by identity; they cannot be changed."""
+_INEXACT = re.compile(r"''|\\'|[0-9]\.[0-9]")
+_TEXT = re.compile(r"'(?:[^']|''|(?<=\\)')*'")
+
+
+def checked_filter(where: Expr | str) -> Expr | str:
+    """Return a filter that a user gave as the engine can take it; every one passes through here first.
+
+    SQL is one whole expression (see `filter_syntax`), and an expression of `lancedb.expr` no deeper than the engine
+    stands. Raises `InvalidInputError`, naming the place and the remedy, for what is neither.
+    """
+    if isinstance(where, str):
+        return checked_sql(where)
+    if not isinstance(where, Expr):
+        raise InvalidInputError(
+            f'where={_shown(where)} is not a filter: pass SQL such as "year > 2000", or an expression of lancedb.expr '
+            f"such as col('year') > 2000, not {type(where).__name__}"
+        )
+    if _SHALLOW.get(id(where)) is where:
+        return where
+    sql = _rendered(where)
+    if sql.count("(") + sql.count("NOT ") <= DEEPEST and len(sql) <= MOST_CHARACTERS:
+        _SHALLOW[id(where)] = where
+        return where
+    if not _is_exact(sql):
+        bare = _TEXT.sub("", sql)
+        if len(sql) <= MOST_CHARACTERS and bare.count("(") + bare.count("NOT ") <= DEEPEST:
+            return where
+        raise InvalidInputError(
+            f"where={sql[:100]!r}... cannot be used: it has more than {DEEPEST} operators; use isin() for lists of "
+            f"values, or split it into several calls"
+        )
+    # AND and OR side by side nest in an expression, and the engine's stack overflows; in SQL they do not.
+    return checked_sql(sql, functions=FUNCTIONS | {"arrow_cast"})
+
+
+def sql_for(table: Table, where: Expr | str) -> str:
+    """Return SQL for exactly the rows that a filter means, where LanceDB takes nothing else.
+
+    What LanceDB makes of an expression may say something else: it does not double a quote after a backslash, nor one
+    of two in a row, and compares no whole number with a fraction. Such rows are looked up, and named one by one.
+    """
+    if isinstance(where, str):
+        return where
+    sql: str = where.to_sql()
+    if _is_exact(sql):
+        return sql
+    rows = table.search().where(where).with_row_id(True).select([ID]).limit(None).to_arrow()["_rowid"].to_pylist()
+    return f"_rowid IN ({', '.join(map(str, rows))})" if rows else "false"
+
+
+def _is_exact(sql: str) -> bool:
+    return _INEXACT.search(sql) is None
+
+
+def _rendered(where: Expr) -> str:
+    """Return an expression as SQL; rendered on a stack that is deep enough for all that can be built on a usual one."""
+    answers: list[str | BaseException] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def render() -> None:
+        try:
+            answers.append(where.to_sql())
+        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+            answers.append(error)
+        finally:
+            done.release()
+
+    with _STARTING:
+        usual = _thread.stack_size(_STACK_BYTES)
+        try:
+            _thread.start_new_thread(render, ())
+        finally:
+            _thread.stack_size(usual)
+    done.acquire()
+    if not isinstance(answers[0], str):
+        raise InvalidInputError(f"where, an expression of lancedb.expr, has no SQL: {answers[0]}") from answers[0]
+    return answers[0]
+
+
+def _shown(value: object) -> str:
+    return repr(value[:80] if isinstance(value, (bytes, list, tuple)) else value)[:80]
+
+
+def among(column: str, values: Iterable[str | int]) -> Expr:
+    """Return the filter that a column's value is one of these; values are quoted by LanceDB, not by us."""
+    return col(column).isin(list(values))
+
+
+def within(column: str, low: int, high: int) -> Expr:
+    """Return the filter that a column's number is from `low` to `high`, both included."""
+    return (col(column) >= low) & (col(column) <= high)
+
+
+def unusable(where: Expr | str, error: Exception, schema: pa.Schema) -> InvalidInputError:
+    """Return the error that names a filter, what is wrong with it, and what the table's filters are made of."""
+    sql = where if isinstance(where, str) else str(where.to_sql())
+    reason = _OF_LANCEDB.sub("", str(error)).strip(" .")
+    columns = ", ".join(f"{field.name} ({field.type})" for field in metadata_fields(schema)) or "none"
+    return InvalidInputError(
+        f"where={sql[:200]!r} cannot be used: {reason[:1000]}. Metadata columns: {columns}; "
+        f"there are id, document_id, title and text too. In SQL text stands in 'single quotes', "
+        f"a day is date '2024-12-31'"
+    )

@@ -1,0 +1,380 @@
+"""The table in its LanceDB database: open, create, look up, replace, delete, scan."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock
+from lancedb.expr import Expr
+from lancedb.table import Table
+from numpy.typing import NDArray
+
+from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
+from dpr_lance.table.address import checked_address
+from dpr_lance.table.contention import NoLock, SupersededError, SwitchedError, TableLock, committed, steadily
+from dpr_lance.table.doubled import stored_ids
+from dpr_lance.table.engine_errors import storage_named
+from dpr_lance.table.files import TableFiles
+from dpr_lance.table.filters import among, sql_for, unusable
+from dpr_lance.table.forks import check_process, note_use
+from dpr_lance.table.opening import CACHE_BYTES, Opening
+from dpr_lance.table.remembered import CARD, NEXT_CARD, Remembered
+from dpr_lance.table.retention import KEEP_VERSIONS
+from dpr_lance.table.rows import fitted_rows
+from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, VECTOR, TableCard, is_vector_column
+from dpr_lance.table.snapshot import Snapshot, lost_vectors
+
+MAINTENANCE_CACHE_BYTES = 32 << 20
+"""The same for maintenance, which reads everything: see `Store.apart`."""
+
+CREATE_TIMEOUT = 60.0
+"""Seconds to wait for another process that is creating the same table."""
+
+_SCAN_DOCUMENTS = 500
+
+WRITE_TIMEOUT = 600.0
+"""Seconds that a writer waits for its turn: maintenance of a large table has it for minutes."""
+
+T = TypeVar("T")
+
+
+class Store:
+    """One table of passages, opened lazily and shared by threads; it may not exist yet (see `create`)."""
+
+    def __init__(
+        self,
+        uri: str | os.PathLike[str],
+        name: str,
+        storage_options: Mapping[str, str] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        keep_versions: timedelta = KEEP_VERSIONS,
+    ) -> None:
+        self.uri, self.folder = checked_address(uri, name)
+        self.name = name
+        self.keep_versions = keep_versions
+        check_process(self.place)
+        note_use()
+        self.files = TableFiles(self.folder and self.folder / f"{name}.lance", self.place)
+        self._opening = Opening(self.uri, self.folder, name, storage_options, cache_bytes, self.files)
+        self._replacing = threading.Lock()
+        self._closed = False
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def place(self) -> str:
+        """How error messages name this table."""
+        return f"table {self.name!r} in {self.uri}"
+
+    def check_usable(self) -> None:
+        """Raise `TableError` when it is closed, and in a process that was forked from one in which LanceDB worked."""
+        check_process(self.place)
+        if self._closed:
+            raise TableError(f"{self.place}: this retriever is closed, connect again")
+
+    @property
+    def index_cache_bytes(self) -> int:
+        """Bound of LanceDB's cache of indexes."""
+        return self._opening.index_cache_bytes
+
+    def close(self) -> None:
+        """Let go of the table; whatever is asked of it later raises."""
+        self._closed, self._snapshot = True, None
+
+    def find(self) -> Table | None:
+        """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours.
+
+        So it does as `check_usable` says, and where the table was removed. One that has taken its place is opened.
+        """
+        self.check_usable()
+        if self._opening.table is not None and not self._opening.is_there():
+            with self._replacing:
+                if not self._opening.is_there() and not self._opening.goes_on():
+                    self._opening, self._snapshot = self._opening.again(), None
+        return self._opening.find()
+
+    @property
+    def table(self) -> Table:
+        """The LanceDB table; raises `TableError` while it does not exist."""
+        table = self.find()
+        if table is None:
+            raise TableError(f"{self.place} does not exist yet: add documents first")
+        return table
+
+    def find_card(self) -> TableCard | None:
+        """Return what the table says of its encoder, its vectors and its splitter; None while it does not exist.
+
+        A re-embedding puts a newer card beside the one in the schema. Raises `DamagedTableError` when it is lost.
+        """
+        if self.find() is None:
+            return None
+        schema = self.schema()
+        card = self.remembered.cards(schema)[0]
+        if (lost := lost_vectors(card, schema.names, self.place)) is not None:
+            raise DamagedTableError(lost)
+        return card
+
+    def known_card(self) -> TableCard | None:
+        """Return the same without regard to whether the vectors that it names are there."""
+        cards = self.cards()
+        return cards[0] if cards else None
+
+    @property
+    def card(self) -> TableCard:
+        """What the table says of its encoder, its vectors and its splitter; raises `TableError` while there is none."""
+        card = self.find_card()
+        if card is None:
+            raise TableError(f"{self.place} does not exist yet: add documents first")
+        return card
+
+    def create(self, schema: pa.Schema, prepare: Callable[[Table], None]) -> None:
+        """Create the table, and let `prepare` build what it needs, unless another thread or process has done so."""
+        with self.lock(timeout=CREATE_TIMEOUT):
+            if self.find() is None:
+                self._opening.create(schema, prepare)
+        self.find()
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[Store]:
+        """Yield the same table through caches of its own, which are freed at the end; itself where it is not local."""
+        self.find()
+        if self.folder is None:
+            yield self
+        else:
+            yield Store(self.uri, self.name, None, MAINTENANCE_CACHE_BYTES, self.keep_versions)
+
+    def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | NoLock:
+        """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.
+
+        It is a file beside a local table; for object stores and memory there is none. Entering raises `LockedError`.
+        """
+        if self.folder is None:
+            return NoLock()
+        if self._opening.table is None:  # a folder that was removed is not made again by a lock
+            with storage_named(self.place):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        return TableLock(self.folder / f".{self.name}.{purpose}.lock", timeout=timeout)
+
+    @property
+    def remembered(self) -> Remembered:
+        """What is kept beside the table; nothing while it does not exist."""
+        self.find()
+        return self._opening.remembered
+
+    def cards(self) -> list[TableCard]:
+        """Return the card in force and the one that a re-embedding is preparing, if any, as of one moment."""
+        table = self.find()
+        return [] if table is None else self.remembered.cards(table.schema)
+
+    @contextlib.contextmanager
+    def under(self, card: TableCard) -> Iterator[None]:
+        """Raise `SwitchedError` for what fails within because the card is no longer one of the table's."""
+        try:
+            yield
+        except (ValueError, RuntimeError):
+            if self.find() is not None:
+                self._check_card(card, self.schema())
+            raise
+
+    def _check_card(self, card: TableCard | None, schema: pa.Schema) -> None:
+        if card is not None and card not in self.remembered.cards(schema):
+            raise SwitchedError(
+                f"{self.place} no longer has the vectors of {card.encoder.name!r} in {card.column!r}, since it was "
+                f"re-embedded or replaced meanwhile: call again"
+            )
+
+    def steadily(self, call: Callable[[Table], T]) -> T:
+        """Return `call(table)`, called again when another process's commit or clean-up got in its way.
+
+        A clean-up frees every version that was written before its time limit but for the latest one, also one that a
+        reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
+        to be tried again. `call` must be idempotent. Raises as `contention.steadily` does.
+        """
+        # Found for every try: another table may have taken the place.
+        return steadily(lambda _: call(self.table), self.table, self.files)
+
+    def schema(self) -> pa.Schema:
+        """Return the schema of the table's latest version."""
+        return self.steadily(lambda table: table.schema)
+
+    def at_one_moment(self, call: Callable[[Snapshot], T]) -> T:
+        """Return `call` of the table as it is now, called again as `steadily` does."""
+
+        def attempt(table: Table) -> T:
+            try:
+                return self._now(table).answer(call)
+            except BaseException:
+                self._snapshot = None
+                raise
+
+        return self.steadily(attempt)
+
+    def _now(self, table: Table) -> Snapshot:
+        # The state first: the vectors that it names are in the table from then on, until a re-embedding has put others
+        # in force and dropped these.
+        opening = self._opening
+        state, revision, last = opening.remembered.values(), opening.revision(table), self._snapshot
+        if last is None or last.revision != revision or last.state is not state:
+            last = Snapshot(opening.latest(), revision, state, opening.remembered, self.place)
+            opening.note(revision)
+            if (lost := lost_vectors(last.card, last.names, self.place)) is not None:
+                raise (DamagedTableError if opening.remembered.values() is state else SupersededError)(lost)
+            self._snapshot = last
+            if opening.is_worn(table):
+                with self._replacing:
+                    if self._opening is opening:
+                        self._opening, self._snapshot = opening.renewed(), None
+        return last
+
+    def commit(self, call: Callable[[Table], T]) -> T:
+        """Return `call(table)`, which writes; see `steadily`. Local writers take turns.
+
+        LanceDB finds two upserts of the same new id by the versions between what a writer has read and what it commits
+        to. Where a clean-up had freed one of these, both were inserted (seen once in about 13 runs of two writers
+        beside an optimiser), so a writer must not overlap a clean-up either.
+        """
+        with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+            return committed(call, self.steadily, self.files)
+
+    def record_files(self) -> None:
+        """Keep the checksums of the files that maintenance has written; drop those of files that it has freed."""
+        with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+            self.files.record(prune=True)
+
+    def switch(self, card: TableCard) -> None:
+        """Put a card in force, in one commit; until then every reader finds the old one. No writer is under way."""
+        with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+            self.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
+
+    def add_columns(self, fields: Iterable[pa.Field]) -> None:
+        """Add the columns that the table does not have yet; stored passages get null there."""
+
+        def add(table: Table) -> None:
+            new = [field for field in fields if field.name not in table.schema.names]
+            if new:
+                table.add_columns(pa.schema(new))
+
+        if fields := list(fields):
+            self.commit(add)
+
+    def drop_columns(self, names: Iterable[str]) -> None:
+        """Drop those of these columns that are there, and the indexes on them."""
+
+        def drop(table: Table) -> None:
+            present = [name for name in names if name in table.schema.names]
+            if present:
+                table.drop_columns(present)
+
+        if names := list(names):
+            self.commit(drop)
+
+    def replace(self, rows: pa.Table, document_ids: Sequence[str], card: TableCard | None = None) -> None:
+        """Make `rows` all that the table holds of these documents, in one commit.
+
+        A reader sees the old passages or the new ones, never a mix. Rows must be unique by id. Nothing is written, and
+        `SwitchedError` is raised, when the table no longer has the vectors of `card`, and `SchemaChangedError`, when a
+        column has another type by now.
+        """
+
+        def put(table: Table) -> None:
+            schema = table.schema
+            self._check_card(card, schema)
+            whole = fitted_rows(rows, schema, VECTOR if card is None else card.column)
+            # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
+            # upsert with the rows that no index covers, and a deletion with every column of the whole table.
+            stored = stored_ids(table, document_ids) if self.folder is not None else None
+            # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
+            if stored is not None and not len(stored):
+                table.add(whole, on_bad_vectors="null")
+                return
+            upsert = table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
+            if stored is None or not pc.all(pc.is_in(stored, value_set=whole[ID].combine_chunks())).as_py():
+                upsert = upsert.when_not_matched_by_source_delete(among(DOCUMENT_ID, document_ids))
+            upsert.execute(whole, on_bad_vectors="null")
+
+        self.commit(put)
+
+    def set_vectors(self, rows: pa.Table, card: TableCard) -> None:
+        """Store the vectors of `rows` (id, content hash, vector column) where id and hash match; see `replace`."""
+
+        def put(table: Table) -> None:
+            self._check_card(card, table.schema)
+            table.merge_insert([ID, "content_hash"]).when_matched_update_all().execute(rows)
+
+        self.commit(put)
+
+    def delete(self, where: Expr | str) -> int:
+        """Delete the passages that match; return how many."""
+        return int(self.commit(lambda table: table.delete(sql_for(table, where))).num_deleted_rows)
+
+    def select(self, columns: Sequence[str] | Mapping[str, str], where: Expr | str | None) -> pa.Table:
+        """Return these columns (names, or SQL expressions by name) of the passages that match."""
+        chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
+
+        def read(table: Table) -> pa.Table:
+            search = table.search().select(chosen)
+            return (search if where is None else search.where(where)).limit(None).to_arrow()
+
+        return self.steadily(read)
+
+    def row_ids(self, where: Expr | str | None, *, limit: int | None = None) -> NDArray[np.uint64]:
+        """Return the stable row ids of up to `limit` passages that match, ascending."""
+
+        def read(table: Table) -> pa.Table:
+            search = table.search().with_row_id(True).select([ID])
+            return (search if where is None else search.where(where)).limit(limit).to_arrow()
+
+        return np.sort(self.steadily(read)["_rowid"].to_numpy())
+
+    def take(self, row_ids: Iterable[int], columns: Sequence[str] | Mapping[str, str]) -> pa.Table:
+        """Return `_rowid` and these columns of these rows, by row id; rows deleted meanwhile are missing."""
+        rows = sorted(int(row) for row in row_ids)
+        chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
+        return self.steadily(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
+
+    def passages(self, where: Expr | str) -> pa.Table:
+        """Return the passages that match, all read at one moment; `_embedded` is a column."""
+        return self.select(self._passage_columns(), where)
+
+    def scan(self) -> Iterator[pa.Table]:
+        """Yield all passages, about in the order they were stored; `_embedded` is a column.
+
+        A document's passages are read at one moment, so they are all of one state; documents that come later are
+        missing, deleted ones too. Read in batches, so that a long scan outlives clean-ups; memory holds the ids of the
+        documents.
+        """
+        names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID]).to_pylist()
+        for start in range(0, len(names), _SCAN_DOCUMENTS):
+            yield self.passages(among(DOCUMENT_ID, names[start : start + _SCAN_DOCUMENTS]))
+
+    def _passage_columns(self) -> dict[str, str]:
+        names = [name for name in self.schema().names if not is_vector_column(name)]
+        shown = [name for name in names if name not in (CONTENT, "content_hash", "document_hash")]
+        return {name: f"`{name}`" for name in shown} | {EMBEDDED: self.card.embedded}
+
+    def count(self, where: Expr | str | None = None) -> int:
+        """Return how many passages match; 0 while the table does not exist."""
+
+        def count(table: Table) -> int:
+            return int(table.count_rows(None if where is None else sql_for(table, where)))
+
+        return 0 if self.find() is None else self.steadily(count)
+
+    def check_filter(self, where: Expr | str) -> None:
+        """Raise `InvalidInputError` when LanceDB cannot use a filter: what is wrong, and what it can be made of."""
+        try:
+            self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
+        except (DamagedTableError, StorageError, LockedError):
+            raise
+        except (ValueError, RuntimeError, TypeError) as error:
+            cause = (
+                error.__cause__ if isinstance(error, TableError) and isinstance(error.__cause__, Exception) else error
+            )
+            raise unusable(where, cause, self.schema()) from cause

@@ -1,0 +1,80 @@
+"""The part of a text that says most about a question, with the words that match it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass
+
+from dpr_lance.checks import checked_whole
+from dpr_lance.text.terms import Word, terms, words
+
+LENGTH = 240
+"""Characters of a snippet, marks and ellipses not counted."""
+ELLIPSIS = "…"
+
+_BLANKS = re.compile(r"\s+")
+_SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*\s+$""")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a snippet: a word that matches, or what stands between such words."""
+
+    text: str
+    matches: bool
+
+
+def snippet(text: str, question: str, length: int = LENGTH) -> list[Piece]:
+    """Return the pieces of the window of up to `length` characters that holds most of the question's words.
+
+    More different words win, then more words, then a window that begins a sentence, then one with its words in the
+    middle, then the first. Words match as they do for BM25, whatever their case, accents and endings. Blanks become
+    single spaces; an ellipsis stands where the text goes on. Raises `InvalidInputError` for a length below 1.
+    """
+    length = checked_whole(length, "length", "a snippet has 1 or more characters, as a whole number", least=1)
+    length = min(length, max(1, len(text)))
+    wanted = terms(question)
+    matching = [word for word in words(text) if not wanted.isdisjoint(word.terms)]
+    start, end = _window(text, matching, length)
+    pieces = [Piece(f"{ELLIPSIS} ", matches=False)] if text[:start].strip() else []
+    at = start
+    for word in matching:
+        if start <= word.start and word.end <= end:
+            pieces += [Piece(text[at : word.start], matches=False), Piece(word.text, matches=True)]
+            at = word.end
+    pieces.append(Piece(text[at:end], matches=False))
+    if text[end:].strip():
+        pieces.append(Piece(f" {ELLIPSIS}", matches=False))
+    return [Piece(_BLANKS.sub(" ", piece.text), piece.matches) for piece in pieces if piece.text]
+
+
+def _window(text: str, matching: list[Word], length: int) -> tuple[int, int]:
+    """Return the offsets of the best window; it begins and ends where words do, unless one alone is longer."""
+    # A run longer than the window is cut, so that each piece fits.
+    pieces = [found.span() for found in re.finditer(rf"\S{{1,{length}}}", text)]
+    if not pieces:
+        return 0, 0
+    ends = [end for _, end in pieces]
+    inside: Counter[str] = Counter()
+    first = last = 0  # matching[first:last] are the words within the window
+    best: tuple[int, int, bool, float] | None = None
+    chosen = (0, 0)
+    for start, _ in pieces:
+        end = ends[bisect_right(ends, start + length) - 1]
+        while last < len(matching) and matching[last].end <= end:
+            inside.update(matching[last].terms)
+            last += 1
+        while first < last and matching[first].start < start:
+            inside.subtract(matching[first].terms)
+            first += 1
+        inside = +inside
+        begins = start == pieces[0][0] or _SENTENCE_END.search(text, max(0, start - 8), start) is not None
+        aside = abs(matching[first].start - start - (end - matching[last - 1].end)) if first < last else 0.0
+        rank = (len(inside), last - first, begins, -aside)
+        if best is None or rank > best:
+            best, chosen = rank, (start, end)
+        if end == ends[-1]:
+            break
+    return chosen

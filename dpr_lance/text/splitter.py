@@ -1,0 +1,230 @@
+"""Documents to passages: disjoint blocks of about 100 words (Karpukhin et al. 2020, section 4.1), and kinder cuts.
+
+`WordSplitter` is the paper's, `SentenceSplitter` keeps sentences whole, `MarkdownSplitter` keeps to sections and puts
+their headings into the title. Anything else with the two members of `Splitter` does as well. What a word is, and where
+a sentence ends, is said in `boundaries`. A passage's text is always a slice of its document's, so its offsets lead back
+to the place it came from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from dpr_lance.checks import checked_whole, refused
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.text.boundaries import lines, sentences, words
+from dpr_lance.text.markdown import Block, sections
+
+DEFAULT_WORDS = 100
+"""Words a passage (paper, section 4.1)."""
+
+HEADING_SEPARATOR = " › "
+"""Between the parts of a title that is made of the document's and of headings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A passage's place in its document: character offsets, `end` exclusive, and the headings above it."""
+
+    start: int
+    end: int
+    headings: tuple[str, ...] = ()
+
+    def titled(self, title: str) -> str:
+        """Return the passage's title: the document's, then the headings, the first one not if it says the same."""
+        headings = self.headings
+        if headings and " ".join(title.split()).casefold() == headings[0].casefold():
+            headings = headings[1:]
+        return HEADING_SEPARATOR.join([*([title] if title.strip() else []), *headings]) if headings else title
+
+
+@runtime_checkable
+class Splitter(Protocol):
+    """What `Retriever.add` takes: a way to cut documents into passages, by a name that a table can remember."""
+
+    @property
+    def name(self) -> str:
+        """Name of the kind and its settings: another name means other passages."""
+        ...
+
+    def split(self, text: str) -> Iterator[Span]:
+        """Yield the passages' spans in order; the same text always gives the same ones."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """The settings that the splitters here share, and the name that is made of them."""
+
+    kind: ClassVar[str]
+    words: int = DEFAULT_WORDS
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        made = type(self).__name__
+        words = checked_whole(self.words, f"{made}: words", "a passage has at least 1 word, as a whole number", least=1)
+        wanted = f"overlap is a whole number from 0 to {words - 1}"
+        overlap = checked_whole(self.overlap, f"{made}: overlap", wanted, least=0)
+        if overlap >= words:
+            raise refused(f"{made}: overlap", overlap, wanted)
+        object.__setattr__(self, "words", words)  # NumPy's numbers are written in another way
+        object.__setattr__(self, "overlap", overlap)
+
+    @property
+    def name(self) -> str:
+        """How the table's schema names this splitter; `splitter_named` is the inverse."""
+        return f"{self.kind}:{self.words}:{self.overlap}" if self.overlap else f"{self.kind}:{self.words}"
+
+
+@dataclass(frozen=True, slots=True)
+class WordSplitter(_Sized):
+    """Splits a text into passages of `words` words; the last one may be shorter.
+
+    Each passage begins with the last `overlap` words of the one before: 0, as in the paper, makes them disjoint.
+    """
+
+    kind = "words"
+
+    def split(self, text: str) -> Iterator[Span]:
+        """Yield the passages' spans in order; together they hold every word of `text`."""
+        found = words(_checked(text))
+        held: list[tuple[int, int]] = []
+        while new := list(islice(found, self.words - len(held))):
+            held += new
+            yield Span(held[0][0], held[-1][1])
+            held = held[len(held) - self.overlap :]
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceSplitter(_Sized):
+    """Splits a text into passages of whole sentences, as many as go into `words` words; a longer one is cut by words.
+
+    Each passage begins with the last sentences of the one before that go into `overlap` words.
+    """
+
+    kind = "sentences"
+
+    def split(self, text: str) -> Iterator[Span]:
+        """Yield the passages' spans in order; together they hold every word of `text`."""
+        pieces = _pieces(_checked(text), sentences(text), self.words)
+        return (Span(start, end) for start, end in _packed(pieces, self.words, self.overlap))
+
+
+@dataclass(frozen=True, slots=True)
+class MarkdownSplitter(_Sized):
+    """Splits Markdown at its headings, and sections into passages of up to `words` words.
+
+    Paragraphs stay whole where they fit, else their sentences, lines of code, at last words; `overlap` is of such
+    pieces, within a section. A passage's title is the document's and the headings above it, `Guide › Install › Linux`;
+    heading lines are not in its text, unless there is nothing below them. Front matter is passed over.
+    """
+
+    kind = "markdown"
+
+    def split(self, text: str) -> Iterator[Span]:
+        """Yield the passages' spans in order; no passage reaches over a heading."""
+        for section in sections(_checked(text)):
+            pieces = (piece for block in section.blocks for piece in self._of_block(text, block))
+            for start, end in _packed(pieces, self.words, self.overlap):
+                yield Span(start, end, section.headings)
+
+    def _of_block(self, text: str, block: Block) -> list[_Piece]:
+        whole = list(_pieces(text, [(block.start, block.end)], self.words))
+        if len(whole) <= 1:
+            return whole
+        parts = (lines if block.code else sentences)(text, block.start, block.end)
+        return list(_pieces(text, parts, self.words))
+
+
+WHOLE = "whole"
+"""The name of `splitter=None`: a document is one passage, its text stored as it is."""
+
+_KINDS = {made.kind: made for made in (WordSplitter, SentenceSplitter, MarkdownSplitter)}
+
+
+def splitter_name(splitter: Splitter | None) -> str:
+    """Return the name under which a table remembers `splitter`; raise `InvalidInputError` for what is none."""
+    if splitter is None:
+        return WHOLE
+    if isinstance(splitter, type) or not isinstance(splitter, Splitter):
+        raise InvalidInputError(
+            f"splitter={splitter!r:.80} is no splitter: give WordSplitter(), SentenceSplitter(), MarkdownSplitter(), "
+            f"None for whole documents, or an object with `name` and `split(text)`"
+        )
+    return splitter.name
+
+
+def splitter_named(name: str) -> Splitter | None:
+    """Return the splitter that a table remembers under `name`; raise `InvalidInputError` for one not known here."""
+    if name == WHOLE:
+        return None
+    kind, *numbers = name.split(":")
+    if kind in _KINDS and len(numbers) in (1, 2) and all(number.isdecimal() for number in numbers):
+        splitter = _KINDS[kind](*map(int, numbers))
+        if splitter.name == name:
+            return splitter
+    raise InvalidInputError(
+        f"splitter {name!r} is not known here (known: {WHOLE!r}, and 'words:N', 'sentences:N', 'markdown:N', also with "
+        f"':OVERLAP'): pass it as splitter=..., or upgrade dpr-lance"
+    )
+
+
+def spans_of(text: str, splitter: Splitter | None) -> list[Span]:
+    """Return the spans of `text` under `splitter`, at least one.
+
+    None keeps the whole text, surrounding white space included, and so does a splitter that finds nothing in it. Raises
+    `InvalidInputError` for a splitter whose spans are not text of the document.
+    """
+    spans = [] if splitter is None else list(splitter.split(text))
+    for span in spans:
+        if not 0 <= span.start < span.end <= len(text) or text[span.start : span.end].isspace():
+            raise InvalidInputError(
+                f"splitter {splitter_name(splitter)!r} gave {span!r:.120}, which is no text of a document of "
+                f"{len(text)} characters: it must yield spans with 0 <= start < end <= length and text between them"
+            )
+    return spans or [Span(0, len(text))]
+
+
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise refused("text", text, "a splitter splits a string")
+    return text
+
+
+class _Piece(NamedTuple):
+    """What is not cut any further, with its number of words."""
+
+    start: int
+    end: int
+    words: int
+
+
+def _pieces(text: str, parts: Iterable[tuple[int, int]], size: int) -> Iterator[_Piece]:
+    """Yield the parts of a text that have words, without the space around them; those of more than `size` are cut."""
+    for start, end in parts:
+        found = words(text, start, end)
+        while piece := list(islice(found, size)):
+            yield _Piece(piece[0][0], piece[-1][1], len(piece))
+
+
+def _packed(pieces: Iterable[_Piece], size: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """Yield the offsets of neighbouring pieces that have up to `size` words together.
+
+    The last ones are repeated in the next passage as far as they have up to `overlap` words and leave room for one more
+    piece: every passage ends with a piece that is new.
+    """
+    held: deque[_Piece] = deque()
+    count = 0
+    for piece in pieces:
+        if held and count + piece.words > size:
+            yield held[0].start, held[-1].end
+            while held and (count > overlap or count + piece.words > size):
+                count -= held.popleft().words
+        held.append(piece)
+        count += piece.words
+    if held:
+        yield held[0].start, held[-1].end

@@ -1,0 +1,305 @@
+"""Damaged tables: every error is ours and names file and remedy, `check` finds what is wrong, rebuilding helps."""
+
+import shutil
+import time
+import warnings
+from datetime import timedelta
+
+import lancedb
+import pyarrow as pa
+import pytest
+
+import dpr_lance
+from dpr_lance import DamagedTableError, HashEncoder, TableError
+from dpr_lance.cli.app import run
+from tests.health import damages
+
+DOCUMENTS = [{"id": f"d{number}", "text": f"a river and word{number}", "year": number} for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A table with one BM25 index and deletions, made once."""
+    folder = tmp_path_factory.mktemp("made") / "t"
+    with dpr_lance.connect(folder, encoder=HashEncoder(16)) as retriever:
+        retriever.add(DOCUMENTS)
+        retriever.delete("d3")
+        retriever.optimize()
+        retriever.calibrate(["a river"])
+    return folder
+
+
+@pytest.fixture
+def table(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "t")
+
+
+def opened(folder):
+    return dpr_lance.connect(folder, encoder=HashEncoder(16), resident_bytes=0)
+
+
+def one(folder, pattern):
+    return min(folder.glob(pattern))
+
+
+def flip(path, at=-100):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)
+
+
+def rows_of(folder):
+    return lancedb.connect(folder).open_table("passages")
+
+
+@pytest.mark.usefixtures("restored_policy")
+def test_random_damages_are_named_or_found(tmp_path):
+    damages.with_small_bounds()
+    damages.make_table(tmp_path / "table")
+    counts, failures = damages.tally(tmp_path / "table", range(12))
+    assert not failures
+    assert sum(counts.values()) - counts["rebuilt"] == 12
+    assert counts["rebuilt"]
+    assert counts["named"]
+
+
+@pytest.fixture
+def restored_policy(monkeypatch):
+    from dpr_lance.indexes import maintenance as indexes
+
+    monkeypatch.setattr(indexes.optimize, "__defaults__", indexes.optimize.__defaults__)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("pattern", "remedy"),
+    [("passages.lance/data/*.lance", "backup"), ("passages.lance/_indices/*/part_0_invert.lance", "rebuild=True")],
+)
+@pytest.mark.parametrize("damage", ["delete", "empty"])
+def test_a_lost_file_is_named_at_once_also_with_a_filter(table, pattern, remedy, damage):
+    path = one(table, pattern)
+    if damage == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    with opened(table) as retriever:
+        for where in (None, "year > 3"):
+            started = time.process_time()
+            with pytest.raises(DamagedTableError, match=path.name) as raised:
+                retriever.search("river", mode="bm25", where=where)
+            assert time.process_time() - started < 10  # not the patience that other processes' commits get
+            assert remedy in str(raised.value)
+            assert raised.value.__cause__ is not None
+            assert "/rustc/" not in str(raised.value)
+            assert ".cargo" not in str(raised.value)
+
+
+def test_a_file_that_a_clean_up_has_freed_is_not_a_damage(table):
+    with opened(table) as retriever:
+        assert len(retriever.search("river", mode="bm25")) == 10
+        other = rows_of(table)
+        other.delete("id = 'd5#0'")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+        assert len(retriever.search("river", 20, mode="bm25")) == 10
+        assert retriever.check().ok
+
+
+def test_a_table_without_any_version_is_not_taken_for_a_new_one(table):
+    shutil.rmtree(table / "passages.lance" / "_versions")
+    with pytest.raises(DamagedTableError, match="no version of the table"):
+        opened(table)
+
+
+def test_an_error_of_the_engine_that_is_no_damage_is_ours_and_says_why(table):
+    with opened(table) as retriever, pytest.raises(TableError, match=r"LanceDB could not do this .*no_such") as raised:
+        retriever._store.steadily(lambda opened: opened.search().select(["no_such"]).to_arrow())
+    assert not isinstance(raised.value, DamagedTableError)
+
+
+def test_what_a_caller_raises_stays_as_it_is(table):
+    def fail(_):
+        raise ValueError("mine")
+
+    with opened(table) as retriever, pytest.raises(ValueError, match="mine"):
+        retriever._store.steadily(fail)
+
+
+# What `check` finds
+
+
+def test_a_whole_table_passes(table):
+    with opened(table) as retriever:
+        report = retriever.check()
+    assert report.ok, report.findings
+    assert (report.passages, report.documents, report.indexes, report.encoded) == (11, 11, ("content",), 11)
+    assert report.files > 3
+    assert report.files_without == 0
+
+
+@pytest.mark.parametrize(
+    "pattern", ["data/*.lance", "_indices/*/part_0_docs.lance", "_deletions/*", "_versions/*.manifest"]
+)
+def test_a_byte_that_is_another_is_found(table, pattern):
+    retriever = opened(table)
+    retriever.delete("d7")
+    path = one(table / "passages.lance", pattern)
+    flip(path, 40)
+    with retriever:
+        report = retriever.check()
+    assert any(finding.file == str(path) and "checksum" in finding.what for finding in report.findings)
+
+
+def test_a_lost_latest_version_is_found(table):
+    with opened(table) as retriever:
+        retriever.add([{"id": "newest", "text": "the newest"}])
+    one(table / "passages.lance", "_versions/*.manifest").unlink()
+    with opened(table) as retriever:
+        assert retriever.get("newest") == []
+        assert "the latest version is lost" in retriever.check().findings[0].what
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"text": "other"}, "text of passages is not the one that was stored"),
+        ({"content": "other"}, "what BM25 indexes is not the title and the text"),
+        ({"position": 7}, "not those of their document and position"),
+        ({"vector": [3.0] + [0.0] * 15}, "do not have the length 1"),
+        ({"vector": [1.0] + [0.0] * 15}, "vectors are not those that 'hash-16' makes"),
+    ],
+)
+def test_rows_that_other_programs_change_are_found_by_id(table, values, found):
+    rows_of(table).update(where="id = 'd5#0'", values=values)
+    with opened(table) as retriever:
+        (finding,) = [finding for finding in retriever.check().findings if found in finding.what]
+    assert (finding.ids, finding.count) == (("d5#0",), 1)
+
+
+def test_a_missing_text_index_and_one_that_misses_passages_are_found(table):
+    rows_of(table).drop_index("content_idx")
+    with opened(table) as retriever:
+        assert "the BM25 index is missing" in [finding.what for finding in retriever.check().findings]
+        assert "content" in retriever.optimize(rebuild=True).built
+        assert retriever.check().ok
+
+
+def test_the_command_tells_what_is_damaged_with_exit_code_1(table, capsys):
+    assert run(["check", str(table)]) == 0
+    assert "damages" in capsys.readouterr().out
+    path = one(table, "passages.lance/_indices/*/part_0_docs.lance")
+    flip(path)
+    assert run(["check", str(table)]) == 1
+    said = capsys.readouterr().err
+    assert path.name in said
+    assert "--rebuild" in said
+    assert run(["optimize", str(table), "--rebuild"]) == 0
+    assert run(["check", str(table), "--json"]) == 0
+    assert '"findings": []' in capsys.readouterr().out.splitlines()[-1]
+
+
+# Rows that stand twice
+
+
+@pytest.fixture
+def doubled(table):
+    rows = rows_of(table)
+    rows.add(rows.search().where("document_id IN ('d1', 'd2')").limit(None).to_arrow())
+    return table
+
+
+def test_doubled_rows_are_found_and_adding_again_leaves_one(doubled):
+    with opened(doubled) as retriever:
+        (finding,) = retriever.check().findings
+        assert "more than once" in finding.what
+        assert sorted(finding.ids) == ["d1#0", "d2#0"]
+        retriever.add(DOCUMENTS[:5])
+        assert retriever.check().ok
+        assert len(retriever) == 12  # d3, which was deleted, is there again
+        assert len(retriever.search("word1", mode="bm25")) == 1
+
+
+def test_rebuilding_leaves_one_of_doubled_rows(doubled):
+    with opened(doubled) as retriever:
+        retriever.optimize(rebuild=True)
+        assert retriever.check().ok
+        assert len(retriever) == 11
+
+
+# The small table
+
+
+def test_without_its_small_table_a_copied_table_is_searched_and_rebuilt(table):
+    shutil.rmtree(table / "passages_dpr_lance.lance")
+    with opened(table) as retriever:
+        with pytest.warns(UserWarning, match=r"'passages_dpr_lance' is missing, and with it what calibrate\(\)"):
+            assert len(retriever.search("river")) == 10
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert any("is missing" in finding.what for finding in retriever.check().findings)
+            retriever.optimize(rebuild=True)
+        assert retriever.check().ok
+        retriever.add([{"id": "more", "text": "more"}])
+        assert retriever.info().calibration is None
+
+
+def test_a_small_table_with_a_lost_file_is_named_and_rebuilt(table):
+    path = one(table, "passages_dpr_lance.lance/data/*")
+    for file in (table / "passages_dpr_lance.lance" / "data").iterdir():
+        file.unlink()
+    with opened(table) as retriever:
+        with pytest.raises(
+            DamagedTableError, match=rf"small table 'passages_dpr_lance': .*{path.parent}.*rebuild=True"
+        ):
+            retriever.search("river")
+        retriever.optimize(rebuild=True)
+        assert len(retriever.search("river")) == 10
+        assert retriever.check().ok
+
+
+def test_after_a_re_embedding_the_schema_tells_the_encoder_where_the_small_table_is_lost(table):
+    with opened(table) as retriever:
+        retriever.reembed(HashEncoder(8))
+    shutil.rmtree(table / "passages_dpr_lance.lance")
+    with dpr_lance.connect(table, encoder=HashEncoder(8), resident_bytes=0) as retriever:
+        with pytest.warns(UserWarning, match="is missing"):
+            hits = retriever.search("word4", 3, mode="dense")
+        assert hits[0].id == "d4#0"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            retriever.optimize(rebuild=True)
+        assert "vector_2" in rows_of(table).schema.names
+        assert retriever.check().ok
+
+
+def test_vectors_of_an_unknown_encoder_are_named_and_made_again(table):
+    rows = rows_of(table)
+    rows.add_columns(pa.schema([pa.field("vector_2", pa.list_(pa.float32(), 8))]))
+    rows.drop_columns(["vector"])
+    with opened(table) as retriever:
+        with pytest.raises(DamagedTableError, match=r"vector_2.*reembed\(\)"):
+            retriever.search("river", mode="dense")
+        retriever.reembed(HashEncoder(16))
+        assert retriever.search("word4", 3, mode="dense")[0].id == "d4#0"
+        assert retriever.check().ok
+
+
+# Rebuilding
+
+
+def test_rebuilding_refuses_where_passages_are_damaged(table):
+    flip(one(table, "passages.lance/data/*.lance"), 60)
+    with opened(table) as retriever, pytest.raises(DamagedTableError, match=r"passages in it; .*backup"):
+        retriever.optimize(rebuild=True)
+
+
+def test_a_damaged_earlier_version_is_removed(table):
+    with opened(table) as retriever:
+        retriever.add([{"id": "more", "text": "more"}])
+        max((table / "passages.lance" / "_versions").glob("*.manifest")).write_bytes(b"")
+        assert "only earlier versions" in retriever.check().findings[0].remedy
+        retriever.optimize(rebuild=True)
+        assert retriever.check().ok

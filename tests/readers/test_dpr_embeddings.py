@@ -1,0 +1,246 @@
+"""The paper's files: psgs_w100.tsv as documents of one passage, published embeddings without unpickling."""
+
+import datetime
+import pickle
+import pickletools
+import tracemalloc
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpr_lance import connect
+from dpr_lance.cli import app as cli
+from dpr_lance.encoders.hash_encoder import HashEncoder
+from dpr_lance.errors import InvalidInputError, TableError
+from dpr_lance.ingest.vector_import import VectorReport, import_vectors
+from dpr_lance.readers.dpr_embeddings import read_embeddings
+
+PASSAGES = [
+    ("1", 'Aaron or Aharon is "a prophet", high priest, and the brother of Moses.', "Aaron"),
+    ("2", "God at Sinai granted Aaron the priesthood for himself.", "Aaron"),
+    ("3", "The Alps are a mountain range\tin Europe.", "Alps"),
+]
+
+
+def vectors(count, dimension=8, seed=0):
+    random = np.random.default_rng(seed)
+    return [(str(number + 1), random.standard_normal(dimension).astype(np.float32)) for number in range(count)]
+
+
+def write(path, value, protocol=4):
+    path.write_bytes(pickle.dumps(value, protocol))
+    return path
+
+
+def failure(path):
+    with pytest.raises(InvalidInputError) as caught:
+        list(read_embeddings(path))
+    assert str(caught.value).startswith(f"{path}: byte ")
+    return str(caught.value)
+
+
+class TestEmbeddings:
+    @pytest.mark.parametrize("protocol", [3, 4, 5])
+    @pytest.mark.parametrize("count", [1, 2, 2_500])
+    def test_they_come_back(self, tmp_path, protocol, count):
+        written = vectors(count)
+        found = list(read_embeddings(write(tmp_path / "e.pkl", written, protocol)))
+        assert [identity for identity, _ in found] == [identity for identity, _ in written]
+        assert np.array_equal([vector for _, vector in found], [vector for _, vector in written])
+        assert all(vector.dtype == np.float32 for _, vector in found)
+
+    def test_files_of_older_numpy(self, tmp_path):
+        content = pickle.dumps(vectors(3), 3).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+        assert b"cnumpy.core.multiarray\n" in content
+        (tmp_path / "e.pkl").write_bytes(content)
+        assert len(list(read_embeddings(tmp_path / "e.pkl"))) == 3
+
+    def test_numbers_as_ids_and_an_empty_list(self, tmp_path):
+        (item,) = read_embeddings(write(tmp_path / "e.pkl", [(70_000, np.ones(2, np.float32))]))
+        assert item[0] == "70000"
+        assert list(read_embeddings(write(tmp_path / "none.pkl", []))) == []
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            [("1", np.ones(2))],  # float64
+            [("1", np.ones((2, 2), np.float32))],
+            [("1", np.ones(2, ">f4"))],
+            [("1", [1.0, 2.0])],
+            [("1", "text")],
+            ["1"],
+            [("1", np.ones(2, np.float32), 3)],
+            [[("1", np.ones(2, np.float32))]],
+            {"1": np.ones(2, np.float32)},
+            ("1", np.ones(2, np.float32)),
+            np.ones(2, np.float32),
+            [("1", np.array(["a", None], dtype=object))],
+            [("1", OrderedDict())],
+            [("1", datetime.date(2020, 1, 1))],
+            [("1", np.float32(1))],
+            7,
+        ],
+    )
+    @pytest.mark.parametrize("protocol", [3, 4, 5])
+    def test_anything_else_is_refused(self, tmp_path, value, protocol):
+        assert "and nothing else is read" in failure(write(tmp_path / "e.pkl", value, protocol))
+
+    @pytest.mark.parametrize("protocol", [0, 1, 2])
+    def test_protocols_that_call_more_than_numpy(self, tmp_path, protocol):
+        failure(write(tmp_path / "e.pkl", vectors(2), protocol))
+
+    def test_nothing_in_a_file_is_run(self, tmp_path):
+        made = tmp_path / "made"
+
+        class Attack:
+            def __reduce__(self):
+                return open, (str(made), "w")
+
+        for protocol in range(6):
+            path = write(tmp_path / "e.pkl", [("1", Attack())], protocol)
+            failure(path)
+            assert not made.exists()
+        pickle.loads(path.read_bytes())[0][1].close()
+        assert made.exists()  # the file does what it is refused for
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+            b"\x80\x04cnumpy\nload\n.",
+            b"\x80\x04cnumpy.core.multiarray\nscalar\n.",
+            b"\x80\x04]\x94(e",
+            b"\x80\x04]e.",
+            b"\x80\x04R.",
+            b"\x80\x04h\x07.",
+            b"\x80\x04\x94.",
+            b"\x80\x04.",
+            b"\x80\x04]].",
+            b"\x80\x04cnumpy\ndtype\n)R.",
+            b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+            b"not a pickle",
+            b"",
+        ],
+    )
+    def test_made_by_hand(self, tmp_path, content):
+        (tmp_path / "e.pkl").write_bytes(content)
+        failure(tmp_path / "e.pkl")
+
+    @given(st.data())
+    def test_damage_is_refused_or_harmless(self, tmp_path_factory, data):
+        """One byte of a file is another: an error of ours, or vectors; never anything else."""
+        content = bytearray(pickle.dumps(vectors(2, 3), 4))
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path = tmp_path_factory.mktemp("damaged") / "e.pkl"
+        path.write_bytes(content)
+        try:
+            found = list(read_embeddings(path))
+        except InvalidInputError:
+            return
+        assert all(isinstance(identity, str) and vector.dtype == np.float32 for identity, vector in found)
+
+    def test_a_file_that_is_cut_short(self, tmp_path):
+        path = write(tmp_path / "e.pkl", vectors(5))
+        path.write_bytes(path.read_bytes()[:-40])
+        assert "cut short" in failure(path)
+
+    def test_passages_are_not_kept(self, tmp_path):
+        path = write(tmp_path / "e.pkl", vectors(4_000, 768))
+        tracemalloc.start()
+        assert sum(1 for _ in read_embeddings(path)) == 4_000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 7 << 20, peak  # of 12 MB, the thousand that are read together
+
+    def test_the_reader_knows_every_opcode_that_it_names(self):
+        from dpr_lance.readers import dpr_embeddings as dpr_files
+
+        known = {opcode.name for opcode in pickletools.opcodes}
+        assert {*dpr_files._VALUES, *dpr_files._CONSTANTS, *dpr_files._STEPS} <= known
+
+
+class TestImport:
+    @pytest.fixture
+    def wiki(self, tmp_path):
+        """The three passages in the form of psgs_w100.tsv, added without vectors."""
+        quoted = [(name, '"' + text.replace('"', '""') + '"', title) for name, text, title in PASSAGES]
+        lines = ["id\ttext\ttitle", *("\t".join(row) for row in quoted)]
+        (tmp_path / "psgs_w100.tsv").write_text("\n".join(lines) + "\n")
+        with connect(tmp_path / "wiki", encoder=HashEncoder(8)) as retriever:
+            retriever.add([{"id": "0", "text": "the table's encoder is the hash encoder"}], embed=False)
+            retriever.delete("0")
+        arguments = ["add", tmp_path / "wiki", tmp_path / "psgs_w100.tsv", "--whole", "--no-embed"]
+        assert cli.run([str(argument) for argument in arguments]) == 0
+        return tmp_path / "wiki"
+
+    def test_each_row_is_a_document_of_one_passage(self, wiki):
+        with connect(wiki) as retriever:
+            stored = sorted(retriever.passages(), key=lambda passage: passage.id)
+        assert [(passage.document_id, passage.text, passage.title) for passage in stored] == PASSAGES
+        assert [passage.id for passage in stored] == ["1#0", "2#0", "3#0"]
+        assert not any(passage.embedded for passage in stored)
+
+    @pytest.mark.parametrize("prefix", ["", "wiki:"])
+    def test_searches_use_the_imported_vectors(self, wiki, tmp_path, prefix):
+        encoder = HashEncoder(8)
+        question = encoder.encode_questions(["who was aaron?"])[0]
+        made = [
+            (f"{prefix}{name}", (sign * question).astype(np.float32))
+            for name, sign in (("1", 1), ("2", -1), ("3", 0.5))
+        ]
+        first, second = write(tmp_path / "a.pkl", [*made[:2], ("99", question)]), write(tmp_path / "b.pkl", made[2:])
+        report = import_vectors(wiki, [first, second])
+        assert (report.passages, report.unknown) == (3, 1)
+        with connect(wiki, encoder=encoder) as retriever:
+            hits = retriever.search("who was aaron?", 3, mode="dense")
+            assert [hit.document_id for hit in hits] == ["1", "3", "2"]
+            assert hits[1].dense_score == pytest.approx(0.5 * hits[0].dense_score)
+            assert retriever.embed().passages_embedded == 0
+            # Nothing was added or replaced, and the text's hash still fits.
+            assert (
+                retriever.add(
+                    [{"id": "1", "title": "Aaron", "text": PASSAGES[0][1]}], splitter=None
+                ).documents_unchanged
+                == 1
+            )
+
+    def test_the_command(self, wiki, tmp_path, capsys):
+        path = write(tmp_path / "a.pkl", vectors(3))
+        assert cli.run(["import-vectors", str(wiki), str(path), "--json"]) == 0
+        assert '"passages": 3, "unknown": 0' in capsys.readouterr().out
+        with connect(wiki) as retriever:
+            assert retriever.info().embedded == 3
+
+    @pytest.mark.parametrize(
+        ("made", "said"),
+        [
+            (
+                [("2", np.ones(7, np.float32))],
+                "the vector of '2' has 7 numbers; those of the table's encoder 'hash-8' are 8",
+            ),
+            ([("2", np.full(8, np.nan, np.float32))], "the vector of '2' has NaN or infinity in it"),
+            ([("wiki:77", np.ones(8, np.float32))], "has none of the 1 ids in the files, as 'wiki:77'"),
+        ],
+    )
+    def test_vectors_that_do_not_fit(self, wiki, tmp_path, made, said):
+        with pytest.raises(InvalidInputError, match=said):
+            import_vectors(wiki, [write(tmp_path / "a.pkl", made)])
+        with connect(wiki) as retriever:
+            assert retriever.info().embedded == 0
+
+    def test_a_document_of_several_passages(self, wiki, tmp_path):
+        with connect(wiki, encoder=HashEncoder(8)) as retriever:
+            retriever.add([{"id": "9", "text": "word " * 150}])
+        with pytest.raises(InvalidInputError, match="'9' is a document of several passages"):
+            import_vectors(wiki, [write(tmp_path / "a.pkl", [("9", np.ones(8, np.float32))])])
+        by_passage = write(tmp_path / "b.pkl", [("9#0", np.ones(8, np.float32)), ("9#1", np.zeros(8, np.float32))])
+        assert import_vectors(wiki, [by_passage]).passages == 2
+
+    def test_no_files_and_no_table(self, wiki, tmp_path):
+        assert import_vectors(wiki, []) == VectorReport(0, 0, pytest.approx(0, abs=60))
+        with pytest.raises(TableError, match="does not exist yet"):
+            import_vectors(tmp_path / "none", [])

@@ -1,0 +1,118 @@
+"""A checkpoint's towers become the files of a bundle: graphs that were proved against torch, and the tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER, Precision
+from dpr_lance.errors import EncoderError
+
+from ..checkpoints.description import RECIPE, Checkpoint, Tower
+from ..checkpoints.tokenizer import load_tokenizer
+from ..checkpoints.towers import TowerModel, load_tower
+from .onnx_graph import check_direction, check_parity, graph_vectors, probes, tower_vectors, write_graph
+from .quantise import quantise
+
+LARGEST = 2**31 - 2**20
+"""Bytes of fp32 weights that one ONNX file can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The files of a bundle, and what was found on the way."""
+
+    files: dict[str, Path]
+    fingerprint: str
+    difference: float
+    """Largest difference of a vector element between torch and the fp32 graph."""
+
+
+def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> Converted:
+    """Write the graphs of `checkpoint` in `precision` and its tokenizer into the folder `scratch`.
+
+    The fp32 graphs are compared with torch before anything else is made of them. Raises `EncoderError` when a file of
+    the checkpoint is missing or does not fit, or when a graph differs from torch more than its precision allows.
+    """
+    tokenizer = load_tokenizer(checkpoint)
+    tokenizer.save(str(scratch / TOKENIZER))
+    towers = {"question.onnx": checkpoint.question, "passage.onnx": checkpoint.passage}
+    if checkpoint.shared:
+        towers = {SHARED_GRAPH: checkpoint.passage}
+    files = {TOKENIZER: scratch / TOKENIZER}
+    digest = hashlib.sha256(_settings(checkpoint, precision).encode())
+    digest.update(tokenizer.to_str().encode())
+    difference = 0.0
+    for name, tower in towers.items():
+        model = load_tower(checkpoint, tower)
+        _add_weights(digest, model, tower)
+        fp32 = scratch / f"fp32-{name}"
+        write_graph(model, fp32, token_types=tower.token_types)
+        feeds = probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions)
+        expected = tower_vectors(model, feeds)
+        difference = max(difference, check_parity(expected, graph_vectors(fp32, feeds)))
+        del model  # its memory is wanted for quantising
+        files[name] = _stored(fp32, scratch / name, precision, tokenizer, tower)
+        if precision != "fp32":
+            check_direction(expected, graph_vectors(files[name], feeds), precision)
+    return Converted(files, digest.hexdigest()[:16], difference)
+
+
+def _settings(checkpoint: Checkpoint, precision: Precision) -> str:
+    """Everything beside weights and tokenizer that a vector depends on."""
+    card = checkpoint.card("")
+    names = ["pooling", "normalise", "question_prefix", "passage_prefix", "title_style", "zero_token_types"]
+    names += ["straight_apostrophe", "question_max_tokens", "passage_max_tokens"]
+    return json.dumps([RECIPE, precision, *(getattr(card, name) for name in names)])
+
+
+def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa: ANN401
+    size = 0
+    for name, value in sorted(model.state_dict().items()):
+        array = value.contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+        size += array.nbytes
+    if size > LARGEST:
+        raise EncoderError(f"{tower.folder}: {size / 1e9:.1f} GB of weights are more than one ONNX file holds (2.1 GB)")
+
+
+def _stored(fp32: Path, target: Path, precision: Precision, tokenizer: Tokenizer, tower: Tower) -> Path:
+    if precision == "fp32":
+        return fp32
+    if precision == "fp16":
+        store_half(fp32, target)
+    else:
+        quantise(fp32, target, tokenizer, max_tokens=tower.max_positions)
+    fp32.unlink()
+    return target
+
+
+def store_half(source: Path, target: Path) -> None:
+    """Write the fp32 graph `source` with its matrices stored as fp16 and widened when the model is loaded.
+
+    Half the size at the same speed: onnxruntime folds the casts away. Values beyond fp16's range are clipped to it.
+    """
+    model = onnx.load(source)
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        limits = np.finfo(np.float16)
+        half = numpy_helper.to_array(tensor).clip(limits.min, limits.max).astype(np.float16)
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widen", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, target)

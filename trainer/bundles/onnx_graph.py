@@ -1,0 +1,124 @@
+"""A tower as an ONNX graph, and the proof that both compute the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from dpr_lance.errors import EncoderError
+
+from ..checkpoints.towers import TowerModel
+
+Vectors: TypeAlias = NDArray[np.float32]
+Feed: TypeAlias = dict[str, NDArray[np.int64]]
+"""Inputs of one run by name: int64 [b, s]."""
+
+OPSET = 17
+"""onnxruntime's optimizer fuses attention and layer norms in this opset and in no later one that was tried."""
+PARITY = 1e-4
+"""Largest allowed difference of one element of a vector between torch and onnxruntime, both fp32."""
+
+SAME_DIRECTION = 0.95
+"""Least allowed cosine of an int8 or fp16 vector with the fp32 one: above 0.98 where nothing is wrong."""
+LONGEST_PROBE = 512
+"""Tokens of the longest comparison: attention of 8,192 would need gigabytes."""
+
+SENTENCES = (
+    "Paris",
+    "What is the capital of France?",
+    "Dense passage retrieval encodes questions and passages with two BERT encoders and ranks by inner product.",
+    "naïve café, ÉCOLE: 東京 2026 — O’Brien’s “quoted” text, e-mail a.b@example.org and 3.14159 % of it " * 6,
+)
+"""Checked before a bundle is written, each alone and all in one padded batch."""
+
+
+def write_graph(tower: TowerModel, path: Path, *, token_types: bool) -> None:
+    """Write `tower` as an fp32 ONNX file with dynamic batch and sequence.
+
+    Inputs `input_ids`, `attention_mask` and, with `token_types`, `token_type_ids`: int64 [b, s]; one output `vector`:
+    float32 [b, d], pooled, projected and normalised.
+    """
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if token_types else [])]
+    # Two rows of different lengths: a batch or a mask that the trace could take for constant is none.
+    ids = torch.randint(5, 10, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    inputs = (ids, mask, torch.zeros_like(ids))[: len(names)]
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer warns of branches on shapes; `probes` run the graph on other shapes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            tower,
+            inputs,
+            str(path),
+            input_names=names,
+            output_names=["vector"],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names} | {"vector": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def probes(tokenizer: Tokenizer, *, token_types: bool, max_tokens: int) -> list[Feed]:
+    """Return inputs for a comparison: each of `SENTENCES` alone, all padded together, one that fills `max_tokens`."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.enable_truncation(min(max_tokens, LONGEST_PROBE))
+    long = " ".join(SENTENCES) * (1 + LONGEST_PROBE // 64)
+    batches = [*([sentence] for sentence in SENTENCES), list(SENTENCES), [long]]
+    return [_feed(tokenizer.encode_batch(batch), token_types=token_types) for batch in batches]
+
+
+def _feed(encodings: Sequence[Encoding], *, token_types: bool) -> Feed:
+    feed = {
+        "input_ids": np.array([one.ids for one in encodings], dtype=np.int64),
+        "attention_mask": np.array([one.attention_mask for one in encodings], dtype=np.int64),
+    }
+    if token_types:
+        feed["token_type_ids"] = np.array([one.type_ids for one in encodings], dtype=np.int64)
+    return feed
+
+
+def tower_vectors(tower: TowerModel, feeds: Sequence[Feed]) -> Vectors:
+    """Return float32[n, d]: what torch computes for `feeds`."""
+    with torch.no_grad():
+        rows = [tower(**{name: torch.from_numpy(value) for name, value in feed.items()}).numpy() for feed in feeds]
+    return np.concatenate(rows)
+
+
+def graph_vectors(path: Path, feeds: Sequence[Feed]) -> Vectors:
+    """Return float32[n, d]: what onnxruntime computes for `feeds` with the graph at `path`."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(["vector"], feed)[0] for feed in feeds])
+
+
+def check_parity(expected: Vectors, found: Vectors) -> float:
+    """Return the largest difference of a vector element; raises `EncoderError` when it is above `PARITY`."""
+    difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    if not difference <= PARITY:
+        raise EncoderError(
+            f"the exported graph differs from the checkpoint by {difference:.1e} in an element (allowed {PARITY:.0e}): "
+            "nothing was written; please report this with the checkpoint's config.json"
+        )
+    return difference
+
+
+def check_direction(expected: Vectors, found: Vectors, precision: str) -> float:
+    """Return the least cosine of a vector with its fp32 form; raises `EncoderError` below `SAME_DIRECTION`."""
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    cosine = float(((expected * found).sum(axis=1) / lengths).min())
+    if not cosine >= SAME_DIRECTION:
+        raise EncoderError(
+            f"the {precision} graph of this checkpoint is not like its fp32 form (cosine {cosine:.2f}, wanted "
+            f"{SAME_DIRECTION}): nothing was written; choose precision fp32"
+        )
+    return cosine

@@ -1,0 +1,297 @@
+"""What a checkpoint is: one frozen record, read from the files beside the weights. Needs no torch.
+
+Every fact is taken from the first of these that names it: the user, our own `encoder.json`, the sentence-transformers
+files, the architecture (DPR: [CLS], not normalised, token types zero, ' for ’ in questions, 256 tokens). A pooling or
+a normalisation that nobody names is refused: guessed wrong, retrieval is bad and nothing says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from dpr_lance.encoders.bundle import CARD, MANIFEST
+from dpr_lance.encoders.card import EncoderCard, Pooling, TitleStyle
+from dpr_lance.errors import EncoderError, InvalidInputError
+
+from .facts import Facts, check_said, merge, read_json
+from .locate import Located
+from .sentence_transformers import DenseLayer, dense_layers, read_pipeline, transformer_folder
+
+RECIPE = 2
+"""Version of how vectors are made of a checkpoint: raised when the same one gives others, which must not be mixed."""
+DPR_CLASSES = {"DPRQuestionEncoder": "question", "DPRContextEncoder": "passage"}
+DPR_MAX_TOKENS = 256
+"""Every published DPR encoder was trained at this length (its code pads to it)."""
+DPR_HYBRID_WEIGHT = 1.1
+"""λ of the paper, section 5.1, for inner products of vectors that are not normalised."""
+UNIT_HYBRID_WEIGHT = 60.0
+"""λ for unit vectors, whose inner products spread over a few tenths: the best of 0-200 for MiniLM over six sets, in the
+units of LanceDB's BM25, which has the factor k1 + 1 that some leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs between BERT-like architectures."""
+
+    pooler: bool = False
+    """The class has a pooler, which is switched off: no encoder here uses it, and many checkpoints lack its weights."""
+    offset_positions: bool = False
+    """Positions start after the padding id (RoBERTa), so that many positions are not available to text."""
+
+
+FAMILIES = {
+    "bert": Family(pooler=True),
+    "camembert": Family(pooler=True, offset_positions=True),
+    "distilbert": Family(),
+    "dpr": Family(),
+    "electra": Family(),
+    "modernbert": Family(),
+    "mpnet": Family(pooler=True, offset_positions=True),
+    "roberta": Family(pooler=True, offset_positions=True),
+    "xlm-roberta": Family(pooler=True, offset_positions=True),
+}
+"""`model_type` of config.json → facts; each is tested for parity with transformers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """One side's files: where they are, which class wrote them, and what comes after its pooling."""
+
+    folder: Path
+    architecture: str
+    """Class name from `architectures` in config.json; AutoModel does not look at it and loads the wrong one."""
+    family: str
+    hidden: int
+    projection: int
+    """Width of DPR's own projection; 0 when there is none."""
+    token_types: bool
+    """Whether the model tells segments apart, so that its graph has the input `token_type_ids`."""
+    lower: bool
+    """Lower the text before its tokenizer sees it (sentence-transformers' do_lower_case)."""
+    max_positions: int
+    dense: tuple[DenseLayer, ...] = ()
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vector that comes out."""
+        if self.dense:
+            return self.dense[-1].out_features
+        return self.projection or self.hidden
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A dual encoder as trained: both towers and everything that its vectors depend on beside the weights."""
+
+    name: str
+    source: str
+    licence: str
+    question: Tower
+    passage: Tower
+    pooling: Pooling
+    normalise: bool
+    question_prefix: str
+    passage_prefix: str
+    title_style: TitleStyle
+    zero_token_types: bool
+    straight_apostrophe: bool
+    question_max_tokens: int
+    passage_max_tokens: int
+    hybrid_weight: float
+
+    @property
+    def shared(self) -> bool:
+        """Whether one set of weights encodes questions and passages."""
+        return self.question == self.passage
+
+    def card(self, fingerprint: str) -> EncoderCard:
+        """Return the card that a bundle of this checkpoint carries."""
+        return EncoderCard(
+            name=self.name,
+            dimension=self.passage.dimension,
+            fingerprint=fingerprint,
+            pooling=self.pooling,
+            normalise=self.normalise,
+            question_prefix=self.question_prefix,
+            passage_prefix=self.passage_prefix,
+            title_style=self.title_style,
+            zero_token_types=self.zero_token_types,
+            straight_apostrophe=self.straight_apostrophe,
+            question_max_tokens=self.question_max_tokens,
+            passage_max_tokens=self.passage_max_tokens,
+            projection=self.passage.dense[-1].out_features if self.passage.dense else self.passage.projection,
+            hybrid_weight=self.hybrid_weight,
+            licence=self.licence,
+            source=self.source,
+        )
+
+
+def read_checkpoint(located: Located, said: Facts | None = None) -> Checkpoint:
+    """Read the description of a checkpoint; `said` is what the user says and wins over the checkpoint's own files.
+
+    Raises `EncoderError` when a file is missing or contradictory, when the architecture or a module is not supported,
+    and when nobody names the pooling or the normalisation; `InvalidInputError` when `said` cannot be.
+    """
+    said = said or Facts()
+    check_said(said)
+    if (located.root / MANIFEST).is_file():
+        raise EncoderError(f"{located.root} is an encoder bundle already: use it as it is")
+    if located.passage == located.question:
+        question = passage = _read_tower(located.question, None)
+    else:
+        question, passage = _read_tower(located.question, "question"), _read_tower(located.passage, "passage")
+    if question.dimension != passage.dimension:
+        raise EncoderError(
+            f"{located.question} gives vectors of {question.dimension} numbers and {located.passage} of "
+            f"{passage.dimension}: they are not the two halves of one encoder"
+        )
+    facts = merge(said, _own_card(located.root), _pipeline(located), _defaults(question, passage))
+    if facts.pooling is None or facts.normalise is None:
+        raise EncoderError(_unnamed(located, facts))
+    for side, tokens, tower in (
+        ("question", facts.question_max_tokens, question),
+        ("passage", facts.passage_max_tokens, passage),
+    ):
+        if tokens is not None and tokens > tower.max_positions:
+            raise InvalidInputError(
+                f"{side} length {tokens} is more than the {tower.max_positions} positions of {tower.folder}"
+            )
+    return Checkpoint(
+        name=facts.name or located.name,
+        source=located.source,
+        licence=facts.licence or _licence(located.passage),
+        question=question,
+        passage=passage,
+        pooling=facts.pooling,
+        normalise=facts.normalise,
+        question_prefix=facts.question_prefix or "",
+        passage_prefix=facts.passage_prefix or "",
+        title_style=facts.title_style or "joined",
+        zero_token_types=bool(facts.zero_token_types),
+        straight_apostrophe=bool(facts.straight_apostrophe),
+        question_max_tokens=facts.question_max_tokens or question.max_positions,
+        passage_max_tokens=facts.passage_max_tokens or passage.max_positions,
+        hybrid_weight=_hybrid_weight(facts),
+    )
+
+
+def _hybrid_weight(facts: Facts) -> float:
+    if facts.hybrid_weight is not None:
+        return facts.hybrid_weight
+    return UNIT_HYBRID_WEIGHT if facts.normalise else DPR_HYBRID_WEIGHT
+
+
+def _unnamed(located: Located, facts: Facts) -> str:
+    missing = [word for word, fact in (("pooling", facts.pooling), ("normalisation", facts.normalise)) if fact is None]
+    choices = {"pooling": f"pooling ({' or '.join(get_args(Pooling))})", "normalisation": "normalise (true or false)"}
+    return (
+        f"{located.source} does not name its {' and '.join(missing)}, and a wrong guess makes retrieval silently bad: "
+        f"give {' and '.join(choices[word] for word in missing)} to `dpr-lance export`, as the encoder was trained"
+    )
+
+
+def _defaults(question: Tower, passage: Tower) -> Facts:
+    if question.family == passage.family == "dpr":
+        return Facts(
+            pooling="cls",
+            normalise=False,
+            title_style="pair",
+            zero_token_types=True,
+            straight_apostrophe=True,
+            question_max_tokens=min(DPR_MAX_TOKENS, question.max_positions),
+            passage_max_tokens=min(DPR_MAX_TOKENS, passage.max_positions),
+        )
+    return Facts(question_max_tokens=_max_tokens(question), passage_max_tokens=_max_tokens(passage))
+
+
+def _max_tokens(tower: Tower) -> int:
+    """Return max_seq_length (sentence-transformers before 6), else model_max_length, within the positions."""
+    tokens = read_json(tower.folder / "sentence_bert_config.json", None).get("max_seq_length")
+    stated = read_json(tower.folder / "tokenizer_config.json", None).get("model_max_length")
+    return min(int(tokens or stated or tower.max_positions), tower.max_positions)
+
+
+def _own_card(root: Path) -> Facts:
+    path = root / CARD
+    if not path.is_file():
+        return Facts()
+    card = EncoderCard.from_json(path.read_text(encoding="utf-8"), place=str(path))
+    return Facts(**{field.name: getattr(card, field.name) for field in dataclasses.fields(Facts)})
+
+
+def _pipeline(located: Located) -> Facts:
+    """Return what the sentence-transformers files of both sides say."""
+    question = read_pipeline(located.question)
+    if located.question == located.passage:
+        return question
+    passage = read_pipeline(located.passage)
+    for field in ("pooling", "normalise"):
+        if getattr(question, field) != getattr(passage, field):
+            raise EncoderError(
+                f"{located.question} and {located.passage} differ in {field}: "
+                "they are not the two halves of one encoder"
+            )
+    return dataclasses.replace(question, passage_prefix=passage.passage_prefix)
+
+
+# One side's files
+
+
+def _read_tower(root: Path, side: str | None) -> Tower:
+    folder = transformer_folder(root)
+    config = read_json(folder / "config.json", f"{folder} has no config.json, so it is not a transformers checkpoint")
+    architecture = _architecture(folder, config, side)
+    family = str(config.get("model_type"))
+    if family not in FAMILIES:
+        raise EncoderError(f"{folder}: architecture {family!r} is not supported; supported are {', '.join(FAMILIES)}")
+    hidden = int(config["dim"] if family == "distilbert" else config["hidden_size"])
+    positions = int(config["max_position_embeddings"])
+    if FAMILIES[family].offset_positions:
+        positions -= int(config.get("pad_token_id", 1)) + 1
+    transformer = read_json(folder / "sentence_bert_config.json", None)
+    return Tower(
+        folder=folder,
+        architecture=architecture,
+        family=family,
+        hidden=hidden,
+        projection=int(config.get("projection_dim") or 0),
+        token_types=family in ("bert", "dpr", "electra") and int(config.get("type_vocab_size", 2)) > 1,
+        lower=bool(transformer.get("do_lower_case")),
+        max_positions=positions,
+        dense=dense_layers(root),
+    )
+
+
+def _architecture(folder: Path, config: dict[str, Any], side: str | None) -> str:
+    named = config.get("architectures") or []
+    architecture = str(named[0]) if named else ""
+    if config.get("model_type") != "dpr":
+        return architecture
+    if architecture not in DPR_CLASSES:
+        raise EncoderError(
+            f"{folder}: config.json names the DPR class {architecture or None!r}, which is not one of "
+            f"{', '.join(DPR_CLASSES)}; a DPRReader is no encoder"
+        )
+    if side is None:
+        raise EncoderError(
+            f"{folder} is one half of a DPR pair ({architecture}): name both as (question encoder, passage encoder), "
+            "or a folder that holds question/ and passage/"
+        )
+    if DPR_CLASSES[architecture] != side:
+        raise EncoderError(
+            f"{folder} is a {architecture}, but is named as the {side} encoder: the order is (question, passage)"
+        )
+    return architecture
+
+
+def _licence(folder: Path) -> str:
+    """Return the `license:` line in the front matter of the model card, "" when there is none."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    front = re.match(r"---[ \t]*\r?\n(.*?)\n---", text, re.DOTALL)
+    line = re.search(r"^license:[ \t]*(\S+)[ \t]*\r?$", front[1], re.MULTILINE) if front else None
+    return line[1].strip("'\"") if line else ""
