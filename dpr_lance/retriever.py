@@ -1,4 +1,4 @@
-"""The front door: a `Retriever` over one table, made by `connect`; what it does is in the rooms it calls."""
+"""The front door: a `Retriever` over one table, made by `connect`; the work is in the packages it calls."""
 
 from __future__ import annotations
 
@@ -130,9 +130,9 @@ class Retriever:
     def reembed(self, encoder: EncoderSource, *, progress: ProgressCallback | None = None) -> ReembedReport:
         """Give every passage a vector of another encoder, and use it from then on.
 
-        Searches go on with the old vectors until all new ones are there and one commit switches; then the old ones are
-        freed. Interrupted, it is continued by calling it again with the same encoder; with another one it starts anew.
-        Open retrievers that were not given an encoder follow the table to the new one.
+        Searches use the old vectors until one commit switches to the new ones; then the old ones are freed. After an
+        interruption, call it again with the same encoder to continue; another encoder starts from the beginning. Open
+        retrievers that were not given an encoder follow the table to the new one.
 
         Raises `EncoderError` when the encoder cannot be loaded, `TableError` when nothing has been added yet,
         `LockedError` when another process is re-embedding this table.
@@ -204,8 +204,7 @@ class Retriever:
     ) -> Hits:
         """Return what `search` does for one question, without keeping the event loop from other work meanwhile.
 
-        Several at once share the processor: `asyncio.gather` over a few questions is answered side by side. Cancelled,
-        the search goes on to its end unseen.
+        `asyncio.gather` over a few questions answers them in parallel. A cancelled search runs to its end unseen.
         """
         self._store.check_usable()
         # Not in the retriever's pool: searches that fill it would wait there for ever for their own parts.
