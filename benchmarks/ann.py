@@ -29,7 +29,7 @@ from benchmarks.peers.ann import CONTENDERS, RETURNED, K, measured
 from benchmarks.references import CACHE
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.indexes.policy import with_spare
-from dpr_lance.records import Effort
+from dpr_lance.records.hits import Effort
 
 SIZES = (100_000,)
 LARGEST = 1_000_000

@@ -26,7 +26,7 @@ from benchmarks import data, machine, references, results
 from benchmarks.accuracy import SEED, bootstrap, first_rank, hits_within
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
-from dpr_lance.records import MODES, Mode
+from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.retriever import Retriever
 
 SETS = (("nq-gold", "dev"), ("squad", "dev"), ("reqa-bioasq", "dev"))

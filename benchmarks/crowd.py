@@ -21,7 +21,7 @@ from benchmarks import results, writer
 from benchmarks.damage import DamageError, check_searches, stored_documents
 from benchmarks.writer import Journal, State, Stored
 from dpr_lance import HashEncoder, LockedError, Passage, WordSplitter
-from dpr_lance.records import MODES
+from dpr_lance.records.hits import MODES
 
 DOCUMENTS = 60
 """Ids that all writers share."""

@@ -28,7 +28,7 @@ from benchmarks import data, machine, results
 from benchmarks.accuracy import Spread
 from dpr_lance import HashEncoder, WordSplitter
 from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
-from dpr_lance.records import MODES
+from dpr_lance.records.hits import MODES
 
 CORPORA = ("wiki-ottqa", "reqa-bioasq")
 NEW_CORPORA = ("medquad", "squad")

@@ -26,7 +26,7 @@ from dpr_lance import HashEncoder, WordSplitter
 from dpr_lance.indexes import policy as index_policy
 from dpr_lance.ingest import embedding, ingestion
 from dpr_lance.ingest.embedding import ProgressCallback
-from dpr_lance.records import Progress
+from dpr_lance.records.reports import Progress
 
 KINDS = ("add", "text", "embed", "optimize", "reembed", "delete")
 WEIGHTS = (6, 3, 2, 2, 2, 1)

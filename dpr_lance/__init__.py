@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from dpr_lance.evaluation.evaluate import evaluate
     from dpr_lance.health.check_report import CheckReport, Finding
-    from dpr_lance.records import Hit, Hits, Passage
+    from dpr_lance.records.hits import Hit, Hits, Passage
     from dpr_lance.retriever import Retriever
     from dpr_lance.table.memory import bound_memory
     from dpr_lance.text.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
@@ -45,9 +45,9 @@ _ROOMS = {
     "CheckReport": "health.check_report",
     "Finding": "health.check_report",
     "Document": "documents.document",
-    "Passage": "records",
-    "Hit": "records",
-    "Hits": "records",
+    "Passage": "records.hits",
+    "Hit": "records.hits",
+    "Hits": "records.hits",
     "WordSplitter": "text.splitter",
     "SentenceSplitter": "text.splitter",
     "MarkdownSplitter": "text.splitter",

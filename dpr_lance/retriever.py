@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, NoReturn, overload
+from typing import Any, Literal, NoReturn, overload
 
 from dpr_lance.calibration.calibrate import Asked, Calibrating, sorted_questions
 from dpr_lance.checks import checked_choice, checked_flag, checked_strings, checked_whole, refused
@@ -23,19 +23,9 @@ from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.readers.documents import OnError, document_stream
 from dpr_lance.readers.questions import checked_question
-from dpr_lance.records import (
-    MODES,
-    AddReport,
-    Calibration,
-    Hit,
-    Hits,
-    IndexKind,
-    IndexReport,
-    Mode,
-    Passage,
-    ReembedReport,
-    TableInfo,
-)
+from dpr_lance.records.hits import MODES, Hit, Hits, Mode, Passage
+from dpr_lance.records.reports import AddReport, IndexReport, ReembedReport
+from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
 from dpr_lance.search import ranking as search
 from dpr_lance.search.resident import RESIDENT_BYTES, ResidentVectors
 from dpr_lance.table.encoder import EncoderSource, TableEncoder, check_source, loaded, source_names
@@ -48,13 +38,6 @@ from dpr_lance.table.store import Store
 from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 
 _WARMING = "what is asked first?"
-
-
-class _TableSplitter:
-    """Stands for the splitter that the table was made with, or the default one for a new table."""
-
-
-TABLE_SPLITTER: Final = _TableSplitter()
 
 
 class Retriever:
@@ -70,7 +53,7 @@ class Retriever:
         self,
         documents: object,
         *,
-        splitter: Splitter | _TableSplitter | None = TABLE_SPLITTER,
+        splitter: Splitter | Literal["table"] | None = "table",
         embed: bool = True,
         progress: ProgressCallback | None = None,
         on_error: OnError = "raise",
@@ -82,8 +65,8 @@ class Retriever:
         an interruption, call again to do the rest. Each batch of about 1,000 passages is one commit; every search from
         then on finds it.
 
-        `splitter`: the table's own by default (100-word passages in a new table), or another `Splitter`; None keeps
-        each document as one passage. `embed=False`, or an encoder that is not available here, stores text that BM25
+        `splitter`: "table" is the table's own (100-word passages in a new table), None keeps each document as one
+        passage; or another `Splitter`. `embed=False`, or an encoder that is not available here, stores text that BM25
         finds at once and that `embed` gives vectors later. `progress` is called with a `Progress` as the work goes on.
         `on_error="skip"` leaves out documents that cannot be stored and counts them.
 
@@ -93,10 +76,11 @@ class Retriever:
         self._store.check_usable()
         embed = checked_flag(embed, "embed")
         check_progress(progress)
-        splitter_name(None if isinstance(splitter, _TableSplitter) else splitter)
+        if splitter != "table":
+            splitter_name(splitter)
         stream = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
-        if isinstance(splitter, _TableSplitter):
+        if splitter == "table":
             splitter = WordSplitter() if stored is None else splitter_named(stored.splitter)
         encoder, missing = None, None
         if embed:

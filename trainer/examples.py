@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.readers.lines import BadRecordError, attempt, json_items, json_lines, open_regular, readable, unpacked
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 from dpr_lance.table.rows import hash_of
 from dpr_lance.text.answers import answer_matcher
 

@@ -24,7 +24,7 @@ from .distillation import Teacher
 from .examples import Example, Examples, KnownPassage
 
 if TYPE_CHECKING:  # LanceDB is not needed to train
-    from dpr_lance.records import Hit
+    from dpr_lance.records.hits import Hit
     from dpr_lance.retriever import Retriever
 
 Source: TypeAlias = Literal["bm25", "dense"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.encoders.bundle import Side
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 
 from .config import OnBad
 from .examples import Examples, KnownPassage, refused

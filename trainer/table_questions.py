@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 
 from .config import Mining, OnBad
 from .examples import Example, Examples, Find, KnownPassage, read_examples, refused

@@ -29,7 +29,9 @@ from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.indexes.policy import POLICY, training_of
 from dpr_lance.indexes.recall import efforts
 from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
-from dpr_lance.records import Calibration, Mode, Skipped, WeightPoint
+from dpr_lance.records.hits import Mode
+from dpr_lance.records.reports import Skipped
+from dpr_lance.records.table_info import Calibration, WeightPoint
 from dpr_lance.search.candidates import CALIBRATION, QUESTIONS_AT_ONCE, Encode, calibration_of, gather
 from dpr_lance.search.fusion import Candidates, Scores
 from dpr_lance.search.resident import ResidentVectors

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.records import MODES, Mode
+from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.search.fusion import Scores, filled
 
 Values = NDArray[np.float64]

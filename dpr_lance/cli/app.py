@@ -28,7 +28,8 @@ from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptibl
 from dpr_lance.cli.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri, Where
 from dpr_lance.errors import DprLanceError
 from dpr_lance.readers.lines import MAX_DOCUMENT_BYTES
-from dpr_lance.records import IndexKind, Mode
+from dpr_lance.records.hits import Mode
+from dpr_lance.records.table_info import IndexKind
 from dpr_lance.table.address import local_folder
 from dpr_lance.table.memory import bound_memory
 
@@ -380,10 +381,9 @@ def doctor(*, encoder: EncoderName = None, as_json: AsJson = False) -> None:
 
 
 def _splitter(name: str | None) -> Any:  # noqa: ANN401 - as Retriever.add takes it
-    from dpr_lance.retriever import TABLE_SPLITTER
     from dpr_lance.text.splitter import splitter_named
 
-    return TABLE_SPLITTER if name is None else splitter_named(name)
+    return "table" if name is None else splitter_named(name)
 
 
 def _refused(error: Any, *, as_json: bool) -> int:  # noqa: ANN401 - click's class, which typer may carry inside

@@ -13,7 +13,7 @@ import typer
 from dpr_lance.cli.invocation import UsageError, opened, tables_in
 from dpr_lance.cli.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records import MODES, Mode
+from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.table.address import local_folder
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from dpr_lance.cli.output import PIPE_WIDTH, print_facts, print_json, print_text
 from dpr_lance.evaluation.evaluate import Evaluation, EvaluationProgress, Judgement, Outcome, Pair
 from dpr_lance.evaluation.gates import GateResult
 from dpr_lance.evaluation.metrics import Interval
-from dpr_lance.records import Calibration, Skipped
+from dpr_lance.records.reports import Skipped
+from dpr_lance.records.table_info import Calibration
 
 SHOWN_SKIPPED = 10
 """Skipped questions that are told; all are counted."""

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dpr_lance.cli.output import console_on, one_line, print_json, print_text, say
-from dpr_lance.records import AddReport, Explanation, Hit, Hits
+from dpr_lance.records.hits import Explanation, Hit, Hits
+from dpr_lance.records.reports import AddReport
 from dpr_lance.text.snippet import snippet
 
 

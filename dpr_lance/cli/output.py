@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpr_lance.health.check_report import CheckReport
-from dpr_lance.records import AddReport, IndexInfo, IndexReport, ReembedReport, TableInfo
-from dpr_lance.records import Progress as Advance
+from dpr_lance.records.reports import AddReport, IndexInfo, IndexReport, ReembedReport
+from dpr_lance.records.reports import Progress as Advance
+from dpr_lance.records.table_info import TableInfo
 
 if TYPE_CHECKING:
     from dpr_lance.cli.doctor import Diagnosis

@@ -39,7 +39,8 @@ from dpr_lance.evaluation.metrics import (
 )
 from dpr_lance.evaluation.trec import RunFiles
 from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, read_questions
-from dpr_lance.records import MODES, Hit, Hits, Mode, Progress, Skipped
+from dpr_lance.records.hits import MODES, Hit, Hits, Mode
+from dpr_lance.records.reports import Progress, Skipped
 from dpr_lance.retriever import Retriever
 from dpr_lance.search.candidates import QUESTIONS_AT_ONCE
 from dpr_lance.table.encoder import EncoderSource, check_source

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpr_lance.errors import InvalidInputError, MissingExtraError
 from dpr_lance.evaluation.evaluate import Evaluation
-from dpr_lance.records import Calibration
+from dpr_lance.records.table_info import Calibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

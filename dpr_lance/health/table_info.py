@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.indexes.policy import training_of
-from dpr_lance.records import TableInfo
+from dpr_lance.records.table_info import TableInfo
 from dpr_lance.search.candidates import calibration_of
 from dpr_lance.search.resident import ResidentVectors
 from dpr_lance.table.schema import DOCUMENT_ID, metadata_fields

@@ -27,7 +27,9 @@ from dpr_lance.indexes.policy import (
     unfit,
 )
 from dpr_lance.indexes.recall import recall_of
-from dpr_lance.records import IndexInfo, IndexKind, IndexReport, Metric
+from dpr_lance.records.hits import Metric
+from dpr_lance.records.reports import IndexInfo, IndexReport
+from dpr_lance.records.table_info import IndexKind
 from dpr_lance.table.coverage import COVERAGE, column_of, coverage_in, lists_gone_rows, touch
 from dpr_lance.table.memory import large_blocks_given_back, trim_heap
 from dpr_lance.table.retention import NOTHING, due_age

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dpr_lance.errors import DamagedTableError
-from dpr_lance.records import IndexKind, Metric
+from dpr_lance.records.hits import Metric
+from dpr_lance.records.table_info import IndexKind
 from dpr_lance.table.files import REBUILD
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.store import Store

@@ -11,7 +11,7 @@ from lancedb.table import Table
 
 from dpr_lance.encoders.vectors import Vector, vectors_of
 from dpr_lance.indexes.policy import POLICY, IndexPolicy, Training, remember, training_of, with_spare
-from dpr_lance.records import EffortPoint
+from dpr_lance.records.table_info import EffortPoint
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.snapshot import PART_ROWS, part_of
 from dpr_lance.table.store import Store

@@ -20,7 +20,7 @@ from dpr_lance.encoders.encoding import encoded_passages
 from dpr_lance.encoders.onnx_encoder import Encoder, TokenCounter
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.records import Progress, ReembedReport, Skipped
+from dpr_lance.records.reports import Progress, ReembedReport, Skipped
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, is_vector_column
 from dpr_lance.table.store import Store

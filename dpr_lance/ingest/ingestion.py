@@ -20,7 +20,8 @@ from dpr_lance.indexes.maintenance import create_text_index, ensure_text_index, 
 from dpr_lance.ingest.embedding import NAMED, PassageEncoder, ProgressCallback, fill_vectors
 from dpr_lance.ingest.widening import prepare_columns, stored_values
 from dpr_lance.readers.documents import DocumentStream
-from dpr_lance.records import AddReport, Passage, Progress, Skipped
+from dpr_lance.records.hits import Passage
+from dpr_lance.records.reports import AddReport, Progress, Skipped
 from dpr_lance.table.contention import SchemaChangedError, SwitchedError
 from dpr_lance.table.filters import among
 from dpr_lance.table.memory import trim_heap

@@ -14,7 +14,7 @@ from dpr_lance.documents.document import Document
 from dpr_lance.documents.field_types import UnstorableError
 from dpr_lance.documents.values import PLAIN, known
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 from dpr_lance.table.schema import check_column_name
 
 OnError = Literal["raise", "skip"]

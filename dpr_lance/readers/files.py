@@ -43,7 +43,7 @@ from dpr_lance.readers.lines import (
     unpacked,
 )
 from dpr_lance.readers.listing import KINDS, file_id, kind_of, list_files
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 from dpr_lance.text.markdown import first_heading
 
 __all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]

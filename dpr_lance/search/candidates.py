@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from dpr_lance.encoders.vectors import Vector, vectors_of
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.indexes.policy import POLICY, record_of, training_in
-from dpr_lance.records import Calibration, Effort, Mode
+from dpr_lance.records.hits import Effort, Mode
+from dpr_lance.records.table_info import Calibration
 from dpr_lance.search.fusion import Candidates, Scores, fused_scores
 from dpr_lance.search.resident import Resident, ResidentVectors, RowIds, row_ids_of
 from dpr_lance.search.stopwatch import Stopwatch

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dpr_lance.indexes.maintenance import unindexed_tail
-from dpr_lance.records import Explanation, HitExplanation, Hits, WordScore
+from dpr_lance.records.hits import Explanation, HitExplanation, Hits, WordScore
 from dpr_lance.search.candidates import Found, Leg, bm25_leg
 from dpr_lance.table.filters import among
 from dpr_lance.table.snapshot import Snapshot

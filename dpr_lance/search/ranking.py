@@ -16,7 +16,7 @@ from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.indexes.policy import with_spare
-from dpr_lance.records import Hit, Hits, Mode
+from dpr_lance.records.hits import Hit, Hits, Mode
 from dpr_lance.search.candidates import QUESTIONS_AT_ONCE, Encode, Wanted, calibration_of, gather
 from dpr_lance.search.explanation import explained
 from dpr_lance.search.fusion import Candidates, Scores, fused_scores, known, leading

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from dpr_lance.checks import checked_id, checked_items, checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records import Hit, Passage
+from dpr_lance.records.hits import Hit, Passage
 from dpr_lance.table.filters import Filter, among, checked_filter, within
 from dpr_lance.table.rows import passages_of
 from dpr_lance.table.schema import DOCUMENT_ID, ID

@@ -13,7 +13,7 @@ from dpr_lance.cli import app as cli
 from dpr_lance.evaluation.plot import _calibration_figure, plot_calibration
 from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.indexes import policy as index_policy
-from dpr_lance.records import Calibration, EffortPoint, WeightPoint
+from dpr_lance.records.table_info import Calibration, EffortPoint, WeightPoint
 from tests.search.test_ranking import WORDS, random_documents
 
 COUNT = 300

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import dpr_lance
 from dpr_lance import Document, EncoderError, HashEncoder, InvalidInputError, WordSplitter
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 
 
 class CountingEncoder(HashEncoder):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dpr_lance import Document
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.readers.files import STANDARD_INPUT, FieldNames, FileDocuments, list_files
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 
 
 def read(*paths, **options):

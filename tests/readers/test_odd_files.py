@@ -18,7 +18,7 @@ from dpr_lance import Document, InvalidInputError
 from dpr_lance.readers.files import FileDocuments, list_files
 from dpr_lance.readers.lines import csv_rows, json_items
 from dpr_lance.readers.questions import read_questions
-from dpr_lance.records import Skipped
+from dpr_lance.records.reports import Skipped
 
 MEGABYTE = 1 << 20
 

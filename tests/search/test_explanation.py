@@ -6,7 +6,7 @@ import dpr_lance
 from dpr_lance import HashEncoder
 from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.indexes import policy as index_policy
-from dpr_lance.records import Effort
+from dpr_lance.records.hits import Effort
 from tests.search.test_ranking import brute_force_bm25, random_documents
 
 

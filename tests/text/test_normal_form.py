@@ -146,7 +146,7 @@ def test_places_follow_each_other(text):
 def test_a_letter_with_very_many_marks_does_not_hang():
     code = (
         "from dpr_lance.text.normal_form import normal_form, origins\n"
-        "from dpr_lance.evaluation.metrics import tokens\n"
+        "from dpr_lance.text.answers import tokens\n"
         "for text in ('a' + '\\u0301\\u0316' * 100_000, 'a' + '\\u0f73' * 200_000, 'e\\u0301' * 10_000):\n"
         "    normal_form(text), origins(text), tokens(text)\n"
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError
-from dpr_lance.records import Hit
+from dpr_lance.records.hits import Hit
 from dpr_lance.text.normal_form import normal_form
 from dpr_lance.text.snippet import snippet
 from dpr_lance.text.terms import distinct_words, terms, words

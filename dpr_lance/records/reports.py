@@ -1,0 +1,110 @@
+"""Reports: what adding, embedding and index maintenance did, and how far they have come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dpr_lance.encoders.card import EncoderCard
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A document, passage or question that was left out: where it stood (or its id), and why."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What `add` did. Every document that was read is in exactly one of the five document counts.
+
+    `documents_duplicate`: superseded by a later document of the same id in the same write batch (the last one wins).
+    `truncated_passages` and `truncated_tokens`: what the encoder could not see because a passage was too long for it
+    (BM25 sees all of it). `passages_without_vector`: stored and found by BM25, but the encoder makes no vector of them,
+    as its tokenizer makes no token of a page of replacement characters.
+    """
+
+    documents_added: int = 0
+    documents_replaced: int = 0
+    documents_unchanged: int = 0
+    documents_duplicate: int = 0
+    documents_skipped: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    """The first 100 of them; `documents_skipped` is the full count."""
+    passages_added: int = 0
+    passages_removed: int = 0
+    passages_embedded: int = 0
+    truncated_passages: int = 0
+    truncated_tokens: int = 0
+    passages_without_vector: int = 0
+    without_vector: tuple[Skipped, ...] = ()
+    """The first 100 of them, by id, and why; `passages_without_vector` is the full count."""
+    not_embedded: str | None = None
+    """Why passages were stored without vectors although `embed` was asked for; None when they were embedded."""
+    seconds: float = 0.0
+
+    @property
+    def documents_read(self) -> int:
+        """All documents that the input gave."""
+        return (
+            self.documents_added
+            + self.documents_replaced
+            + self.documents_unchanged
+            + self.documents_duplicate
+            + self.documents_skipped
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """What `reembed` did; `passages_embedded` is 0 when the table had that encoder's vectors already.
+
+    `passages_without_vector` and `without_vector` are as in `AddReport`.
+    """
+
+    encoder: EncoderCard
+    passages_embedded: int = 0
+    truncated_passages: int = 0
+    truncated_tokens: int = 0
+    passages_without_vector: int = 0
+    without_vector: tuple[Skipped, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far `add`, `embed` or `reembed` has come, handed to its `progress` callback again and again.
+
+    `documents` are stored, `passages` have been embedded by this call, or found to have no vector. The totals are None
+    where the input does not tell them.
+    """
+
+    documents: int
+    passages: int
+    seconds: float
+    documents_total: int | None = None
+    passages_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """One index of the table: rows it covers and rows that are searched without it."""
+
+    name: str
+    column: str
+    kind: str
+    indexed_rows: int
+    unindexed_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What `optimize` did. `built`: indexes made anew; `recall`: of the vector index, None while search is exact."""
+
+    built: tuple[str, ...]
+    indexes: tuple[IndexInfo, ...]
+    recall: float | None
+    bytes_before: int | None
+    bytes_after: int | None
+    seconds: float
