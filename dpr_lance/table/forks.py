@@ -10,11 +10,10 @@ import os
 from pathlib import Path
 
 from dpr_lance.errors import TableError
+from dpr_lance.table.lancedb_internals import Shutdown
 
 _THREADS = ("lancedb", "lance-")
 """How the names of LanceDB's threads begin."""
-
-_SHUTDOWN = ("lancedb._lancedb", "shutdown_runtime")
 
 
 class _Process:
@@ -60,16 +59,7 @@ def _before_fork() -> None:
 def _in_child() -> None:
     if _Process.used:
         _Process.cut_off = True
-        atexit.unregister(_Shutdown())  # type: ignore[arg-type]  # it only compares
-
-
-class _Shutdown:
-    """Equals the function that LanceDB runs at a process's end, which in a child waits forever for its threads."""
-
-    __hash__ = None  # type: ignore[assignment]  # a set cannot hold what equals by name
-
-    def __eq__(self, other: object) -> bool:
-        return (getattr(other, "__module__", ""), getattr(other, "__name__", "")) == _SHUTDOWN
+        atexit.unregister(Shutdown())  # type: ignore[arg-type]  # it only compares
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import lancedb
 import pyarrow as pa
-from lancedb.background_loop import LOOP
-from lancedb.table import Table
+from lancedb.table import AsyncTable, Table
 
 from dpr_lance.errors import DamagedTableError, TableError
 from dpr_lance.table.contention import SupersededError
@@ -19,6 +18,7 @@ from dpr_lance.table.coverage import coverage_in
 from dpr_lance.table.engine_errors import errors_named
 from dpr_lance.table.files import RESTORE, TableFiles
 from dpr_lance.table.identity import Manifests, Revision, identity_of
+from dpr_lance.table.lancedb_internals import AsyncTables, start
 from dpr_lance.table.remembered import Remembered
 from dpr_lance.table.schema import TableCard
 
@@ -63,6 +63,7 @@ class Opening:
                 session=self.session,
                 storage_options=dict(storage_options) if storage_options else None,
             )
+        self.asynchronous = AsyncTables(uri, self.session, storage_options)
         self.remembered = Remembered(self.database, name, folder, self.place)
         self.folder = None if folder is None else folder / f"{name}.lance"
         self.table: Table | None = None
@@ -121,7 +122,7 @@ class Opening:
             version = int(table.version)
             return Revision(self.number, version, self._manifests.mark(version))
         # In an object store the name in the schema is asked for at the same time, which takes no longer.
-        version, schema = LOOP.run(_version_and_schema(table))
+        version, schema = start(_version_and_schema(self.asynchronous.of(table))).result()
         found = Revision(self.number, version, identity_of(schema))
         if found.mark != self._identity:
             self._seen = None
@@ -185,6 +186,6 @@ class Opening:
         return None
 
 
-async def _version_and_schema(table: Table) -> tuple[int, pa.Schema]:
-    version, schema = await asyncio.gather(table._table.version(), table._table.schema())
+async def _version_and_schema(table: AsyncTable) -> tuple[int, pa.Schema]:
+    version, schema = await asyncio.gather(table.version(), table.schema())
     return version, schema

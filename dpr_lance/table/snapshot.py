@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from lancedb.background_loop import LOOP
-from lancedb.table import AsyncTable, Table
+from lancedb.table import Table
 
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.table.contention import SupersededError
 from dpr_lance.table.coverage import COVERAGE, coverage_in, existing
 from dpr_lance.table.filters import Filter
 from dpr_lance.table.identity import Revision
-from dpr_lance.table.remembered import Remembered
+from dpr_lance.table.lancedb_internals import start
+from dpr_lance.table.opening import Opening
 from dpr_lance.table.schema import TableCard, is_vector_column
 
 PART_ROWS = 8_192
@@ -32,26 +31,27 @@ class GoneRowsError(DamagedTableError):
 class Snapshot:
     """One version of the table, and what was remembered beside it then; shared by threads.
 
-    Others may commit meanwhile: nothing of it is seen here. A clean-up may free the version, and reads fail then;
-    `SupersededError` is raised where it has done so already. The table that is given is its own from then on.
+    Later commits are not seen here. A clean-up may free the version: reads fail then, and `SupersededError` is raised
+    where it has done so already.
     """
 
-    def __init__(
-        self, table: Table, revision: Revision, state: Mapping[str, Any], remembered: Remembered, place: str
-    ) -> None:
+    def __init__(self, opening: Opening, revision: Revision, state: Mapping[str, Any]) -> None:
+        table = opening.latest()
+        self.place = opening.place
+        """How error messages name the table."""
         try:
             table.checkout(revision.version)
         except ValueError as error:
-            raise SupersededError(f"{place}: {error}") from error
+            raise SupersededError(f"{self.place}: {error}") from error
         self.table = table
         """Checked out at the version."""
+        self.reads = opening.asynchronous.of(table, revision.version)
+        """The same, asynchronous; see `ask`."""
         self.revision = revision
         schema = table.schema
         self.names: list[str] = schema.names
-        self.card: TableCard = remembered.cards_in(state, schema)[0]
+        self.card: TableCard = opening.remembered.cards_in(state, schema)[0]
         self.state = state
-        self.place = place
-        """How error messages name the table."""
         self._hides_gone_rows = False
         self._indexes_exact: bool | None = None
 
@@ -60,17 +60,9 @@ class Snapshot:
         """The version's number."""
         return self.revision.version
 
-    @property
-    def reads(self) -> AsyncTable:
-        """The asynchronous table that LanceDB's own is a shell around.
-
-        It does not hand it out; a query through the shell takes half a millisecond of CPU more, of one or two.
-        """
-        return self.table._table
-
     def ask(self, read: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start to read, on LanceDB's event loop, and return where the answer will be."""
-        return asyncio.run_coroutine_threadsafe(read, LOOP.loop)
+        """Start to read on LanceDB's event loop; return its future."""
+        return start(read)
 
     async def may_list_gone_rows(self) -> bool:
         """Tell whether an index may list rows that are gone, and their absence is not seen to otherwise."""

@@ -222,7 +222,7 @@ class Store:
         opening = self._opening
         state, revision, last = opening.remembered.values(), opening.revision(table), self._snapshot
         if last is None or last.revision != revision or last.state is not state:
-            last = Snapshot(opening.latest(), revision, state, opening.remembered, self.place)
+            last = Snapshot(opening, revision, state)
             opening.note(revision)
             if (lost := lost_vectors(last.card, last.names, self.place)) is not None:
                 raise (DamagedTableError if opening.remembered.values() is state else SupersededError)(lost)
