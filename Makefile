@@ -14,7 +14,7 @@ demo: $(VENV)/base.installed
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The tests that take minutes: thousands of random operations on a table, compared with a model of it.
+# The tests that take minutes: killed processes, crowds of writers, damaged files, thousands of random operations.
 stress: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m stress tests/stress
 

@@ -92,7 +92,7 @@ def ratios(read: Read) -> str:
 
 
 def behind(read: Read) -> str:
-    """Aims that are missed, peers that are ahead, and what int8 costs; and before it what crashes did."""
+    """Aims that are missed, peers that are ahead, and what int8 costs."""
     lines = []
     for record in read("ingest"):
         if record["part"] == "memory" and not ingest.met("memory", ingest.headline("memory", record)):
@@ -121,10 +121,7 @@ def behind(read: Read) -> str:
     losses = {record["set"]: _loss(record) for record in read("quality") if "fp32" in record["ranks"]}
     if losses and (worst := max(losses, key=lambda name: losses[name])) and losses[worst] > 0:
         lines.append(f"int8 weights cost up to {losses[worst]:.1f} points of top-20 accuracy ({worst}).")
-    kills = [record["summary"]["kills"] for record in read("crash") if record["part"] == "kills"]
-    survived = [f"Killed at {kills[0]} random moments, a table never lost or doubled a passage."] if kills else []
-    listed = ["Where it is behind:", "\n".join(f"- {line}" for line in lines)] if lines else []
-    return "\n\n".join([*survived, *listed])
+    return "\n\n".join(["Where it is behind:", "\n".join(f"- {line}" for line in lines)]) if lines else ""
 
 
 def _sides(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -246,12 +246,9 @@ class TestHeadlines:
             "ingest": [memory],
             "scale": [of_scale],
             "quality": [{"set": "squad", "ranks": ranks | {"fp32": [1, 2]}}, {"set": "medquad", "ranks": ranks}],
-            "crash": [{"part": "kills", "summary": {"kills": 60}}],
         }
         text = headlines.behind(lambda case: found.get(case, []))
         assert text.splitlines() == [
-            "Killed at 60 random moments, a table never lost or doubled a passage.",
-            "",
             "Where it is behind:",
             "",
             "- Peak memory while adding grows with the table: 10 MiB at 20,000 passages, 17 MiB at 200,000 passages.",

@@ -1,7 +1,6 @@
 """Thousands of random operations on tables, compared with a model in plain Python: see tests/model/run.py."""
 
 import os
-import random
 
 import pytest
 
@@ -12,8 +11,8 @@ pytestmark = pytest.mark.stress
 
 TABLES = int(os.environ.get("DPR_LANCE_STRESS_TABLES", "10"))
 STEPS_PER_TABLE = 200
-FIRST = int(os.environ.get("DPR_LANCE_STRESS_SEED", random.SystemRandom().randrange(1_000_000)))
-"""Seeds differ from run to run; a failure tells its own."""
+FIRST = int(os.environ.get("DPR_LANCE_STRESS_SEED", "2020"))
+"""Another first seed tests other steps; a failure names its seed."""
 
 taken = set()
 

@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import random
-import tempfile
-import time
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
 
 import dpr_lance
-from benchmarks import results, writer
-from benchmarks.damage import DamageError, check_searches, stored_documents
-from benchmarks.writer import Journal, State, Stored
 from dpr_lance import HashEncoder, LockedError, Passage, WordSplitter
 from dpr_lance.records.hits import MODES
+from tests.stress import scripted_writer as writer
+from tests.stress.scripted_writer import Journal, State, Stored
+from tests.stress.table_checks import DamageError, check_searches, stored_documents
 
 DOCUMENTS = 60
 """Ids that all writers share."""
 ADDED = 20
-CALLS = 30
-CROWDS = (2, 4)
 SPLITTER = WordSplitter(writer.BLOCK_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a crowd did."""
+    """What the processes did."""
 
     writers: int
     adds: int
@@ -41,12 +36,10 @@ class Outcome:
     passages: int
     optimised: int
     reads: int
-    searches: int
-    seconds: float
 
 
 def written_by(number: int, call: int, seed: int) -> State:
-    """Return what writer `number` adds in its call: documents that tell in each passage who wrote them when."""
+    """Return what writer `number` adds in its call: documents whose passages all name the writer and the call."""
     choice = random.Random(f"{seed}/{number}/{call}")
     return {
         name: _document(choice, name, f"writer{number}call{call}")
@@ -63,7 +56,7 @@ def _document(choice: random.Random, name: str, state: str) -> Stored:
 
 
 def write(folder: str, number: int, calls: int, seed: int) -> None:
-    """Add in so many calls: the body of a writer."""
+    """Add in this many calls: the body of a writer."""
     writer.lower_bounds()
     with dpr_lance.connect(folder, encoder=HashEncoder(writer.DIMENSIONS[0])) as retriever:
         for call in range(calls):
@@ -74,46 +67,51 @@ def write(folder: str, number: int, calls: int, seed: int) -> None:
 
 
 def optimise(folder: str, journal: str, end: Event) -> None:
-    """Optimise until `end`: the body of a process."""
+    """Optimise until `end`, and once after it, when nothing gets in the way: the body of a process."""
     writer.lower_bounds()
     times = 0
     with dpr_lance.connect(folder) as retriever:
         while not end.is_set():
             if len(retriever):
-                # Beside writers that never rest a compaction may find no moment; nothing is lost by that.
+                # While writers never pause, a compaction may find no moment; nothing is lost by that.
                 with contextlib.suppress(LockedError):
                     retriever.optimize()
                     times += 1
-    Journal(Path(journal)).write("optimised", times=times)
+        retriever.optimize()
+    Journal(Path(journal)).write("optimised", times=times + 1)
 
 
 def read(folder: str, journal: str, end: Event, seed: int) -> None:
-    """Search and read until `end`; raise at a document of which only a part is seen: the body of a process."""
+    """Search and read until `end`, and once after it: the body of a process.
+
+    Raises `DamageError` at a document of which only a part is visible.
+    """
     choice = random.Random(seed)
-    reads = searches = 0
+    reads, ended = 0, False
     with dpr_lance.connect(folder, encoder=HashEncoder(writer.DIMENSIONS[0])) as retriever:
-        while not end.is_set():
-            name = f"doc{choice.randrange(DOCUMENTS)}"
-            passages = retriever.get(name)
-            if len({state_of(passage.text) for passage in passages}) > 1 or _gaps(passages):
-                raise DamageError(f"get({name!r}) gives half a document: {passages}")
-            seen: dict[str, list[Passage]] = {}
-            for passage in retriever.passages():
-                seen.setdefault(passage.document_id, []).append(passage)
-            for name, passages in seen.items():
-                if len({state_of(passage.text) for passage in passages}) > 1 or _gaps(passages):
-                    raise DamageError(f"passages() gives half a document {name!r}: {passages}")
+        while not ended:
+            ended = end.is_set()
+            read_once(retriever, f"doc{choice.randrange(DOCUMENTS)}", choice.choice(writer.VOCABULARY))
             reads += 1
-            for mode in MODES:
-                hits = retriever.search(f"{name} {choice.choice(writer.VOCABULARY)}", 10, mode=mode)
-                if len({hit.id for hit in hits}) != len(hits):
-                    raise DamageError(f"{mode} search gives a passage twice: {hits}")
-                searches += 1
-    Journal(Path(journal)).write("read", reads=reads, searches=searches)
+    Journal(Path(journal)).write("read", reads=reads)
+
+
+def read_once(retriever: dpr_lance.Retriever, name: str, word: str) -> None:
+    """Read a document and the whole table, and search in every mode."""
+    seen: dict[str, list[Passage]] = {}
+    for passage in retriever.passages():
+        seen.setdefault(passage.document_id, []).append(passage)
+    for found in (retriever.get(name), *seen.values()):
+        if len({state_of(passage.text) for passage in found}) > 1 or _gaps(found):
+            raise DamageError(f"only a part of a document is visible: {found}")
+    for mode in MODES:
+        hits = retriever.search(f"{name} {word}", 10, mode=mode)
+        if len({hit.id for hit in hits}) != len(hits):
+            raise DamageError(f"{mode} search returns a passage twice: {hits}")
 
 
 def state_of(text: str) -> str:
-    """Return the word of a passage that tells who wrote it when."""
+    """Return the word of a passage that names its writer and the call."""
     return text.split()[1]
 
 
@@ -122,11 +120,10 @@ def _gaps(passages: list[Passage]) -> bool:
 
 
 def crowd(folder: Path, writers: int, calls: int, seed: int) -> Outcome:
-    """Let so many writers, an optimiser and a reader loose on one new table; raise `DamageError` at any damage."""
+    """Run this many writers, an optimiser and a reader on one new table; raise `DamageError` at any damage."""
     table, journal = str(folder / "table"), Journal(folder / "journal")
     context = get_context("spawn")
     end = context.Event()
-    begun = time.monotonic()
     workers = [context.Process(target=write, args=(table, number, calls, seed)) for number in range(writers)]
     others = [
         context.Process(target=optimise, args=(table, str(journal.path), end)),
@@ -136,7 +133,6 @@ def crowd(folder: Path, writers: int, calls: int, seed: int) -> Outcome:
         process.start()
     for process in workers:
         process.join()
-    seconds = time.monotonic() - begun
     end.set()
     for process in others:
         process.join()
@@ -146,16 +142,14 @@ def crowd(folder: Path, writers: int, calls: int, seed: int) -> Outcome:
     stored = stored_documents(Path(table))
     check_states(stored, writers, calls, seed)
     check_searches(Path(table), f"seed {seed}", stored)
-    told = {name: count for record in journal.read() for name, count in record.items() if name != "event"}
+    counts = {name: count for record in journal.read() for name, count in record.items() if name != "event"}
     return Outcome(
         writers=writers,
         adds=writers * calls,
         documents=len(stored),
         passages=sum(len(document.blocks) for document in stored.values()),
-        optimised=told["times"],
-        reads=told["reads"],
-        searches=told["searches"],
-        seconds=seconds,
+        optimised=counts["times"],
+        reads=counts["reads"],
     )
 
 
@@ -173,26 +167,3 @@ def check_states(stored: State, writers: int, calls: int, seed: int) -> None:
     for name, document in stored.items():
         if document not in last[name]:
             raise DamageError(f"seed {seed}: {name} is {document}, which no writer wrote last")
-
-
-def measure(seed: int) -> dict[str, Any]:
-    """Crowds of two and of four writers."""
-    outcomes = []
-    for writers in CROWDS:
-        with tempfile.TemporaryDirectory(prefix="dpr-lance-crowd-") as folder:
-            outcomes.append(crowd(Path(folder), writers, CALLS, seed))
-    fields = list(Outcome.__dataclass_fields__)
-    return {"summary": [{name: getattr(outcome, name) for name in fields} for outcome in outcomes]}
-
-
-def table(record: dict[str, Any]) -> str:
-    """The crowds as a table."""
-    header = [
-        "writers",
-        "adds of 20 documents",
-        "documents, each once",
-        "optimisations meanwhile",
-        "searches meanwhile",
-    ]
-    names = ("writers", "adds", "documents", "optimised", "searches")
-    return results.table(header, [[f"{outcome[name]:,}" for name in names] for outcome in record["summary"]])

@@ -1,8 +1,8 @@
 """A process that works through an endless seeded script on a table and journals what the library reports as done.
 
-`Script` tells what every step does and what the table must hold after it; `work` does the steps; `Journal` is the file
-in which they are recorded, each line on disk before the work goes on. Bounds of the library are set low, so that few
-documents make many commits, foldings and trainings.
+`script` says what every step does and what the table must hold after it; `work` does the steps; `Journal` is the file
+in which they are recorded, each line on disk before the work goes on. Limits of the library are set low, so that few
+documents cause many commits, merges and trainings.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _block(choice: random.Random, name: str, number: int, at: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A file of JSON lines, each on disk before `write` returns; a line that was cut off by a kill is passed over."""
+    """A file of JSON lines, each on disk before `write` returns; a line that was cut off by a kill is skipped."""
 
     path: Path
 
@@ -216,7 +216,7 @@ def lower_bounds() -> None:
 def open_table(
     folder: Path, keep_versions: timedelta = timedelta(milliseconds=1)
 ) -> tuple[dpr_lance.Retriever, CountingEncoder]:
-    """Open the table with the encoder that its vectors are of; freed versions get in readers' way."""
+    """Open the table with the encoder that its vectors are of; old versions go at once, to disturb readers."""
     with dpr_lance.connect(folder) as known:
         card = known.info().encoder
     encoder = CountingEncoder(DIMENSIONS[0] if card is None else card.dimension)
@@ -224,7 +224,7 @@ def open_table(
 
 
 def perform(retriever: dpr_lance.Retriever, step: Step, committed: ProgressCallback) -> int:
-    """Do one step; `committed` is told how many documents are. Return how many passages a new encoder has encoded."""
+    """Do one step; `committed` receives the progress. Return how many passages a new encoder has encoded."""
     if step.kind in ("add", "text"):
         documents = (document.document(name) for name, document in step.documents.items())
         retriever.add(documents, splitter=WordSplitter(BLOCK_WORDS), embed=step.kind == "add", progress=committed)
@@ -252,13 +252,13 @@ def work(folder: str, journal_path: str, seed: int, end: int) -> None:
         journal.write("begin", step=step.number, kind=step.kind, time=time.time())
         started = time.perf_counter()
         encoder.passages = 0
-        told = 0
+        reported = 0
 
         def committed(progress: Progress, step: Step = step) -> None:
-            nonlocal told
-            if progress.documents > told:
-                told = progress.documents
-                journal.write("committed", step=step.number, documents=told)
+            nonlocal reported
+            if progress.documents > reported:
+                reported = progress.documents
+                journal.write("committed", step=step.number, documents=reported)
 
         fresh = perform(retriever, step, committed)
         seconds = time.perf_counter() - started

@@ -1,44 +1,36 @@
-"""Case `crash`: processes that are killed (SIGKILL) at random moments, and processes that write over one another.
+"""Processes that are killed (SIGKILL) at random moments while they write to a table.
 
-Kills: a worker goes through a seeded script of add, embed, optimize, reembed and delete; it is killed, the table is
-opened anew and compared with the script and with what was reported as committed, and the next worker goes on. At the
-end the table equals that of a run without interruption. Crowds: see `benchmarks.crowd`.
+A worker goes through a seeded script of add, embed, optimize, reembed and delete. It is killed, the table is opened
+again and compared with the script and with what was reported as committed, and the next worker goes on. At the end the
+table equals that of a run without interruption. Whenever the kills fall, all of this must hold.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import tempfile
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from benchmarks import crowd, machine, results, writer
-from benchmarks.damage import DamageError, check, rows_of
-from benchmarks.writer import Journal, State, Step
 from dpr_lance.table.remembered import NEXT_CARD
 from dpr_lance.table.store import Store
+from tests.stress import scripted_writer as writer
+from tests.stress.scripted_writer import Journal, State, Step
+from tests.stress.table_checks import DamageError, check, rows_of
 
-KILLS = 60
-PARTS = ("kills", "crowd")
 PATIENCE = 120.0
 """Seconds after which a worker that does not come to its next step has hung."""
 LAST_STEPS = 5
-SEEDS = 3
-"""Scripts, and tables, among which the kills are divided."""
 """Steps that the last worker does without being killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: what the worker was at (`between` steps otherwise), and how far it was."""
+    """One kill: the step the worker was in (or `between` steps), and for how long."""
 
     kind: str
     step: int
@@ -70,7 +62,7 @@ class Killing:
         return Journal(self.folder / "journal")
 
     def run(self, kills: int) -> None:
-        """Kill so many workers, checking after each; then let one come to an end, and compare with a run without."""
+        """Kill this many workers, checking after each; then let one finish, and compare with a run without kills."""
         choice = random.Random(self.seed)
         while len(self.kills) < kills:
             kind = (*writer.KINDS, None)[len(self.kills) % (len(writer.KINDS) + 1)]
@@ -114,7 +106,7 @@ class Killing:
         raise DamageError(f"seed {self.seed}: no {event!r} of {kind} by the worker (exit code {process.exitcode})")
 
     def _note(self, start: int) -> None:
-        """Record what the worker was at when it was killed, and how long its steps took."""
+        """Record where the worker was killed, and how long its steps took."""
         records = self.journal.read()
         for record in records[start:]:
             if record["event"] == "done":
@@ -181,63 +173,3 @@ def without_vector(folder: Path, dimension: int, count: int) -> int:
         if card is not None and card.encoder.dimension == dimension:
             return store.count(card.unembedded) if card.column in store.table.schema.names else count
     return count
-
-
-# The case
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this case."""
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: both)")
-    parser.add_argument("--kills", type=int, default=KILLS, help=f"processes to kill (default {KILLS})")
-    parser.add_argument("--seed", type=int, default=2020, help="first seed (default 2020)")
-
-
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Kill, and crowd; one raw file each. Returns counts; raises `DamageError` at the first damage."""
-    if unknown := set(options.parts) - set(PARTS):
-        raise SystemExit(f"unknown part {min(unknown)!r}; known: {', '.join(PARTS)}")
-    summary = {}
-    for part in options.parts or PARTS:
-        values = measure_kills(options.kills, options.seed) if part == "kills" else crowd.measure(options.seed)
-        results.write("crash", part, values)
-        summary[part] = values["summary"]
-    return summary
-
-
-def measure_kills(kills: int, first_seed: int) -> dict[str, Any]:
-    """Divide the kills among several scripts."""
-    runs = []
-    for number in range(SEEDS):
-        with tempfile.TemporaryDirectory(prefix="dpr-lance-crash-") as folder:
-            killing = Killing(Path(folder), first_seed + number)
-            killing.run(kills * (number + 1) // SEEDS - kills * number // SEEDS)
-            runs.append(killing)
-            print(f"crash: seed {killing.seed}, {len(killing.kills)} kills", file=sys.stderr)
-    of = Counter(kill.kind for killing in runs for kill in killing.kills)
-    steps = sum(len(seconds) for killing in runs for seconds in killing.durations.values())
-    summary = {"kills": of.total(), "of": dict(of), "whole_steps": steps}
-    summary["encodings_compared"] = sum(killing.checked_encodings for killing in runs)
-    return {
-        "summary": summary,
-        "seeds": [killing.seed for killing in runs],
-        "kills": [asdict(kill) for killing in runs for kill in killing.kills],
-    }
-
-
-def tables(records: list[dict[str, Any]]) -> str:
-    """The section of the README."""
-    by_part = {record["part"]: record for record in records}
-    parts = []
-    if "kills" in by_part:
-        summary = by_part["kills"]["summary"]
-        rows = [[kind, str(count)] for kind, count in sorted(summary["of"].items())]
-        parts += [
-            f"{summary['kills']} processes killed at random moments, none with damage ({summary['whole_steps']} whole "
-            f"steps besides; for {summary['encodings_compared']} of all steps the passages encoded were compared with "
-            f"those that had no vector). Run on {machine.sentence(by_part['kills']['machine'])}.",
-            results.table(["killed during", "times"], rows),
-        ]
-    if "crowd" in by_part:
-        parts.append(crowd.table(by_part["crowd"]))
-    return "\n\n".join(parts)

@@ -9,10 +9,10 @@ from typing import Any
 import lancedb
 import numpy as np
 
-from benchmarks import writer
-from benchmarks.writer import Journal, State, Step, Stored
 from dpr_lance import HashEncoder
 from dpr_lance.table.store import Store
+from tests.stress import scripted_writer as writer
+from tests.stress.scripted_writer import Journal, State, Step, Stored
 
 
 class DamageError(AssertionError):
@@ -20,7 +20,7 @@ class DamageError(AssertionError):
 
 
 def check(folder: Path, seed: int, journal: Journal, seen: tuple[int, State] | None) -> tuple[Step, State]:
-    """Open the table anew and compare it with script and journal; return the step under way and what is stored.
+    """Open the table again and compare it with script and journal; return the step under way and what is stored.
 
     `seen` is what the last call has returned: what was there must still be there. Raises `DamageError`.
     """
