@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dpr_lance.evaluation.evaluate import evaluate
     from dpr_lance.health.check_report import CheckReport, Finding
     from dpr_lance.records.hits import Hit, Hits, Passage
+    from dpr_lance.records.reports import VectorReport
     from dpr_lance.retriever import Retriever
     from dpr_lance.table.memory import bound_memory
     from dpr_lance.text.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
@@ -48,6 +49,7 @@ _ROOMS = {
     "Passage": "records.hits",
     "Hit": "records.hits",
     "Hits": "records.hits",
+    "VectorReport": "records.reports",
     "WordSplitter": "text.splitter",
     "SentenceSplitter": "text.splitter",
     "MarkdownSplitter": "text.splitter",
@@ -86,6 +88,7 @@ __all__ = [
     "SentenceSplitter",
     "StorageError",
     "TableError",
+    "VectorReport",
     "WordSplitter",
     "bound_memory",
     "connect",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, NoReturn, overload
 
 from dpr_lance.calibration.calibrate import Asked, Calibrating, sorted_questions
-from dpr_lance.checks import checked_choice, checked_flag, checked_strings, checked_whole, refused
+from dpr_lance.checks import checked_choice, checked_flag, checked_items, checked_strings, checked_whole, refused
 from dpr_lance.encoders.onnx_encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError, TableError
 from dpr_lance.health.check import ENCODED, Checking
@@ -21,10 +22,11 @@ from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.ingest.embedding import ProgressCallback, Reembedding, check_progress
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
+from dpr_lance.ingest.vector_import import import_vectors
 from dpr_lance.readers.documents import OnError, document_stream
 from dpr_lance.readers.questions import checked_question
 from dpr_lance.records.hits import MODES, Hit, Hits, Mode, Passage
-from dpr_lance.records.reports import AddReport, IndexReport, ReembedReport
+from dpr_lance.records.reports import AddReport, IndexReport, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
 from dpr_lance.search import ranking as search
 from dpr_lance.search.resident import RESIDENT_BYTES, ResidentVectors
@@ -129,6 +131,26 @@ class Retriever:
             self._encoder.expect(encoder, new)
             return Reembedding(self._store, new, source_names(encoder), progress).run()
 
+    def import_vectors(
+        self, files: Iterable[str | os.PathLike[str]], *, progress: ProgressCallback | None = None
+    ) -> VectorReport:
+        """Give stored passages the vectors of DPR's embedding files, in place of any that they have.
+
+        An id in a file is a passage's id, or the id of a document that is one passage (`add(splitter=None)` stores it
+        so), with or without "wiki:" before it. The files are pickles, read without unpickling. Every 1,000 vectors are
+        one commit; after an interruption, call again. Only the dimension is checked: it is up to you that the table's
+        encoder made the vectors.
+
+        Raises `InvalidInputError` naming the file and the id of a vector that cannot be used, and when no id is stored;
+        `TableError` when nothing has been added yet.
+        """
+        self._store.check_usable()
+        check_progress(progress)
+        paths = checked_items(
+            files, "files", "give a list of files, as generate_dense_embeddings.py of DPR writes them"
+        )
+        return import_vectors(self._store, paths, progress)
+
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
         self, question: str, k: int = 10, *, mode: Mode | None = None, where: Filter = None, explain: bool = False
@@ -154,15 +176,14 @@ class Retriever:
     ) -> Hits | list[Hits]:
         """Return the k best passages for a question, or a list of such results for a list of questions.
 
-        `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, every candidate with both exact scores), "dense"
-        or "bm25"; None is what `calibrate` has found best, hybrid before. Hybrid answers with BM25 alone, and says why
-        in `Hits.fallback`, when no passage has a vector or the table's encoder is not available. `where` keeps passages
-        that match before ranking: a `lancedb.expr` expression (`col("year") > 2000`) or a SQL string. Ties are ordered
-        by id. `explain` tells in `Hits.explanation` and in each `Hit.explanation` how it came to that, for a further
-        search a word.
+        `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, with both exact scores for every candidate),
+        "dense" or "bm25"; None is the mode that `calibrate` chose, else hybrid. Hybrid answers with BM25 alone, and
+        gives the reason in `Hits.fallback`, when no passage has a vector or the table's encoder is not available.
+        `where` filters before ranking: a `lancedb.expr` expression (`col("year") > 2000`) or a SQL string. Ties are
+        ordered by id. `explain` adds `Hits.explanation` and `Hit.explanation`, and takes one extra search per word.
 
-        Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or a filter that cannot be used,
-        and in dense mode `EncoderError` when no encoder or no vector is there.
+        Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or an unusable filter, and in
+        dense mode `EncoderError` when there is no encoder or no vector.
         """
         self._store.check_usable()
         if mode is not None:
@@ -212,8 +233,8 @@ class Retriever:
     def delete(self, ids: Ids = None, *, where: Filter = None) -> int:
         """Delete documents or passages by id, or all passages that match `where`; return how many passages went.
 
-        An id that names a document stands for all its passages, else for the passage of that id; ids that are not
-        stored are passed over. Raises `InvalidInputError` unless exactly one of `ids` and `where` is given.
+        The id of a document means all its passages; unknown ids are ignored. Raises `InvalidInputError` unless exactly
+        one of `ids` and `where` is given.
         """
         self._store.check_usable()
         meant = meant_by(self._store, "delete", ids, where)
@@ -231,8 +252,7 @@ class Retriever:
     def get(self, ids: Ids) -> list[Passage]:
         """Return the passages of these ids, in the order of the ids; a document's passages in their order.
 
-        An id that names a document stands for all its passages, else for the passage of that id; ids that are not
-        stored are passed over.
+        The id of a document means all its passages; unknown ids are ignored.
         """
         self._store.check_usable()
         return named(self._store, ids)
@@ -240,8 +260,8 @@ class Retriever:
     def context(self, hit: Hit | Passage | str, before: int = 1, after: int = 1) -> list[Passage]:
         """Return a hit (or passage, or passage id) with its neighbours in the same document, in the document's order.
 
-        Neighbours beyond the document's ends, or deleted ones, are left out. The list is empty when the passage is not
-        stored any more, or when its id has another text by now. Raises `InvalidInputError` for a negative number.
+        The list is empty when the passage is no longer stored, or when its id now has another text. Raises
+        `InvalidInputError` for a negative number.
         """
         self._store.check_usable()
         return neighbours(self._store, hit, before, after)
@@ -259,14 +279,13 @@ class Retriever:
     ) -> Calibration:
         """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them beside it.
 
-        `questions`: labelled ones as `evaluate` takes them (a file, a BEIR folder with its `split`, an iterable), from
-        50 on; or a list of strings; or None. With labels, λ is the one that makes the answers most likely, and a single
-        leg becomes the default mode where it is clearly better than hybrid. What is in force is kept unless the choice
-        has the higher mean reciprocal rank of the first answer on questions that it was not made on, so more
-        calibration does no harm. Without labels each leg is judged by the other: λ moves from the encoder's own
-        towards the leg whose favourites score well in the other one. Without any question λ stays unless it is out of
-        scale for the vectors. With 20 questions or more, labelled or not, as many partitions of the vector index are
-        probed as they need for the recall target. New vectors of another encoder drop all of it.
+        `questions`: at least 50 labelled ones as `evaluate` takes them (a file, a BEIR folder with its `split`, an
+        iterable), a list of strings, or None. With labels, λ is the one that makes the answers most likely, and a
+        single leg becomes the default mode where it is clearly better than hybrid; the current choice is kept unless
+        the new one has a higher mean reciprocal rank on held-out questions. Without labels, λ moves towards the leg
+        whose best passages score well in the other leg. Without questions, λ changes only if it is out of scale for the
+        vectors. With 20 questions or more, labelled or not, the number of probed partitions is set to what the recall
+        target needs. New vectors of another encoder discard all of this.
 
             retriever.calibrate("questions.jsonl").hybrid_weight
 
@@ -286,17 +305,16 @@ class Retriever:
     ) -> IndexReport:
         """Bring the indexes up to date, compact, train the vector index when it is due, free old versions.
 
-        `add` does this by itself when it pays. `filter_columns` names metadata columns that get an index for filters,
-        and keep it: worth it where a filter on them leaves few passages of a large table. `index` is the kind of vector
-        index that the table has from now on: "ivf_rq", the default; "ivf_sq", twice its size, of any dimension, where
-        "ivf_rq" is for multiples of 8; for unit vectors "ivf_pq", half its size and slower to build.
-        `rebuild` makes everything again that is derived from the passages, as `check` advises where it helps: the
-        indexes, what is kept in the small table (but for the calibration), one row for an id that is stored twice.
-        Safe while others read and write; one process at a time does it.
+        `add` does this by itself when it pays. `filter_columns`: metadata columns that get an index for filters, which
+        is worth it where a filter on them leaves few passages of a large table. `index`: the kind of vector index from
+        now on: "ivf_rq" (the default, for dimensions that are multiples of 8), "ivf_sq" (any dimension, twice the
+        size), or for unit vectors "ivf_pq" (half the size, slower to build). `rebuild` makes everything again that is
+        derived from the passages, as `check` advises: the indexes, the small table beside (except for the calibration),
+        and one row for an id that is stored twice. It is safe while others read and write.
 
         Raises `TableError` when nothing has been added yet, `DamagedTableError` when a file of passages is damaged,
         `InvalidInputError` for a column that cannot have an index or a kind that the table cannot have, `LockedError`
-        when another process is at it for too long, or when writers leave no moment to compact in.
+        when another process has held the lock for too long, or writers leave no moment to compact in.
         """
         self._store.check_usable()
         if self._store.find() is None:
@@ -313,10 +331,10 @@ class Retriever:
         return replace(report, built=tuple(dict.fromkeys((*built, *report.built)))) if rebuild else report
 
     def check(self, *, encode: int = ENCODED) -> CheckReport:
-        """Read everything that the table has and say what is damaged; nothing is changed.
+        """Read the whole table and report what is damaged; nothing is changed.
 
-        The files are compared with the checksums of when they were written, the indexes with the passages, texts with
-        their hashes, and the vectors of `encode` passages with those that the encoder makes of them now.
+        Files are compared with their checksums, indexes with the passages, texts with their hashes, and the vectors of
+        `encode` passages with those that the encoder makes now.
 
             for finding in retriever.check().findings:
                 print(finding)
@@ -330,10 +348,7 @@ class Retriever:
         return table_info(self._store, self._memory)
 
     def close(self) -> None:
-        """End the search threads and free the vectors in memory; every other call then raises `TableError`.
-
-        A second call does nothing.
-        """
+        """End the search threads and free the vectors in memory; every other call then raises `TableError`."""
         self._store.close()
         self._memory = ResidentVectors(0)
         if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks

@@ -68,6 +68,7 @@ PUBLIC = [
     "SentenceSplitter",
     "StorageError",
     "TableError",
+    "VectorReport",
     "WordSplitter",
     "bound_memory",
     "connect",

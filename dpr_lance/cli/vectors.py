@@ -27,10 +27,9 @@ def import_vectors(
     The files are pickles; they are taken apart without running anything in them, and anything else is refused. The
     table's encoder (--encoder of `add`) must be the one that made the vectors.
     """
-    from dpr_lance.ingest.vector_import import import_vectors as store_vectors
-
-    with opened(uri, table, kept=lambda: "the vectors stored so far are kept; the same command does the rest"):
-        report = store_vectors(uri, files, table=table)
+    kept = "the vectors stored so far are kept; the same command does the rest"
+    with opened(uri, table, kept=lambda: kept) as retriever:
+        report = retriever.import_vectors(files)
     if as_json:
         print_json(report)
     else:

@@ -1,62 +1,40 @@
-"""Vectors from files for passages that are stored: what another program has embedded with the table's encoder."""
+"""Vectors from files for stored passages: what another program has embedded with the table's encoder."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from dpr_lance.checks import checked_path
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.indexes.maintenance import fold
-from dpr_lance.ingest.embedding import BATCH_ROWS
+from dpr_lance.ingest.embedding import BATCH_ROWS, ProgressCallback
 from dpr_lance.readers.dpr_embeddings import read_embeddings
+from dpr_lance.records.reports import Progress, VectorReport
 from dpr_lance.table.filters import among
 from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
 from dpr_lance.table.store import Store
 
 KNOWN_PREFIX = "wiki:"
-"""Stands before the ids of Wikipedia's passages in some of DPR's files, and not in psgs_w100.tsv."""
-
-
-@dataclass(frozen=True, slots=True)
-class VectorReport:
-    """What `import_vectors` did: passages that got a vector, and vectors whose passage is not stored."""
-
-    passages: int
-    unknown: int
-    seconds: float
+"""Prefix of the ids of Wikipedia's passages in some of DPR's files; psgs_w100.tsv has none."""
 
 
 def import_vectors(
-    uri: str | os.PathLike[str],
-    files: Iterable[str | os.PathLike[str]],
-    *,
-    table: str = "passages",
-    progress: Callable[[int], None] | None = None,
+    store: Store, files: Iterable[str | os.PathLike[str]], progress: ProgressCallback | None
 ) -> VectorReport:
-    """Give stored passages the vectors of DPR's embedding files, in place of any that they have.
-
-    An id in a file is a passage's, or that of a document which is one passage (as `add --whole` stores it), with or
-    without "wiki:" before it. Files are read without unpickling, see `dpr_lance.readers.dpr_embeddings`; every
-    1,000 vectors are one commit, so an interrupted import is simply done again. That the vectors are of the table's
-    encoder only their dimension can tell: it is for the caller to know. `progress` is called with the number of
-    vectors read.
-
-    Raises `InvalidInputError` that names the file and the id of a vector that cannot be used, and when no id is stored;
-    `TableError` when there is no table.
-    """
+    """Give stored passages the vectors of DPR's embedding files; see `Retriever.import_vectors`."""
     started = time.perf_counter()
-    store = Store(uri, table, None)
+    paths = [checked_path(path, f"files[{number}]") for number, path in enumerate(files)]
     card = store.card
     stored = read = 0
-    for path in map(Path, files):
+    for path in paths:
         for batch in _batches(read_embeddings(path)):
             read += len(batch)
             rows = _rows(store, card, _by_id(batch, card, path), path)
@@ -65,7 +43,7 @@ def import_vectors(
                 fold(store, bulk=True)
                 stored += rows.num_rows
             if progress is not None:
-                progress(read)
+                progress(Progress(documents=0, passages=read, seconds=time.perf_counter() - started))
     if read and not stored:
         raise InvalidInputError(f"{store.place} has none of the {read:,} ids in the files, as {batch[0][0]!r}")
     if stored:

@@ -73,11 +73,20 @@ class ReembedReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far `add`, `embed` or `reembed` has come, handed to its `progress` callback again and again.
+class VectorReport:
+    """What `import_vectors` did: passages that got a vector, and vectors whose passage is not stored."""
 
-    `documents` are stored, `passages` have been embedded by this call, or found to have no vector. The totals are None
-    where the input does not tell them.
+    passages: int
+    unknown: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far `add`, `embed`, `reembed` or `import_vectors` has come, handed to its `progress` callback.
+
+    `documents` are stored; `passages` have been embedded by this call, found to have no vector, or read from files. The
+    totals are None where the input does not give them.
     """
 
     documents: int

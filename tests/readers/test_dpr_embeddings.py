@@ -1,4 +1,4 @@
-"""The paper's files: psgs_w100.tsv as documents of one passage, published embeddings without unpickling."""
+"""The embedding files that the paper published, read without unpickling."""
 
 import datetime
 import pickle
@@ -11,18 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpr_lance import connect
-from dpr_lance.cli import app as cli
-from dpr_lance.encoders.hash_encoder import HashEncoder
-from dpr_lance.errors import InvalidInputError, TableError
-from dpr_lance.ingest.vector_import import VectorReport, import_vectors
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.readers import dpr_embeddings
 from dpr_lance.readers.dpr_embeddings import read_embeddings
-
-PASSAGES = [
-    ("1", 'Aaron or Aharon is "a prophet", high priest, and the brother of Moses.', "Aaron"),
-    ("2", "God at Sinai granted Aaron the priesthood for himself.", "Aaron"),
-    ("3", "The Alps are a mountain range\tin Europe.", "Alps"),
-]
 
 
 def vectors(count, dimension=8, seed=0):
@@ -157,90 +148,5 @@ class TestEmbeddings:
         assert peak < 7 << 20, peak  # of 12 MB, the thousand that are read together
 
     def test_the_reader_knows_every_opcode_that_it_names(self):
-        from dpr_lance.readers import dpr_embeddings as dpr_files
-
         known = {opcode.name for opcode in pickletools.opcodes}
-        assert {*dpr_files._VALUES, *dpr_files._CONSTANTS, *dpr_files._STEPS} <= known
-
-
-class TestImport:
-    @pytest.fixture
-    def wiki(self, tmp_path):
-        """The three passages in the form of psgs_w100.tsv, added without vectors."""
-        quoted = [(name, '"' + text.replace('"', '""') + '"', title) for name, text, title in PASSAGES]
-        lines = ["id\ttext\ttitle", *("\t".join(row) for row in quoted)]
-        (tmp_path / "psgs_w100.tsv").write_text("\n".join(lines) + "\n")
-        with connect(tmp_path / "wiki", encoder=HashEncoder(8)) as retriever:
-            retriever.add([{"id": "0", "text": "the table's encoder is the hash encoder"}], embed=False)
-            retriever.delete("0")
-        arguments = ["add", tmp_path / "wiki", tmp_path / "psgs_w100.tsv", "--whole", "--no-embed"]
-        assert cli.run([str(argument) for argument in arguments]) == 0
-        return tmp_path / "wiki"
-
-    def test_each_row_is_a_document_of_one_passage(self, wiki):
-        with connect(wiki) as retriever:
-            stored = sorted(retriever.passages(), key=lambda passage: passage.id)
-        assert [(passage.document_id, passage.text, passage.title) for passage in stored] == PASSAGES
-        assert [passage.id for passage in stored] == ["1#0", "2#0", "3#0"]
-        assert not any(passage.embedded for passage in stored)
-
-    @pytest.mark.parametrize("prefix", ["", "wiki:"])
-    def test_searches_use_the_imported_vectors(self, wiki, tmp_path, prefix):
-        encoder = HashEncoder(8)
-        question = encoder.encode_questions(["who was aaron?"])[0]
-        made = [
-            (f"{prefix}{name}", (sign * question).astype(np.float32))
-            for name, sign in (("1", 1), ("2", -1), ("3", 0.5))
-        ]
-        first, second = write(tmp_path / "a.pkl", [*made[:2], ("99", question)]), write(tmp_path / "b.pkl", made[2:])
-        report = import_vectors(wiki, [first, second])
-        assert (report.passages, report.unknown) == (3, 1)
-        with connect(wiki, encoder=encoder) as retriever:
-            hits = retriever.search("who was aaron?", 3, mode="dense")
-            assert [hit.document_id for hit in hits] == ["1", "3", "2"]
-            assert hits[1].dense_score == pytest.approx(0.5 * hits[0].dense_score)
-            assert retriever.embed().passages_embedded == 0
-            # Nothing was added or replaced, and the text's hash still fits.
-            assert (
-                retriever.add(
-                    [{"id": "1", "title": "Aaron", "text": PASSAGES[0][1]}], splitter=None
-                ).documents_unchanged
-                == 1
-            )
-
-    def test_the_command(self, wiki, tmp_path, capsys):
-        path = write(tmp_path / "a.pkl", vectors(3))
-        assert cli.run(["import-vectors", str(wiki), str(path), "--json"]) == 0
-        assert '"passages": 3, "unknown": 0' in capsys.readouterr().out
-        with connect(wiki) as retriever:
-            assert retriever.info().embedded == 3
-
-    @pytest.mark.parametrize(
-        ("made", "said"),
-        [
-            (
-                [("2", np.ones(7, np.float32))],
-                "the vector of '2' has 7 numbers; those of the table's encoder 'hash-8' are 8",
-            ),
-            ([("2", np.full(8, np.nan, np.float32))], "the vector of '2' has NaN or infinity in it"),
-            ([("wiki:77", np.ones(8, np.float32))], "has none of the 1 ids in the files, as 'wiki:77'"),
-        ],
-    )
-    def test_vectors_that_do_not_fit(self, wiki, tmp_path, made, said):
-        with pytest.raises(InvalidInputError, match=said):
-            import_vectors(wiki, [write(tmp_path / "a.pkl", made)])
-        with connect(wiki) as retriever:
-            assert retriever.info().embedded == 0
-
-    def test_a_document_of_several_passages(self, wiki, tmp_path):
-        with connect(wiki, encoder=HashEncoder(8)) as retriever:
-            retriever.add([{"id": "9", "text": "word " * 150}])
-        with pytest.raises(InvalidInputError, match="'9' is a document of several passages"):
-            import_vectors(wiki, [write(tmp_path / "a.pkl", [("9", np.ones(8, np.float32))])])
-        by_passage = write(tmp_path / "b.pkl", [("9#0", np.ones(8, np.float32)), ("9#1", np.zeros(8, np.float32))])
-        assert import_vectors(wiki, [by_passage]).passages == 2
-
-    def test_no_files_and_no_table(self, wiki, tmp_path):
-        assert import_vectors(wiki, []) == VectorReport(0, 0, pytest.approx(0, abs=60))
-        with pytest.raises(TableError, match="does not exist yet"):
-            import_vectors(tmp_path / "none", [])
+        assert {*dpr_embeddings._VALUES, *dpr_embeddings._CONSTANTS, *dpr_embeddings._STEPS} <= known
