@@ -25,7 +25,7 @@ import dpr_lance
 from benchmarks import data, machine, references, results
 from benchmarks.accuracy import SEED, bootstrap, first_rank, hits_within
 from dpr_lance.encoders.card import EncoderCard
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
 from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.retriever import Retriever
 

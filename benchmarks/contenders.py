@@ -31,7 +31,7 @@ def fp32_bundle() -> Path:
 
 def passages_encoder(name: str, threads: int | None = None) -> Encode:
     """Load one contender; what it returns encodes (title, text) pairs. `threads`: None for its default."""
-    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
+    from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
 
     if name in (OURS_INT8, OURS_FP32):
         return load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads).encode_passages
@@ -44,7 +44,7 @@ def passages_encoder(name: str, threads: int | None = None) -> Encode:
 
 def question_encoder(name: str, threads: int | None = None) -> Callable[[str], Floats]:
     """The same for a single question."""
-    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
+    from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
 
     if name in (OURS_INT8, OURS_FP32):
         encoder = load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads)

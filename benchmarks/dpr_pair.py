@@ -39,7 +39,7 @@ def measure(passages: list[tuple[str, str]], questions: list[str]) -> dict[str, 
     import torch
     import transformers
 
-    from dpr_lance.encoders.onnx_encoder import load_encoder
+    from dpr_lance.encoders.loading import load_encoder
 
     torch.manual_seed(SEED)
     config = transformers.DPRConfig()

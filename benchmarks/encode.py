@@ -126,7 +126,7 @@ def threading(passages: list[tuple[str, str]], rounds: int) -> dict[str, Any]:
     """Passages a second of int8: one run at a time on 1 and on 2 intra-op threads, and two runs at once on 1 each."""
     import onnxruntime
 
-    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, PACKAGED
+    from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
 
     folder = PACKAGED / DEFAULT_ENCODER
     feeds = peaks.feeds(passages, folder)

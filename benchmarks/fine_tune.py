@@ -23,7 +23,7 @@ from benchmarks.train_parts import (
     place_of,
     room,
 )
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
+from dpr_lance.encoders.loading import DEFAULT_ENCODER
 from dpr_lance.evaluation.metrics import hits_within
 
 CALIBRATED_ON = 500

@@ -27,7 +27,7 @@ import dpr_lance
 from benchmarks import data, machine, results
 from benchmarks.accuracy import Spread
 from dpr_lance import HashEncoder, WordSplitter
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
+from dpr_lance.encoders.loading import DEFAULT_ENCODER
 from dpr_lance.records.hits import MODES
 
 CORPORA = ("wiki-ottqa", "reqa-bioasq")

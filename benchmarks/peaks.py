@@ -46,7 +46,7 @@ def measure(passages: list[tuple[str, str]]) -> dict[str, Any]:
     Products run in onnxruntime, whose kernels the graphs use, and the fp32 one in numpy's BLAS too.
     """
     from benchmarks.contenders import fp32_bundle
-    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, PACKAGED
+    from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
 
     folder = PACKAGED / DEFAULT_ENCODER
     inputs = feeds(passages, folder)

@@ -65,7 +65,7 @@ def measure(questions: data.QuestionSet, resident: int) -> dict[str, Any]:
     from lancedb.query import MatchQuery
 
     import dpr_lance
-    from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, load_encoder
+    from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
 
     asked = [question.text for question in questions.questions]
     asked = [asked[at] for at in np.linspace(0, len(asked) - 1, WARMING + QUESTIONS).astype(int)]

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dpr_lance.connection import connect
     from dpr_lance.documents.document import Document
+    from dpr_lance.encoders.encoder import Encoder
     from dpr_lance.encoders.hash_encoder import HashEncoder
-    from dpr_lance.encoders.onnx_encoder import Encoder, load_encoder
+    from dpr_lance.encoders.loading import load_encoder
     from dpr_lance.errors import (
         DamagedTableError,
         DprLanceError,
@@ -53,8 +54,8 @@ _ROOMS = {
     "WordSplitter": "text.splitter",
     "SentenceSplitter": "text.splitter",
     "MarkdownSplitter": "text.splitter",
-    "Encoder": "encoders.onnx_encoder",
-    "load_encoder": "encoders.onnx_encoder",
+    "Encoder": "encoders.encoder",
+    "load_encoder": "encoders.loading",
     "HashEncoder": "encoders.hash_encoder",
     "DprLanceError": "errors",
     "InvalidInputError": "errors",

@@ -19,7 +19,7 @@ from dpr_lance import (
     evaluate,
     load_encoder,
 )
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
+from dpr_lance.encoders.loading import DEFAULT_ENCODER
 
 WRONG = {
     "None": None,

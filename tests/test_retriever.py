@@ -13,7 +13,7 @@ from lancedb.expr import col
 
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, LockedError, TableError, load_encoder
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, PACKAGED
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
 
 
 def test_the_first_lines_of_a_new_user(tmp_path):

@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from dpr_lance.encoders.bundle import CARD, Side
+from dpr_lance.encoders.batches import length_batches
+from dpr_lance.encoders.bundle import CARD
+from dpr_lance.encoders.card import Side
 from dpr_lance.errors import InvalidInputError
 
 from .checkpoints.description import Checkpoint
@@ -26,7 +28,7 @@ from .checkpoints.locate import PASSAGE_FOLDER, QUESTION_FOLDER
 from .checkpoints.sentence_transformers import MODULES
 from .checkpoints.tokenizer import load_tokenizer
 from .checkpoints.towers import TowerModel, load_tower, read_weights
-from .tokens import TokenisedTexts, chunks
+from .tokens import TokenisedTexts
 
 Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 """Makes the context that towers run in: what precision they compute in."""
@@ -101,7 +103,7 @@ class DualEncoder(nn.Module):
 
     def _encoded(self, side: Side, texts: TokenisedTexts) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []
-        order = chunks(texts.lengths, ENCODE_TOKENS)
+        order = length_batches(texts.lengths, ENCODE_TOKENS)
         for chunk in order:
             rows.append(self(side, texts.inputs(chunk, self.device)).float().cpu().numpy())
         if not rows:

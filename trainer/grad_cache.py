@@ -15,10 +15,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dpr_lance.encoders.bundle import Side
+from dpr_lance.encoders.batches import length_batches
+from dpr_lance.encoders.card import Side
 
 from .batches import seed_of
-from .tokens import Indices, Inputs, TokenisedTexts, chunks
+from .tokens import Indices, Inputs, TokenisedTexts
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From question vectors [B, d] and passage vectors [C, d] to a scalar."""
@@ -59,7 +60,7 @@ def plan(texts: Mapping[Side, TokenisedTexts], rows: Mapping[Side, Indices], *, 
     found = []
     for side, wanted in rows.items():
         lengths = texts[side].lengths[wanted]
-        for number, chunk in enumerate(chunks(lengths, tokens)):
+        for number, chunk in enumerate(length_batches(lengths, tokens)):
             padded = int(lengths[chunk].max()) * len(chunk)
             found.append(Chunk(side, chunk, wanted[chunk], padded, seed_of(seed, side, number)))
     return found

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpr_lance.encoders.bundle import Side
+from dpr_lance.encoders.card import Side
 from dpr_lance.errors import EncoderError, InvalidInputError
 
 from . import grad_cache

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.encoders.bundle import Side
+from dpr_lance.encoders.card import Side
 from dpr_lance.records.reports import Skipped
 
 from .config import OnBad

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from dpr_lance.encoders.bundle import Side
-from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.card import Side
 from dpr_lance.errors import InvalidInputError
 
 from .checkpoints.description import Checkpoint
@@ -115,38 +114,15 @@ def _encodings(
     max_tokens: int | None,
 ) -> Iterator[tuple[Encoding, bool]]:
     """Yield each text as tokens, cut at the limit, and whether there are none but those that every text has."""
-    limit, prefix = (
-        (checkpoint.question_max_tokens, checkpoint.question_prefix)
-        if side == "question"
-        else (checkpoint.passage_max_tokens, checkpoint.passage_prefix)
-    )
+    limit = checkpoint.max_tokens(side)
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(limit, max_tokens or limit))
-    nothing = len(tokenizer.encode(prefix).ids)
-    card = checkpoint.card("tokens")
+    nothing = len(tokenizer.encode(checkpoint.prefix(side)).ids)
     for start in range(0, len(texts), WINDOW):
-        window = [_input(card, prefix, text) for text in texts[start : start + WINDOW]]
+        window = [
+            checkpoint.question_input(text) if isinstance(text, str) else checkpoint.passage_input(*text)
+            for text in texts[start : start + WINDOW]
+        ]
         for encoding in tokenizer.encode_batch(window):
             yield encoding, len(encoding.ids) <= nothing
-
-
-def _input(card: EncoderCard, prefix: str, text: str | tuple[str, str]) -> str | tuple[str, str]:
-    """Return what the tokenizer takes: one string, or a pair as DPR makes it (paper, section 4.1)."""
-    if isinstance(text, str):
-        return card.question_text(text)
-    title, body = text
-    if not title.strip():
-        return prefix + body
-    return (prefix + title, body) if card.title_style == "pair" else f"{prefix}{title} {body}"
-
-
-def chunks(lengths: NDArray[np.int64], budget: int) -> list[Indices]:
-    """Return positions by falling length, in chunks of at most `budget` padded tokens, with at least one text each."""
-    order = np.argsort(-lengths, kind="stable")
-    found, start = [], 0
-    while start < len(order):
-        count = max(1, budget // int(lengths[order[start]]))
-        found.append(order[start : start + count])
-        start += count
-    return found

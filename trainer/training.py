@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dpr_lance.encoders.card import EncoderCard
-from dpr_lance.encoders.onnx_encoder import load_encoder
+from dpr_lance.encoders.loading import load_encoder
 from dpr_lance.errors import InvalidInputError
 
 from . import run_checkpoints as snapshots

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpr_lance.encoders.bundle import Side
-from dpr_lance.encoders.card import EncoderCard
-from dpr_lance.encoders.onnx_encoder import Encoder
+from dpr_lance.encoders.card import EncoderCard, Side
+from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.evaluation.metrics import Interval, bootstrap, hits_within
 
 from .batches import Corpus, Planner

@@ -19,15 +19,10 @@ import numpy as np
 
 from dpr_lance.connection import connect
 from dpr_lance.encoders.bundle import Bundle
+from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.hash_encoder import HashEncoder
-from dpr_lance.encoders.onnx_encoder import (
-    DEFAULT_ENCODER,
-    Encoder,
-    OnnxEncoder,
-    available_threads,
-    load_encoder,
-    packaged_names,
-)
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, cache_folder, load_encoder, packaged_names
+from dpr_lance.encoders.onnx_encoder import OnnxEncoder, available_threads
 from dpr_lance.errors import DprLanceError
 
 DISTRIBUTION = "dpr-lance"
@@ -153,7 +148,7 @@ def examine(encoder: str | None = None) -> Diagnosis:
         packages=packages,
         extras=extras,
         processor=processor(),
-        cache_folder=str(importlib.import_module("dpr_lance.trainer.bundles.export").cache_folder()),
+        cache_folder=str(cache_folder()),
         packaged_encoders=tuple(packaged_names()),
         encoder=facts,
         speed=speed,

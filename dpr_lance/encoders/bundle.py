@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dpr_lance.checks import checked_fields
-from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.card import EncoderCard, Side
 from dpr_lance.errors import EncoderError, InvalidInputError
 
-Side = Literal["question", "passage"]
 Precision = Literal["fp32", "fp16", "int8"]
 """How the weights are stored: fp16 is widened when the model is loaded, int8 is computed with."""
 

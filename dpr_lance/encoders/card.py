@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dpr_lance.checks import checked_fields, shown
 from dpr_lance.errors import EncoderError
 
+Side = Literal["question", "passage"]
 Pooling = Literal["cls", "mean"]
 TitleStyle = Literal["pair", "joined"]
 Similarity = Literal["dot"]
@@ -20,18 +21,13 @@ CARD_FORMAT = 1
 """Version of the JSON form; a reader refuses a higher one."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderCard:
-    """What must agree between the encoder that stores a passage and the one that asks a question.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSettings:
+    """How a text becomes a vector, apart from the weights and the tokenizer.
 
-    `fingerprint` is a hash of the weights and of the tokenizer: two encoders with the same fingerprint
-    give the same vectors, and vectors of different fingerprints are never compared.
+    A bundle's fingerprint is a hash of these values in this order.
     """
 
-    name: str
-    dimension: int
-    fingerprint: str
-    similarity: Similarity = "dot"
     pooling: Pooling = "cls"
     normalise: bool = False
     question_prefix: str = ""
@@ -44,6 +40,44 @@ class EncoderCard:
     """DPR was trained and searched with ' for every ’ of a question; its passages keep theirs."""
     question_max_tokens: int = 256
     passage_max_tokens: int = 256
+
+    def text_settings(self) -> dict[str, Any]:
+        """Return these settings alone, by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(TextSettings)}
+
+    def max_tokens(self, side: Side) -> int:
+        """Return the length at which a question or a passage is cut."""
+        return self.question_max_tokens if side == "question" else self.passage_max_tokens
+
+    def prefix(self, side: Side) -> str:
+        """Return what is put before each question, or before each passage."""
+        return self.question_prefix if side == "question" else self.passage_prefix
+
+    def question_input(self, question: str) -> str:
+        """Return the tokenizer's input for a question."""
+        return self.question_prefix + (question.replace("’", "'") if self.straight_apostrophe else question)
+
+    def passage_input(self, title: str, text: str) -> str | tuple[str, str]:
+        """Return the tokenizer's input for a passage: one string, or a pair. A blank title is left out."""
+        if not title.strip():
+            return self.passage_prefix + text
+        if self.title_style == "pair":
+            return self.passage_prefix + title, text
+        return f"{self.passage_prefix}{title} {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCard(TextSettings):
+    """What must agree between the encoder that stores a passage and the one that encodes a question.
+
+    `fingerprint` is a hash of the weights and of the tokenizer: two encoders with the same fingerprint
+    give the same vectors, and vectors of different fingerprints are never compared.
+    """
+
+    name: str
+    dimension: int
+    fingerprint: str
+    similarity: Similarity = "dot"
     projection: int = 0
     """Width of the projection after pooling; 0 when there is none."""
     hybrid_weight: float = 1.1
@@ -57,16 +91,11 @@ class EncoderCard:
             for name in ("dimension", "question_max_tokens", "passage_max_tokens"):
                 if not 1 <= getattr(self, name) < _MOST:
                     problem = f"{name} must be at least 1 and below 2**31, it is {shown(getattr(self, name))}"
-            if not 0 <= self.projection < _MOST:
-                problem = f"projection must be at least 0 and below 2**31, it is {shown(self.projection)}"
-            if not 0 <= self.hybrid_weight < _MOST:  # nor NaN
-                problem = f"hybrid_weight must be at least 0 and below 2**31, it is {shown(self.hybrid_weight)}"
+            for name in ("projection", "hybrid_weight"):
+                if not 0 <= getattr(self, name) < _MOST:  # nor NaN
+                    problem = f"{name} must be at least 0 and below 2**31, it is {shown(getattr(self, name))}"
         if problem:
             raise EncoderError(f"encoder card {shown(self.name)}: {problem}")
-
-    def question_text(self, question: str) -> str:
-        """Return what the tokenizer is given for `question`."""
-        return self.question_prefix + (question.replace("’", "'") if self.straight_apostrophe else question)
 
     def to_json(self) -> str:
         """Return the card as one JSON object with sorted keys; `from_json` is the inverse."""
@@ -74,9 +103,9 @@ class EncoderCard:
 
     @classmethod
     def from_json(cls, text: str, *, place: str) -> EncoderCard:
-        """Read a card; `place` (a file or a table) is named when it cannot be used.
+        """Read a card; errors name `place` (a file or a table).
 
-        Raises `EncoderError` when the text is not a card, misses a field, or is of a newer format.
+        Raises `EncoderError` when the text is not a card, lacks a field, or is of a newer format.
         """
         try:
             values: Any = json.loads(text)
@@ -89,11 +118,11 @@ class EncoderCard:
             raise EncoderError(
                 f"{place}: encoder card format {version!r} is not known here (up to {CARD_FORMAT}): upgrade dpr-lance"
             )
-        known = {field.name for field in dataclasses.fields(cls)}
-        required = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+        fields = dataclasses.fields(cls)
+        required = {field.name for field in fields if field.default is dataclasses.MISSING}
         if missing := sorted(required - values.keys()):
-            raise EncoderError(f"{place}: the encoder card misses {', '.join(missing)}")
-        if unknown := sorted(values.keys() - known):
+            raise EncoderError(f"{place}: the encoder card lacks {', '.join(missing)}")
+        if unknown := sorted(values.keys() - {field.name for field in fields}):
             raise EncoderError(f"{place}: the encoder card has unknown fields {', '.join(unknown)}")
         try:
             return cls(**values)

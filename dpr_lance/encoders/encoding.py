@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dpr_lance.encoders.bundle import Side
-from dpr_lance.encoders.onnx_encoder import Encoder
+from dpr_lance.encoders.card import Side
+from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.vectors import Vector, checked_vectors
 from dpr_lance.errors import DprLanceError, EncoderError, InvalidInputError, is_panic
 

@@ -1,95 +1,35 @@
-"""Encoders: text in, vectors out. The protocol, the encoder of a bundle, how to get one.
-
-`HashEncoder`, the encoder without weights, has its own room and is offered here too.
-"""
+"""The encoder of a bundle, run by onnxruntime."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.checks import (
-    checked_choice,
-    checked_items,
-    checked_pairs,
-    checked_path,
-    checked_text,
-    checked_whole,
-    refused,
-)
-from dpr_lance.encoders.bundle import MANIFEST, TOKENIZER, Bundle, Precision, Side, open_bundle
-from dpr_lance.encoders.card import EncoderCard
-from dpr_lance.encoders.hash_encoder import HashEncoder
+from dpr_lance.checks import checked_items, checked_pairs, checked_text, checked_whole
+from dpr_lance.encoders.batches import Rows, length_batches, run_batches
+from dpr_lance.encoders.bundle import TOKENIZER, Bundle, open_bundle
+from dpr_lance.encoders.card import EncoderCard, Side
+from dpr_lance.encoders.encoder import Vectors
 from dpr_lance.encoders.onnx_graph import Graph
-from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError, is_panic
+from dpr_lance.errors import EncoderError, InvalidInputError, is_panic
 
-if TYPE_CHECKING:  # loaded at the first embedding: importing this room stays cheap
+if TYPE_CHECKING:  # loaded at the first embedding: importing this module stays cheap
     from tokenizers import Tokenizer
 
-__all__ = [
-    "DEFAULT_ENCODER",
-    "PACKAGED",
-    "Encoder",
-    "HashEncoder",
-    "OnnxEncoder",
-    "TokenCounter",
-    "available_threads",
-    "load_encoder",
-    "packaged_names",
-    "read_card",
-]
-
-Vectors: TypeAlias = NDArray[np.float32]
-Source: TypeAlias = str | Path | tuple[str, str]
-_Text: TypeAlias = str | tuple[str, str]
-
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-PACKAGED = Path(__file__).parent / "packaged"
-"""Where the packaged bundles are: one folder a name."""
-
-NAMES = "give a packaged name, a bundle folder, a checkpoint, or a pair of checkpoints"
-"""What names an encoder, for error messages."""
+_Input: TypeAlias = str | tuple[str, str]
 
 WINDOW = 1024
-"""Texts that are tokenised and sorted by length together; what bounds the memory of a long input."""
+"""Texts that are tokenised and sorted by length together; this bounds the memory of a long input."""
 RECENT_QUESTIONS = 1024
 """Question vectors that are kept: 1.5 MB at 384 dimensions."""
-
-
-class Encoder(Protocol):
-    """What makes vectors: a pair of a question encoder and a passage encoder with its card.
-
-    Both methods keep the order, and a vector never depends on what is encoded beside it. Blank input (nothing left
-    after tokenising) and lone surrogates raise `InvalidInputError`; any other Unicode is encoded.
-    """
-
-    @property
-    def card(self) -> EncoderCard:
-        """The encoder's identity."""
-
-    def encode_questions(self, questions: Sequence[str]) -> Vectors:
-        """Return float32[n, d], one row a question."""
-
-    def encode_passages(self, passages: Sequence[tuple[str, str]]) -> Vectors:
-        """Return float32[n, d], one row a (title, text) pair; a blank title is the same as none."""
-
-
-@runtime_checkable
-class TokenCounter(Protocol):
-    """An encoder that can tell how much of a passage it does not see."""
-
-    def excess_tokens(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
-        """Return int32[n]: the tokens of each (title, text) pair beyond the encoder's limit, 0 when it sees all."""
 
 
 class OnnxEncoder:
@@ -115,29 +55,28 @@ class OnnxEncoder:
         return self.bundle.card
 
     def encode_questions(self, questions: Sequence[str]) -> Vectors:
-        """Return float32[n, d]; the vectors of recent questions are remembered. Raises as the protocol says."""
+        """Return float32[n, d]; vectors of recent questions are kept. Raises as the protocol says."""
         asked = checked_items(questions, "questions", "give a sequence of strings")
         checked = [_checked(question, f"questions[{index}]") for index, question in enumerate(asked)]
         vectors = self._recent.get(checked)
         fresh = [question for question, vector in vectors.items() if vector is None]
         if fresh:
             places = [f"questions[{checked.index(question)}]" for question in fresh]
-            texts = [self.card.question_text(question) for question in fresh]
+            texts = [self.card.question_input(question) for question in fresh]
             rows = self._encode("question", texts, places)
             vectors.update(zip(fresh, rows, strict=True))
             self._recent.put(fresh, rows)
         found = [vector for question in checked if (vector := vectors[question]) is not None]
-        return np.stack(found) if found else self._none()
+        return np.stack(found) if found else np.empty((0, self.card.dimension), dtype=np.float32)
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> Vectors:
         """Return float32[n, d]; extra memory is bounded whatever their number. Raises as the protocol says."""
         passages = checked_pairs(passages)
         result = np.empty((len(passages), self.card.dimension), dtype=np.float32)
         for start in range(0, len(passages), WINDOW):
-            window = passages[start : start + WINDOW]
-            places = [f"passages[{index}]" for index in range(start, start + len(window))]
-            texts = [self._passage_text(passage, place) for passage, place in zip(window, places, strict=True)]
-            result[start : start + len(window)] = self._encode("passage", texts, places)
+            texts = self._inputs(passages, start)
+            places = [f"passages[{index}]" for index in range(start, start + len(texts))]
+            result[start : start + len(texts)] = self._encode("passage", texts, places)
         return result
 
     def excess_tokens(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
@@ -146,47 +85,37 @@ class OnnxEncoder:
         tokenizer, limit = self._tokenizer(None), self.card.passage_max_tokens
         excess = np.zeros(len(passages), dtype=np.int32)
         for start in range(0, len(passages), WINDOW):
-            window = passages[start : start + WINDOW]
-            texts = [self._passage_text(passage, f"passages[{start + at}]") for at, passage in enumerate(window)]
+            texts = self._inputs(passages, start)
             with self._tokenizing():
                 lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
-            excess[start : start + len(window)] = np.maximum(0, np.array(lengths, dtype=np.int32) - limit)
+            excess[start : start + len(texts)] = np.maximum(0, np.array(lengths, dtype=np.int32) - limit)
         return excess
 
-    def _passage_text(self, passage: tuple[str, str], place: str) -> _Text:
-        """Return what the tokenizer takes: one string, or a pair as DPR's reference code makes it."""
-        title, text = passage
-        text = _checked(text, place)
-        prefix = self.card.passage_prefix
-        if not checked_text(title, name="title", place=place).strip():
-            return prefix + text
-        if self.card.title_style == "pair":
-            return prefix + title, text
-        return f"{prefix}{title} {text}"
+    def _inputs(self, passages: Sequence[tuple[str, str]], start: int) -> list[_Input]:
+        """Return the tokenizer's input for each passage of the window that begins at `start`."""
+        inputs: list[_Input] = []
+        for index, (title, text) in enumerate(passages[start : start + WINDOW], start):
+            place = f"passages[{index}]"
+            checked = _checked(text, place)
+            inputs.append(self.card.passage_input(checked_text(title, name="title", place=place), checked))
+        return inputs
 
-    def _encode(self, side: Side, texts: Sequence[_Text], places: Sequence[str]) -> Vectors:
+    def _encode(self, side: Side, texts: Sequence[_Input], places: Sequence[str]) -> Vectors:
         """Tokenise and run one window: float32[n, d] in the order of `texts`."""
         graph = self._graph(side)
-        card = self.card
-        limit, prefix = (
-            (card.question_max_tokens, card.question_prefix)
-            if side == "question"
-            else (card.passage_max_tokens, card.passage_prefix)
-        )
-        tokenizer = self._tokenizer(limit)
+        tokenizer = self._tokenizer(self.card.max_tokens(side))
         with self._tokenizing():
             encodings = tokenizer.encode_batch_fast(texts)
-            nothing = len(tokenizer.encode(prefix).ids)
+            nothing = len(tokenizer.encode(self.card.prefix(side)).ids)
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         if blank := np.flatnonzero(lengths <= nothing).tolist():
             raise InvalidInputError(f"{places[blank[0]]} is blank to the encoder's tokenizer: {texts[blank[0]]!r:.80}")
-        batches = list(_batches(lengths, graph.budget))
-        result = np.empty((len(texts), card.dimension), dtype=np.float32)
+        result = np.empty((len(texts), self.card.dimension), dtype=np.float32)
 
-        def run(batch: NDArray[np.intp]) -> None:
+        def run(batch: Rows) -> None:
             result[batch] = graph.run([encodings[index] for index in batch])
 
-        _in_threads(run, batches, self.threads if graph.on_cpu else 1)
+        run_batches(run, length_batches(lengths, graph.budget), self.threads if graph.on_cpu else 1)
         return result
 
     def _graph(self, side: Side) -> Graph:
@@ -214,7 +143,7 @@ class OnnxEncoder:
 
     @contextmanager
     def _tokenizing(self) -> Iterator[None]:
-        """Make an `EncoderError` of whatever the tokenizer raises, panics too."""
+        """Turn whatever the tokenizer raises into an `EncoderError`, panics too."""
         try:
             yield
         except BaseException as error:
@@ -223,9 +152,6 @@ class OnnxEncoder:
             raise EncoderError(
                 f"{self.bundle.folder / TOKENIZER} cannot be used by the `tokenizers` package: {error}"
             ) from error
-
-    def _none(self) -> Vectors:
-        return np.empty((0, self.card.dimension), dtype=np.float32)
 
 
 class _RecentVectors:
@@ -252,111 +178,14 @@ class _RecentVectors:
                 self._vectors.popitem(last=False)
 
 
-def load_encoder(source: Source, *, precision: str | None = None, threads: int | None = None) -> Encoder:
-    """Return the encoder that `source` names.
-
-    `source`: a packaged name (`DEFAULT_ENCODER`), a bundle folder, or a checkpoint: a folder, a Hub name, or a pair of
-    either for question and passage. A checkpoint becomes a bundle once, in the user's cache, which needs the `train`
-    extra. `precision` (`int8`, `fp16`, `fp32`) chooses for a checkpoint (default int8); a bundle has the one it has.
-    Raises `EncoderError` when nothing usable is there, `MissingExtraError` when a checkpoint needs the extra.
-    """
-    check_named(source, "source")
-    if precision is not None:
-        checked_choice(precision, "precision", get_args(Precision))
-    folder = _bundle_folder(source)
-    if folder is None:
-        folder = _from_checkpoint(source, precision or "int8")
-    bundle = open_bundle(folder)
-    if precision not in (None, bundle.precision):
-        raise EncoderError(
-            f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or export "
-            f"the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
-        )
-    return OnnxEncoder(bundle, threads=threads)
-
-
-def check_named(source: object, name: str) -> None:
-    """Raise `InvalidInputError` for what cannot name an encoder, or a pair of them; `name` is the argument's."""
-    parts = source if isinstance(source, tuple) else (source,)
-    if isinstance(source, tuple) and len(source) != 2:
-        raise refused(name, source, f"a pair has two parts, (question encoder, passage encoder), not {len(source)}")
-    for part in parts:
-        checked_path(part, name, NAMES)
-
-
-def read_card(source: str | Path) -> EncoderCard:
-    """Return the card of a packaged encoder or of a bundle folder without loading a model.
-
-    Raises `EncoderError` when `source` is neither.
-    """
-    folder = _bundle_folder(source)
-    if folder is None:
-        raise EncoderError(
-            f"{str(source)!r} is neither a packaged encoder ({', '.join(packaged_names())}) nor a bundle folder"
-        )
-    return open_bundle(folder).card
-
-
-def packaged_names() -> list[str]:
-    """Names of the encoders inside the package."""
-    return sorted(manifest.parent.name for manifest in PACKAGED.glob(f"*/{MANIFEST}"))
-
-
 def available_threads() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _bundle_folder(source: Source) -> Path | None:
-    """Return the folder of a packaged name or of a (perhaps damaged) bundle; None for a checkpoint."""
-    if isinstance(source, tuple):
-        return None
-    if isinstance(source, str) and source in packaged_names():
-        return PACKAGED / source
-    folder = Path(source)
-    if folder.is_file() and folder.suffix == ".onnx":
-        raise EncoderError(f"{folder} is a single ONNX file; name the bundle folder it belongs to")
-    if (folder / MANIFEST).exists() or any(folder.glob("*.onnx")):
-        return folder
-    if isinstance(source, Path) and not folder.exists():
-        raise EncoderError(f"{folder} does not exist; name a bundle folder, a checkpoint, or one of {packaged_names()}")
-    return None
-
-
-def _from_checkpoint(source: Source, precision: str) -> Path:
-    """Return the cached bundle of a checkpoint, made by the trainer's room when it is not there yet."""
-    try:
-        export = importlib.import_module("dpr_lance.trainer.bundles.export")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"the encoder {source!r} is a checkpoint, and importing one", "train") from error
-    return Path(export.cached_bundle(source, precision=precision))
 
 
 def _checked(text: Any, place: str) -> str:  # noqa: ANN401
     if not checked_text(text, name="text", place=place).strip():
         raise InvalidInputError(f"{place} is blank ({text!r:.60})")
     return str(text)
-
-
-def _batches(lengths: NDArray[np.intp], budget: int) -> Iterator[NDArray[np.intp]]:
-    """Yield indices, longest sequences first, so that count · longest stays within `budget`, with at least one each."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        count = max(1, budget // int(lengths[order[start]]))
-        yield order[start : start + count]
-        start += count
-
-
-def _in_threads(run: Callable[[NDArray[np.intp]], None], batches: list[NDArray[np.intp]], threads: int) -> None:
-    """Run every batch, `threads` at a time; the first failure is raised."""
-    threads = min(threads, len(batches))
-    if threads <= 1:
-        for batch in batches:
-            run(batch)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(run, batches):
-            pass

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from lancedb.query import MatchQuery
 
+from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.encoding import encoded_passages
-from dpr_lance.encoders.onnx_encoder import Encoder
 from dpr_lance.encoders.vectors import Vector, vectors_of
 from dpr_lance.errors import DprLanceError, EncoderError, MissingExtraError
 from dpr_lance.health.check_report import IDS_NAMED, CheckReport, Finding

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpr_lance.checks import checked_callback
+from dpr_lance.encoders.encoder import Encoder, TokenCounter
 from dpr_lance.encoders.encoding import encoded_passages
-from dpr_lance.encoders.onnx_encoder import Encoder, TokenCounter
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.records.reports import Progress, ReembedReport, Skipped

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dpr_lance.documents.columns import ColumnFitting, Columns
 from dpr_lance.documents.document import Document
-from dpr_lance.encoders.onnx_encoder import Encoder
+from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.indexes.maintenance import create_text_index, ensure_text_index, fold

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dpr_lance.checks import refused
 from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.encoding import encoded_questions
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, NAMES, Encoder, check_named, load_encoder, packaged_names
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, NAMES, check_named, load_encoder, packaged_names
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
 from dpr_lance.table.contention import SupersededError

@@ -14,7 +14,7 @@ from dpr_lance.cli import app as cli
 from dpr_lance.cli import doctor
 from dpr_lance.encoders.bundle import open_bundle
 from dpr_lance.encoders.hash_encoder import HashEncoder
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, PACKAGED, load_encoder
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED, load_encoder
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from dpr_lance.encoders.onnx_encoder import Encoder, TokenCounter
+from dpr_lance.encoders.encoder import Encoder, TokenCounter
 from dpr_lance.errors import InvalidInputError
 
 PASSAGES = [

@@ -4,11 +4,16 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from dpr_lance.encoders.bundle import CARD as CARD_FILE
 from dpr_lance.encoders.bundle import MANIFEST, fingerprint, open_bundle, write_bundle
 from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.loading import load_encoder
 from dpr_lance.errors import EncoderError, InvalidInputError
+from tests.encoders.tiny_bundle import CARD as TINY
+from tests.encoders.tiny_bundle import made, rewritten
 
 CARD = EncoderCard(name="tiny ü", dimension=3, fingerprint="0123", normalise=True, question_prefix="query: ")
 
@@ -196,3 +201,38 @@ def test_fingerprints_stand_for_contents_and_not_for_names(tmp_path, files):
     assert len(first) == 16
     assert first != fingerprint([files["passage.onnx"], files["tokenizer.json"]])
     assert first != fingerprint([files["question.onnx"], files["tokenizer.json"]], further="other")
+
+
+def test_a_bundle_without_a_fingerprint_is_refused(tmp_path):
+    folder = made(tmp_path)
+    rewritten(folder, CARD_FILE, json.dumps(json.loads(TINY.to_json()) | {"fingerprint": " "}).encode())
+    with pytest.raises(EncoderError, match="the fingerprint is blank"):
+        open_bundle(folder)
+
+
+def test_a_changed_card_of_the_same_size_is_found_when_the_bundle_is_opened(tmp_path):
+    path = made(tmp_path) / CARD_FILE
+    path.write_text(path.read_text().replace('"dimension": 8', '"dimension": 9'))
+    with pytest.raises(EncoderError, match=r"encoder\.json is damaged"):
+        open_bundle(path.parent)
+
+
+@pytest.mark.parametrize("size", ["12", None, 1.5, True, -1])
+@pytest.mark.parametrize("sha256", [None, "", 5, "z" * 64])
+def test_types_in_a_manifest_are_checked(tmp_path, size, sha256):
+    manifest = made(tmp_path) / MANIFEST
+    for entry in ({"size": size}, {"sha256": sha256}):
+        values = json.loads(manifest.read_text())
+        values["files"]["tokenizer.json"] |= entry
+        (tmp_path / "bundle" / MANIFEST).write_text(json.dumps(values))
+        with pytest.raises(EncoderError, match=r"manifest\.json is damaged|tokenizer\.json is damaged"):
+            open_bundle(manifest.parent)
+        values["files"]["tokenizer.json"] = json.loads(manifest.read_text())["files"]["encoder.onnx"]
+
+
+def test_files_beside_those_of_the_manifest_are_not_read(tmp_path):
+    folder = made(tmp_path)
+    before = load_encoder(folder).encode_questions(["a b"])
+    for name in ("question.onnx", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).write_text("nonsense")
+    np.testing.assert_array_equal(load_encoder(folder).encode_questions(["a b"]), before)

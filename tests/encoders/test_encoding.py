@@ -10,7 +10,7 @@ import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError
 from dpr_lance.cli import app as cli
 from dpr_lance.encoders.encoding import UnencodableError, encoded_passages, encoded_questions
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
+from dpr_lance.encoders.loading import DEFAULT_ENCODER
 
 PAGE = "\ufffd" * 40
 BAD = "unreadable"

@@ -48,7 +48,8 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
     if checkpoint.shared:
         towers = {SHARED_GRAPH: checkpoint.passage}
     files = {TOKENIZER: scratch / TOKENIZER}
-    digest = hashlib.sha256(_settings(checkpoint, precision).encode())
+    settings = [RECIPE, precision, *checkpoint.text_settings().values()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(tokenizer.to_str().encode())
     difference = 0.0
     for name, tower in towers.items():
@@ -64,14 +65,6 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
         if precision != "fp32":
             check_direction(expected, graph_vectors(files[name], feeds), precision)
     return Converted(files, digest.hexdigest()[:16], difference)
-
-
-def _settings(checkpoint: Checkpoint, precision: Precision) -> str:
-    """Everything beside weights and tokenizer that a vector depends on."""
-    card = checkpoint.card("")
-    names = ["pooling", "normalise", "question_prefix", "passage_prefix", "title_style", "zero_token_types"]
-    names += ["straight_apostrophe", "question_max_tokens", "passage_max_tokens"]
-    return json.dumps([RECIPE, precision, *(getattr(card, name) for name in names)])
 
 
 def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa: ANN401

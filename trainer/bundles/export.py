@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -21,13 +20,13 @@ from filelock import FileLock
 
 from dpr_lance.encoders.bundle import MANIFEST, Precision, open_bundle, write_bundle
 from dpr_lance.encoders.card import EncoderCard, Pooling, TitleStyle
+from dpr_lance.encoders.loading import cache_folder
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 
 from ..checkpoints.description import RECIPE, read_checkpoint
 from ..checkpoints.facts import Facts
 from ..checkpoints.locate import CheckpointSource, Named, Revision, locate
 
-CACHE_VARIABLE = "DPR_LANCE_CACHE"
 NEEDED = ("torch", "transformers", "safetensors", "onnx")
 """Packages of the `train` extra."""
 STATES = 2
@@ -100,13 +99,6 @@ def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", re
             _write(source, folder, Facts(), precision=precision, base=None, revision=revision, replace=True)
             _forget_old_states(folder.parent, checkpoint)
     return folder
-
-
-def cache_folder() -> Path:
-    """Return the folder of cached bundles: DPR_LANCE_CACHE, else dpr_lance in XDG_CACHE_HOME or ~/.cache."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser() / "bundles"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dpr_lance" / "bundles"
 
 
 def _write(

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER, Bundle, fingerprint, write_bundle
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, PACKAGED
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
 
 from ..checkpoints.description import read_checkpoint
 from ..checkpoints.starting_point import DEFAULT_FACTS, default_location

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dpr_lance.encoders.bundle import CARD, MANIFEST
-from dpr_lance.encoders.card import EncoderCard, Pooling, TitleStyle
+from dpr_lance.encoders.card import EncoderCard, Pooling, TextSettings
 from dpr_lance.errors import EncoderError, InvalidInputError
 
 from .facts import Facts, check_said, merge, read_json
@@ -84,23 +84,14 @@ class Tower:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A dual encoder as trained: both towers and everything that its vectors depend on beside the weights."""
+class Checkpoint(TextSettings):
+    """A dual encoder as trained: both towers and everything else that its vectors depend on."""
 
     name: str
     source: str
     licence: str
     question: Tower
     passage: Tower
-    pooling: Pooling
-    normalise: bool
-    question_prefix: str
-    passage_prefix: str
-    title_style: TitleStyle
-    zero_token_types: bool
-    straight_apostrophe: bool
-    question_max_tokens: int
-    passage_max_tokens: int
     hybrid_weight: float
 
     @property
@@ -114,19 +105,11 @@ class Checkpoint:
             name=self.name,
             dimension=self.passage.dimension,
             fingerprint=fingerprint,
-            pooling=self.pooling,
-            normalise=self.normalise,
-            question_prefix=self.question_prefix,
-            passage_prefix=self.passage_prefix,
-            title_style=self.title_style,
-            zero_token_types=self.zero_token_types,
-            straight_apostrophe=self.straight_apostrophe,
-            question_max_tokens=self.question_max_tokens,
-            passage_max_tokens=self.passage_max_tokens,
             projection=self.passage.dense[-1].out_features if self.passage.dense else self.passage.projection,
             hybrid_weight=self.hybrid_weight,
             licence=self.licence,
             source=self.source,
+            **self.text_settings(),
         )
 
 

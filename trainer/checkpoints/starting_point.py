@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER
+from dpr_lance.encoders.loading import DEFAULT_ENCODER
 from dpr_lance.errors import EncoderError
 
 from .description import Checkpoint, read_checkpoint

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dpr_lance.trainer.bundles.export import cache_folder, cached_bundle, export
+from dpr_lance.trainer.bundles.export import cached_bundle, export
 from dpr_lance.trainer.bundles.onnx_graph import check_direction, check_parity
 from dpr_lance.trainer.checkpoints.description import read_checkpoint
 from dpr_lance.trainer.checkpoints.facts import Facts
@@ -20,7 +20,8 @@ from dpr_lance.trainer.tokens import tokenise
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from dpr_lance.encoders.bundle import open_bundle
-from dpr_lance.encoders.onnx_encoder import OnnxEncoder, load_encoder
+from dpr_lance.encoders.loading import load_encoder
+from dpr_lance.encoders.onnx_encoder import OnnxEncoder
 from dpr_lance.errors import EncoderError, InvalidInputError
 from tests.trainer import checkpoints_made as checkpoints
 from tests.trainer.checkpoints_made import PASSAGES, QUESTIONS
@@ -278,7 +279,7 @@ def test_a_cached_bundle_needs_no_torch(cache, source):
     program = f"""
 import sys
 sys.modules |= dict.fromkeys(["torch", "transformers", "onnx", "safetensors"])
-from dpr_lance.encoders.onnx_encoder import load_encoder
+from dpr_lance.encoders.loading import load_encoder
 from dpr_lance.errors import MissingExtraError
 print(load_encoder({str(source)!r}, precision="fp32").encode_questions(["Paris"]).shape)
 try:
@@ -320,18 +321,6 @@ def test_a_checkpoint_that_changes_does_not_fill_the_cache(cache, source, tmp_pa
         checkpoints.edit_json(source / "sentence_bert_config.json", max_seq_length=tokens)
         states.append(cached_bundle(source, precision="fp32"))
     assert sorted(path.parent for path in (cache / "bundles").glob("*/manifest.json")) == sorted([*kept, *states[1:]])
-
-
-def test_the_cache_is_where_caches_are(monkeypatch, tmp_path):
-    """Beside the others, unless the user says where."""
-    monkeypatch.delenv("DPR_LANCE_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "dpr_lance" / "bundles"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "dpr_lance" / "bundles"
-    monkeypatch.setenv("DPR_LANCE_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here" / "bundles"
 
 
 # Refused

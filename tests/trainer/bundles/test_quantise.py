@@ -11,7 +11,8 @@ from dpr_lance.trainer.bundles import quantise as room  # noqa: E402
 from dpr_lance.trainer.bundles.export import export  # noqa: E402
 
 from dpr_lance.encoders.bundle import open_bundle  # noqa: E402
-from dpr_lance.encoders.onnx_encoder import DEFAULT_ENCODER, PACKAGED, OnnxEncoder  # noqa: E402
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED  # noqa: E402
+from dpr_lance.encoders.onnx_encoder import OnnxEncoder  # noqa: E402
 from dpr_lance.errors import EncoderError  # noqa: E402
 from tests.contracts.encoder_contract import EncoderContract  # noqa: E402
 from tests.trainer import checkpoints_made as checkpoints  # noqa: E402

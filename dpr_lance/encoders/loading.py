@@ -1,0 +1,104 @@
+"""Get an encoder by its name: a packaged one, a bundle folder, or a checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TypeAlias, get_args
+
+from dpr_lance.checks import checked_choice, checked_path, refused
+from dpr_lance.encoders.bundle import MANIFEST, Precision, open_bundle
+from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.encoder import Encoder
+from dpr_lance.encoders.onnx_encoder import OnnxEncoder
+from dpr_lance.errors import EncoderError, MissingExtraError
+
+Source: TypeAlias = str | Path | tuple[str, str]
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+PACKAGED = Path(__file__).parent / "packaged"
+"""Holds one bundle folder for each packaged encoder, under its name."""
+CACHE_VARIABLE = "DPR_LANCE_CACHE"
+
+NAMES = "give a packaged name, a bundle folder, a checkpoint, or a pair of checkpoints"
+"""What names an encoder, for error messages."""
+
+
+def load_encoder(source: Source, *, precision: str | None = None, threads: int | None = None) -> Encoder:
+    """Return the encoder that `source` names.
+
+    `source`: a packaged name (`DEFAULT_ENCODER`), a bundle folder, or a checkpoint: a folder, a Hub name, or a pair of
+    either for question and passage. A checkpoint becomes a bundle once, in the user's cache, which needs the `train`
+    extra. `precision` (`int8`, `fp16`, `fp32`) chooses for a checkpoint (default int8); a bundle has the one it has.
+    Raises `EncoderError` when nothing usable is there, `MissingExtraError` when a checkpoint needs the extra.
+    """
+    check_named(source, "source")
+    if precision is not None:
+        checked_choice(precision, "precision", get_args(Precision))
+    bundle = open_bundle(_bundle_folder(source) or _from_checkpoint(source, precision or "int8"))
+    if precision not in (None, bundle.precision):
+        raise EncoderError(
+            f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or export "
+            f"the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
+        )
+    return OnnxEncoder(bundle, threads=threads)
+
+
+def check_named(source: object, name: str) -> None:
+    """Raise `InvalidInputError` for what cannot name an encoder, or a pair of them; `name` is the argument's."""
+    parts = source if isinstance(source, tuple) else (source,)
+    if isinstance(source, tuple) and len(source) != 2:
+        raise refused(name, source, f"a pair has two parts, (question encoder, passage encoder), not {len(source)}")
+    for part in parts:
+        checked_path(part, name, NAMES)
+
+
+def read_card(source: str | Path) -> EncoderCard:
+    """Return the card of a packaged encoder or of a bundle folder without loading a model.
+
+    Raises `EncoderError` when `source` is neither.
+    """
+    folder = _bundle_folder(source)
+    if folder is None:
+        raise EncoderError(
+            f"{str(source)!r} is neither a packaged encoder ({', '.join(packaged_names())}) nor a bundle folder"
+        )
+    return open_bundle(folder).card
+
+
+def packaged_names() -> list[str]:
+    """Return the names of the encoders inside the package."""
+    return sorted(manifest.parent.name for manifest in PACKAGED.glob(f"*/{MANIFEST}"))
+
+
+def cache_folder() -> Path:
+    """Return the folder of cached bundles: in DPR_LANCE_CACHE, else in dpr_lance under XDG_CACHE_HOME or ~/.cache."""
+    named = os.environ.get(CACHE_VARIABLE)
+    folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dpr_lance"
+    return folder.expanduser() / "bundles"
+
+
+def _bundle_folder(source: Source) -> Path | None:
+    """Return the folder of a packaged name or of a (perhaps damaged) bundle; None for a checkpoint."""
+    if isinstance(source, tuple):
+        return None
+    if isinstance(source, str) and source in packaged_names():
+        return PACKAGED / source
+    folder = Path(source)
+    if folder.is_file() and folder.suffix == ".onnx":
+        raise EncoderError(f"{folder} is a single ONNX file; name the bundle folder it belongs to")
+    if (folder / MANIFEST).exists() or any(folder.glob("*.onnx")):
+        return folder
+    if isinstance(source, Path) and not folder.exists():
+        raise EncoderError(f"{folder} does not exist; name a bundle folder, a checkpoint, or one of {packaged_names()}")
+    return None
+
+
+def _from_checkpoint(source: Source, precision: str) -> Path:
+    """Return the cached bundle of a checkpoint; the trainer makes it when it is not there yet."""
+    try:
+        export = importlib.import_module("dpr_lance.trainer.bundles.export")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"the encoder {source!r} is a checkpoint, and importing one", "train") from error
+    return Path(export.cached_bundle(source, precision=precision))
