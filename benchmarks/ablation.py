@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     order = np.random.default_rng(SEED).permutation(len(train.rows))
     train = replace(train, rows=tuple(train.rows[int(at)] for at in order[: steps * batch]))
     dev = data.read("squad", "dev").smaller(POOL)
-    said = room("checkpoints.facts").Facts(
+    said = room("checkpoints.overrides").Overrides(
         title_style="joined", zero_token_types=True, question_max_tokens=MAX_TOKENS, passage_max_tokens=MAX_TOKENS
     )
     checkpoint = room("checkpoints.description").read_checkpoint(

@@ -191,7 +191,7 @@ def memory_step(above: int) -> None:
     model = room("dual_encoder").DualEncoder(
         room("checkpoints.description").read_checkpoint(
             room("checkpoints.locate").locate(shallow_checkpoint(LAYERS)),
-            room("checkpoints.facts").Facts(title_style="joined", zero_token_types=True),
+            room("checkpoints.overrides").Overrides(title_style="joined", zero_token_types=True),
         )
     )
     corpus = batches.make_corpus([replace(train, rows=train.rows[:: len(train.rows) // 4000])])

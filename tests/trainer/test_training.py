@@ -12,8 +12,8 @@ from dpr_lance.trainer import grad_cache
 from dpr_lance.trainer import run_checkpoints as snapshots
 from dpr_lance.trainer.batches import Planner, make_corpus
 from dpr_lance.trainer.checkpoints.description import read_checkpoint
-from dpr_lance.trainer.checkpoints.facts import Facts
 from dpr_lance.trainer.checkpoints.locate import locate
+from dpr_lance.trainer.checkpoints.overrides import Overrides
 from dpr_lance.trainer.config import Recipe, Run, read_run
 from dpr_lance.trainer.dual_encoder import DualEncoder
 from dpr_lance.trainer.examples import Example, Examples, KnownPassage
@@ -65,7 +65,7 @@ def saved(folder):
 
 
 def model_of(folder, *, dropout=None, normalise=False, **options):
-    model = DualEncoder(read_checkpoint(locate(folder), Facts(pooling="mean", normalise=normalise)), **options)
+    model = DualEncoder(read_checkpoint(locate(folder), Overrides(pooling="mean", normalise=normalise)), **options)
     if dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER, Precision
 from dpr_lance.errors import EncoderError
 
-from ..checkpoints.description import RECIPE, Checkpoint, Tower
+from ..checkpoints.description import CONVERSION_VERSION, Checkpoint, Tower
 from ..checkpoints.tokenizer import load_tokenizer
 from ..checkpoints.towers import TowerModel, load_tower
 from .onnx_graph import check_direction, check_parity, graph_vectors, probes, tower_vectors, write_graph
@@ -48,7 +48,7 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
     if checkpoint.shared:
         towers = {SHARED_GRAPH: checkpoint.passage}
     files = {TOKENIZER: scratch / TOKENIZER}
-    settings = [RECIPE, precision, *checkpoint.text_settings().values()]
+    settings = [CONVERSION_VERSION, precision, *checkpoint.text_settings().values()]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(tokenizer.to_str().encode())
     difference = 0.0

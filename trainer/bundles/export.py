@@ -14,18 +14,19 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 from filelock import FileLock
 
+from dpr_lance.checks import checked_choice
 from dpr_lance.encoders.bundle import MANIFEST, Precision, open_bundle, write_bundle
-from dpr_lance.encoders.card import EncoderCard, Pooling, TitleStyle
+from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.loading import cache_folder
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 
-from ..checkpoints.description import RECIPE, read_checkpoint
-from ..checkpoints.facts import Facts
+from ..checkpoints.description import CONVERSION_VERSION, read_checkpoint
 from ..checkpoints.locate import CheckpointSource, Named, Revision, locate
+from ..checkpoints.overrides import Overrides
 
 NEEDED = ("torch", "transformers", "safetensors", "onnx")
 """Packages of the `train` extra."""
@@ -34,48 +35,52 @@ STATES = 2
 _DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
 
 
-def export(  # noqa: PLR0913 - each argument is one thing that a checkpoint may leave open
+def export(
     source: CheckpointSource,
     out: str | Path,
     *,
     precision: Precision = "int8",
-    pooling: Pooling | None = None,
-    normalise: bool | None = None,
-    question_prefix: str | None = None,
-    passage_prefix: str | None = None,
-    title_style: TitleStyle | None = None,
-    zero_token_types: bool | None = None,
     max_tokens: int | None = None,
-    hybrid_weight: float | None = None,
-    name: str | None = None,
     base: Named | None = None,
     revision: Revision = None,
     replace: bool = False,
+    **settings: Unpack[Overrides],
 ) -> EncoderCard:
     """Make a bundle of the checkpoint `source` in the folder `out` and return its card.
 
     `source`: a DPR pair (two folders or Hub names as (question, passage), `dpr-single-nq`, `dpr-multiset`, or a folder
     with question/ and passage/), a sentence-transformers folder or Hub name, any BERT-family folder or Hub name, or an
-    original DPR `.cp` file, which needs `base`, the model it was trained from. What is given here wins over what the
-    checkpoint's files say; None leaves it to them. `revision` pins Hub repositories. With `replace` an older bundle at
-    `out` gives way. The fp32 graph is compared with torch before anything is written.
+    original DPR `.cp` file, which needs `base`, the model it was trained from. `settings` (pooling, normalise,
+    question_prefix and the others of `Overrides`) win over the checkpoint's files; None leaves one to them.
+    `max_tokens` is the length of questions and passages. `revision` pins Hub repositories. `replace` lets the bundle
+    take the place of an older one. Nothing is written before the fp32 graph was compared with torch.
 
     Raises `MissingExtraError` without torch, `EncoderError` when the checkpoint is incomplete, not supported, or does
-    not name its pooling or normalisation, `InvalidInputError` for arguments that cannot be.
+    not name its pooling or normalisation, `InvalidInputError` for impossible arguments.
     """
-    said = Facts(
-        pooling=pooling,
-        normalise=normalise,
-        question_prefix=question_prefix,
-        passage_prefix=passage_prefix,
-        title_style=title_style,
-        zero_token_types=zero_token_types,
-        question_max_tokens=max_tokens,
-        passage_max_tokens=max_tokens,
-        hybrid_weight=hybrid_weight,
-        name=name,
-    )
-    return _write(source, Path(out), said, precision=precision, base=base, revision=revision, replace=replace)
+    checked_choice(precision, "precision", get_args(Precision))
+    out = Path(out)
+    if out.exists() and not replace:
+        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
+    task = f"making a bundle of the checkpoint {source!r}"
+    check_installed(task)
+    if max_tokens is not None:
+        settings |= {"question_max_tokens": max_tokens, "passage_max_tokens": max_tokens}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if isinstance(source, str | Path) and Path(source).is_file():
+            pinned = revision if isinstance(revision, str) else None
+            located = _imported("checkpoints.dpr_cp", task).unpack(
+                Path(source), base, scratch / "unpacked", revision=pinned
+            )
+        else:
+            located = locate(source, revision=revision)
+        # Read before torch is imported, which takes seconds: a wrong name is reported at once.
+        checkpoint = read_checkpoint(located, settings)
+        converted = _imported("bundles.conversion", task).convert(checkpoint, scratch, precision=precision)
+        card = checkpoint.card(converted.fingerprint)
+        write_bundle(out, card, converted.files, precision=precision, replace=replace)
+    return card
 
 
 def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", revision: Revision = None) -> Path:
@@ -86,7 +91,7 @@ def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", re
     it, until another `revision` is named or the folder is deleted; found in the cache, it needs no connection. Raises
     as `export` does.
     """
-    _check_precision(precision)
+    checked_choice(precision, "precision", get_args(Precision))
     checkpoint, state = _entry(source, precision, revision)
     folder = cache_folder() / f"{checkpoint}-{state}"
     if _whole(folder):
@@ -96,41 +101,9 @@ def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", re
         if not _whole(folder):  # another process may have made it while this one waited
             if sys.stderr.isatty():
                 sys.stderr.write(f"making a bundle of {source} in {folder} (once)\n")
-            _write(source, folder, Facts(), precision=precision, base=None, revision=revision, replace=True)
+            export(source, folder, precision=precision, revision=revision, replace=True)
             _forget_old_states(folder.parent, checkpoint)
     return folder
-
-
-def _write(
-    source: CheckpointSource,
-    out: Path,
-    said: Facts,
-    *,
-    precision: Precision,
-    base: Named | None,
-    revision: Revision,
-    replace: bool,
-) -> EncoderCard:
-    _check_precision(precision)
-    if out.exists() and not replace:
-        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
-    task = f"making a bundle of the checkpoint {source!r}"
-    check_installed(task)
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        if isinstance(source, str | Path) and Path(source).is_file():
-            pinned = revision if isinstance(revision, str) else None
-            located = _imported("checkpoints.dpr_cp", task).unpack(
-                Path(source), base, scratch / "unpacked", revision=pinned
-            )
-        else:
-            located = locate(source, revision=revision)
-        checkpoint = read_checkpoint(located, said)  # before torch is imported: a wrong name is told at once
-        conversion = _imported("bundles.conversion", task)
-        converted = conversion.convert(checkpoint, scratch, precision=precision)
-        card = checkpoint.card(converted.fingerprint)
-        write_bundle(out, card, converted.files, precision=precision, replace=replace)
-    return card
 
 
 def check_installed(task: str) -> None:
@@ -151,11 +124,6 @@ def _imported(name: str, task: str) -> Any:  # noqa: ANN401 - a module
         raise MissingExtraError(task, "train") from error
 
 
-def _check_precision(precision: str) -> None:
-    if precision not in get_args(Precision):
-        raise InvalidInputError(f"precision is {precision!r}, not one of {', '.join(get_args(Precision))}")
-
-
 def _whole(folder: Path) -> bool:
     """Whether a usable bundle is at `folder`; a damaged one is made again."""
     if not (folder / MANIFEST).is_file():
@@ -173,7 +141,7 @@ def _entry(source: CheckpointSource, precision: str, revision: Revision) -> tupl
     places = [str(Path(name).resolve()) if Path(name).exists() else str(name) for name in names]
     files = [_files(Path(name)) for name in names if Path(name).exists()]
     readable = Path(names[0]).resolve().name if Path(names[0]).exists() else str(names[0]).replace("/", "--")
-    return f"{readable}--{precision}--{_digest(places, precision, revision)}", _digest(RECIPE, files)
+    return f"{readable}--{precision}--{_digest(places, precision, revision)}", _digest(CONVERSION_VERSION, files)
 
 
 def _digest(*parts: object) -> str:

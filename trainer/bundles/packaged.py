@@ -13,7 +13,7 @@ from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER, Bundle, fingerpri
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
 
 from ..checkpoints.description import read_checkpoint
-from ..checkpoints.starting_point import DEFAULT_FACTS, default_location
+from ..checkpoints.starting_point import DEFAULT_OVERRIDES, default_location
 from .conversion import convert
 
 NOTICE = """all-MiniLM-L6-v2, https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
@@ -30,7 +30,7 @@ def build(folder: Path = PACKAGED / DEFAULT_ENCODER) -> Bundle:
     with tempfile.TemporaryDirectory() as scratch:
         notice = Path(scratch) / "NOTICE"
         notice.write_text(NOTICE, encoding="utf-8")
-        checkpoint = read_checkpoint(default_location(), DEFAULT_FACTS)
+        checkpoint = read_checkpoint(default_location(), DEFAULT_OVERRIDES)
         files = convert(checkpoint, Path(scratch), precision="int8").files
         card = checkpoint.card(fingerprint([files[SHARED_GRAPH], files[TOKENIZER]]))
         return write_bundle(folder, card, files | {"NOTICE": notice}, precision="int8", replace=True)

@@ -1,8 +1,8 @@
 """What a checkpoint is: one frozen record, read from the files beside the weights. Needs no torch.
 
-Every fact is taken from the first of these that names it: the user, our own `encoder.json`, the sentence-transformers
-files, the architecture (DPR: [CLS], not normalised, token types zero, ' for ’ in questions, 256 tokens). A pooling or
-a normalisation that nobody names is refused: guessed wrong, retrieval is bad and nothing says why.
+Each setting comes from the first of these that names it: the user, our own `encoder.json`, the sentence-transformers
+files, the architecture (DPR: [CLS], not normalised, token types zero, ' for ’ in questions, 256 tokens). Pooling and
+normalisation are never guessed: after a wrong guess retrieval is bad, and nothing says why.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from dpr_lance.encoders.bundle import CARD, MANIFEST
-from dpr_lance.encoders.card import EncoderCard, Pooling, TextSettings
+from dpr_lance.encoders.card import EncoderCard, Pooling, Side, TextSettings
 from dpr_lance.errors import EncoderError, InvalidInputError
 
-from .facts import Facts, check_said, merge, read_json
-from .locate import Located
+from .locate import Located, read_json
+from .overrides import Overrides, check_overrides, merge
 from .sentence_transformers import DenseLayer, dense_layers, read_pipeline, transformer_folder
 
-RECIPE = 2
-"""Version of how vectors are made of a checkpoint: raised when the same one gives others, which must not be mixed."""
+CONVERSION_VERSION = 2
+"""Raised when the same checkpoint gives other vectors than before, because the two must not be mixed."""
 DPR_CLASSES = {"DPRQuestionEncoder": "question", "DPRContextEncoder": "passage"}
 DPR_MAX_TOKENS = 256
 """Every published DPR encoder was trained at this length (its code pads to it)."""
@@ -113,14 +113,14 @@ class Checkpoint(TextSettings):
         )
 
 
-def read_checkpoint(located: Located, said: Facts | None = None) -> Checkpoint:
-    """Read the description of a checkpoint; `said` is what the user says and wins over the checkpoint's own files.
+def read_checkpoint(located: Located, given: Overrides | None = None) -> Checkpoint:
+    """Read the description of a checkpoint; what the user has `given` wins over the checkpoint's own files.
 
     Raises `EncoderError` when a file is missing or contradictory, when the architecture or a module is not supported,
-    and when nobody names the pooling or the normalisation; `InvalidInputError` when `said` cannot be.
+    and when nothing names the pooling or the normalisation; `InvalidInputError` when what is given is impossible.
     """
-    said = said or Facts()
-    check_said(said)
+    given = given or {}
+    check_overrides(given)
     if (located.root / MANIFEST).is_file():
         raise EncoderError(f"{located.root} is an encoder bundle already: use it as it is")
     if located.passage == located.question:
@@ -132,54 +132,46 @@ def read_checkpoint(located: Located, said: Facts | None = None) -> Checkpoint:
             f"{located.question} gives vectors of {question.dimension} numbers and {located.passage} of "
             f"{passage.dimension}: they are not the two halves of one encoder"
         )
-    facts = merge(said, _own_card(located.root), _pipeline(located), _defaults(question, passage))
-    if facts.pooling is None or facts.normalise is None:
-        raise EncoderError(_unnamed(located, facts))
-    for side, tokens, tower in (
-        ("question", facts.question_max_tokens, question),
-        ("passage", facts.passage_max_tokens, passage),
-    ):
-        if tokens is not None and tokens > tower.max_positions:
+    known = merge(given, _own_card(located.root), _pipeline(located), _defaults(question, passage))
+    if unnamed := {"pooling", "normalise"} - known.keys():
+        raise EncoderError(_not_named(located, unnamed))
+    weight = known.get("hybrid_weight")
+    if weight is None:
+        weight = UNIT_HYBRID_WEIGHT if known["normalise"] else DPR_HYBRID_WEIGHT
+    names = {field.name for field in dataclasses.fields(TextSettings)}
+    settings: dict[str, Any] = {name: value for name, value in known.items() if name in names}
+    checkpoint = Checkpoint(
+        name=known.get("name") or located.name,
+        source=located.source,
+        licence=known.get("licence") or _licence(located.passage),
+        question=question,
+        passage=passage,
+        hybrid_weight=weight,
+        **settings,
+    )
+    sides: tuple[tuple[Side, Tower], ...] = (("question", question), ("passage", passage))
+    for side, tower in sides:
+        if (tokens := checkpoint.max_tokens(side)) > tower.max_positions:
             raise InvalidInputError(
                 f"{side} length {tokens} is more than the {tower.max_positions} positions of {tower.folder}"
             )
-    return Checkpoint(
-        name=facts.name or located.name,
-        source=located.source,
-        licence=facts.licence or _licence(located.passage),
-        question=question,
-        passage=passage,
-        pooling=facts.pooling,
-        normalise=facts.normalise,
-        question_prefix=facts.question_prefix or "",
-        passage_prefix=facts.passage_prefix or "",
-        title_style=facts.title_style or "joined",
-        zero_token_types=bool(facts.zero_token_types),
-        straight_apostrophe=bool(facts.straight_apostrophe),
-        question_max_tokens=facts.question_max_tokens or question.max_positions,
-        passage_max_tokens=facts.passage_max_tokens or passage.max_positions,
-        hybrid_weight=_hybrid_weight(facts),
-    )
+    return checkpoint
 
 
-def _hybrid_weight(facts: Facts) -> float:
-    if facts.hybrid_weight is not None:
-        return facts.hybrid_weight
-    return UNIT_HYBRID_WEIGHT if facts.normalise else DPR_HYBRID_WEIGHT
-
-
-def _unnamed(located: Located, facts: Facts) -> str:
-    missing = [word for word, fact in (("pooling", facts.pooling), ("normalisation", facts.normalise)) if fact is None]
-    choices = {"pooling": f"pooling ({' or '.join(get_args(Pooling))})", "normalisation": "normalise (true or false)"}
+def _not_named(located: Located, unnamed: set[str]) -> str:
+    names = {"pooling": "pooling", "normalise": "normalisation"}
+    choices = {"pooling": f"pooling ({' or '.join(get_args(Pooling))})", "normalise": "normalise (true or false)"}
     return (
-        f"{located.source} does not name its {' and '.join(missing)}, and a wrong guess makes retrieval silently bad: "
-        f"give {' and '.join(choices[word] for word in missing)} to `dpr-lance export`, as the encoder was trained"
+        f"{located.source} does not name its {' and '.join(names[name] for name in names if name in unnamed)}, and a "
+        "wrong guess makes retrieval silently bad: pass "
+        f"{' and '.join(choices[name] for name in choices if name in unnamed)} to `dpr-lance export`, as the encoder "
+        "was trained"
     )
 
 
-def _defaults(question: Tower, passage: Tower) -> Facts:
+def _defaults(question: Tower, passage: Tower) -> Overrides:
     if question.family == passage.family == "dpr":
-        return Facts(
+        return Overrides(
             pooling="cls",
             normalise=False,
             title_style="pair",
@@ -188,7 +180,12 @@ def _defaults(question: Tower, passage: Tower) -> Facts:
             question_max_tokens=min(DPR_MAX_TOKENS, question.max_positions),
             passage_max_tokens=min(DPR_MAX_TOKENS, passage.max_positions),
         )
-    return Facts(question_max_tokens=_max_tokens(question), passage_max_tokens=_max_tokens(passage))
+    return Overrides(
+        title_style="joined",
+        zero_token_types=False,
+        question_max_tokens=_max_tokens(question),
+        passage_max_tokens=_max_tokens(passage),
+    )
 
 
 def _max_tokens(tower: Tower) -> int:
@@ -198,27 +195,27 @@ def _max_tokens(tower: Tower) -> int:
     return min(int(tokens or stated or tower.max_positions), tower.max_positions)
 
 
-def _own_card(root: Path) -> Facts:
+def _own_card(root: Path) -> Overrides:
     path = root / CARD
     if not path.is_file():
-        return Facts()
+        return {}
     card = EncoderCard.from_json(path.read_text(encoding="utf-8"), place=str(path))
-    return Facts(**{field.name: getattr(card, field.name) for field in dataclasses.fields(Facts)})
+    return cast("Overrides", {name: getattr(card, name) for name in Overrides.__annotations__})
 
 
-def _pipeline(located: Located) -> Facts:
+def _pipeline(located: Located) -> Overrides:
     """Return what the sentence-transformers files of both sides say."""
     question = read_pipeline(located.question)
     if located.question == located.passage:
         return question
     passage = read_pipeline(located.passage)
     for field in ("pooling", "normalise"):
-        if getattr(question, field) != getattr(passage, field):
+        if question.get(field) != passage.get(field):
             raise EncoderError(
                 f"{located.question} and {located.passage} differ in {field}: "
                 "they are not the two halves of one encoder"
             )
-    return dataclasses.replace(question, passage_prefix=passage.passage_prefix)
+    return question | {"passage_prefix": passage.get("passage_prefix")}
 
 
 # One side's files

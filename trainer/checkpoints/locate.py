@@ -1,10 +1,12 @@
-"""Where a checkpoint lies: local folders, Hub names and the short names of the original DPR pairs. Needs no torch."""
+"""Where a checkpoint lies: local folders, Hub names, short names of the original DPR pairs. Needs no torch."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -101,13 +103,24 @@ def _download(repository: str, revision: str | None) -> Path:
             folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise EncoderError(
-            f"no folder is named {repository!r} here, and the Hub repository of that name{at} cannot be had: "
-            f"{_first_line(error)}. Check the name, the connection, HF_HUB_OFFLINE and (private repositories) HF_TOKEN"
+            f"no folder is named {repository!r} here, and the Hub repository of that name{at} cannot be reached: "
+            f"{why}. Check the name, the connection, HF_HUB_OFFLINE and (private repositories) HF_TOKEN"
         ) from error
     return folder
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+def read_json(path: Path, missing: str | None) -> dict[str, Any]:
+    """Return the JSON object in `path`; without the file an empty one, or `EncoderError(missing)` when given."""
+    if not path.is_file():
+        if missing is not None:
+            raise EncoderError(missing)
+        return {}
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EncoderError(f"{path} is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise EncoderError(f"{path} is not a JSON object")
+    return values

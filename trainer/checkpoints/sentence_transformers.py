@@ -10,7 +10,8 @@ from pathlib import Path
 from dpr_lance.encoders.card import Pooling
 from dpr_lance.errors import EncoderError
 
-from .facts import Facts, read_json
+from .locate import read_json
+from .overrides import Overrides
 
 MODULES = "modules.json"
 ACTIVATIONS = ("Identity", "Tanh", "GELU", "ReLU", "Sigmoid", "SiLU")
@@ -74,20 +75,20 @@ def _dense_layer(folder: Path) -> DenseLayer:
     )
 
 
-def read_pipeline(folder: Path) -> Facts:
+def read_pipeline(folder: Path) -> Overrides:
     """Return what the sentence-transformers files in `folder` say; nothing for a folder without them.
 
     Raises `EncoderError` for a module, pooling, activation or similarity that is not supported.
     """
     modules = _modules(folder)
     if not modules:
-        return Facts()
+        return Overrides()
     described = read_json(folder / "config_sentence_transformers.json", None)
     prompts = described.get("prompts") or {}
     default = prompts.get(described.get("default_prompt_name"))
     question_prefix = prompts.get("query", default)
     passage_prefix = next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), default)
-    return Facts(
+    return Overrides(
         pooling=_pooling(modules[1][1], prompted=bool(question_prefix or passage_prefix)),
         normalise=_normalised(folder, modules[-1][0] == "Normalize", described.get("similarity_fn_name")),
         question_prefix=question_prefix,

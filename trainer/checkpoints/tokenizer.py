@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, normalizers
 from dpr_lance.errors import EncoderError
 
 from .description import Checkpoint, Tower
-from .facts import read_json
+from .locate import read_json
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -32,7 +32,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
 def _load(tower: Tower) -> Tokenizer:
     path = tower.folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else _converted(tower)
-    _settle_case(tokenizer, tower)
+    _set_case(tokenizer, tower)
     if tower.lower:
         own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
@@ -63,7 +63,7 @@ def _converted(tower: Tower) -> Tokenizer:
         ) from error
 
 
-def _settle_case(tokenizer: Tokenizer, tower: Tower) -> None:
+def _set_case(tokenizer: Tokenizer, tower: Tower) -> None:
     """Make a BERT normalizer lower the text, or not, as the checkpoint means it.
 
     tokenizer_config.json may be silent, or contradict tokenizer.json: transformers 5 writes such folders for DPR,

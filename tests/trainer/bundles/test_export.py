@@ -13,8 +13,8 @@ import torch
 from dpr_lance.trainer.bundles.export import cached_bundle, export
 from dpr_lance.trainer.bundles.onnx_graph import check_direction, check_parity
 from dpr_lance.trainer.checkpoints.description import read_checkpoint
-from dpr_lance.trainer.checkpoints.facts import Facts
 from dpr_lance.trainer.checkpoints.locate import locate
+from dpr_lance.trainer.checkpoints.overrides import Overrides
 from dpr_lance.trainer.checkpoints.tokenizer import load_tokenizer
 from dpr_lance.trainer.tokens import tokenise
 from transformers import BertTokenizer, PreTrainedTokenizerFast
@@ -130,7 +130,7 @@ def test_dpr_reads_a_typographic_apostrophe_as_a_plain_one_in_questions_alone(pa
 def test_training_reads_questions_as_the_encoder_does(pair):
     """One text for both: with the prefix, and for DPR the plain apostrophe."""
     source, *_ = pair
-    checkpoint = read_checkpoint(locate(source), Facts(question_prefix="who "))
+    checkpoint = read_checkpoint(locate(source), Overrides(question_prefix="who "))
     tokenizer = load_tokenizer(checkpoint)
     typographic, plain = (
         tokenise(checkpoint, tokenizer, "question", [text]).ids.tolist() for text in ("goethe’s", "goethe's")

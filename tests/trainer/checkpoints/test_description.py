@@ -16,8 +16,8 @@ import transformers
 from dpr_lance.trainer.bundles.export import cached_bundle, export
 from dpr_lance.trainer.checkpoints.description import read_checkpoint
 from dpr_lance.trainer.checkpoints.dpr_cp import unpack
-from dpr_lance.trainer.checkpoints.facts import Facts
 from dpr_lance.trainer.checkpoints.locate import SHORT_NAMES, Located, locate
+from dpr_lance.trainer.checkpoints.overrides import Overrides
 from dpr_lance.trainer.checkpoints.tokenizer import load_tokenizer
 from dpr_lance.trainer.checkpoints.towers import load_tower
 from safetensors.torch import load_file, save_file
@@ -34,7 +34,7 @@ MASK = torch.ones_like(IDS)
 
 
 def read(source, **said):
-    return read_checkpoint(locate(source), Facts(**said))
+    return read_checkpoint(locate(source), Overrides(**said))
 
 
 @pytest.fixture
@@ -214,8 +214,8 @@ def test_a_pair_of_plain_models_needs_its_pooling_named(bert, tmp_path):
     ("said", "asked"),
     [
         ({}, r"pooling \(cls or mean\) and normalise \(true or false\)"),
-        ({"pooling": "mean"}, r"give normalise \(true or false\)"),
-        ({"normalise": False}, r"give pooling \(cls or mean\)"),
+        ({"pooling": "mean"}, r"pass normalise \(true or false\)"),
+        ({"normalise": False}, r"pass pooling \(cls or mean\)"),
     ],
 )
 def test_pooling_and_normalisation_are_not_guessed(bert, said, asked):
@@ -239,10 +239,12 @@ def test_what_the_user_says_wins_over_our_card_and_that_over_the_files(pipeline)
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"pooling": "max"}, "'max', not one of cls, mean"),
-        ({"title_style": "none"}, "'none', not one of pair, joined"),
+        ({"pooling": "max"}, "'max' is not one of cls, mean"),
+        ({"title_style": "none"}, "'none' is not one of pair, joined"),
         ({"question_max_tokens": 3}, "at least 8"),
         ({"passage_max_tokens": 161}, "more than the 160 positions"),
+        ({"hybrid_weight": -1.0}, "at least 0"),
+        ({"prefix": "query: "}, "unknown settings prefix; known are pooling, "),
     ],
 )
 def test_what_the_user_says_must_be_possible(pair, said, message):
