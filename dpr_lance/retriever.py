@@ -19,7 +19,7 @@ from dpr_lance.health.check_report import CheckReport
 from dpr_lance.health.rebuild import rebuild as rebuilt
 from dpr_lance.health.table_info import table_info
 from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.ingest.embedding import ProgressCallback, Reembedding, check_progress
+from dpr_lance.ingest.embedding import ProgressCallback, Reembedder, check_progress
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
@@ -129,7 +129,7 @@ class Retriever:
         new = loaded(encoder)
         with self._store.lock(timeout=0, purpose="reembed"):
             self._encoder.expect(encoder, new)
-            return Reembedding(self._store, new, source_names(encoder), progress).run()
+            return Reembedder(self._store, new, source_names(encoder), progress).run()
 
     def import_vectors(
         self, files: Iterable[str | os.PathLike[str]], *, progress: ProgressCallback | None = None
@@ -226,7 +226,7 @@ class Retriever:
         self._encoder.encode_questions([_WARMING])
         card = self._store.find_card()
         if card is not None:
-            held = self._store.at_one_moment(self._memory.load)
+            held = self._store.with_snapshot(self._memory.load)
             indexes.warm(self._store, {CONTENT} if held else {CONTENT, card.column})
             self.search(_WARMING, 1)
 
@@ -391,7 +391,7 @@ class Retriever:
         if mode != "bm25":
             self._encoder.load_named()
         try:
-            return self._store.at_one_moment(answer)
+            return self._store.with_snapshot(answer)
         except (ValueError, RuntimeError, TypeError):
             self._store.check_usable()  # closed meanwhile, or its threads ended by a fork
             if where is not None:

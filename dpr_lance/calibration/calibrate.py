@@ -129,7 +129,7 @@ class Calibrating:
         if not questions:
             return []
         self._vectors.append(vectors)
-        found = self.store.at_one_moment(
+        found = self.store.with_snapshot(
             lambda snapshot: gather(
                 snapshot,
                 self.memory,
@@ -174,7 +174,7 @@ class Calibrating:
         """Return the first words of passages spread over the table."""
         total = self.store.count()
         offsets = np.linspace(0, total - 1, min(total, MADE_QUESTIONS), dtype=np.int64).tolist()
-        found = self.store.steadily(lambda table: table.take_offsets(offsets).select(["text"]).to_arrow())
+        found = self.store.retry_on_conflict(lambda table: table.take_offsets(offsets).select(["text"]).to_arrow())
         return [" ".join(text.split()[:MADE_QUESTION_WORDS]) for text in found["text"].to_pylist()]
 
     def _with_effort(self, found: Calibration, asked: Vector | None, now: Calibration | None) -> Calibration:
@@ -189,7 +189,7 @@ class Calibrating:
             return replace(found, probed_share=now.probed_share, recall=now.recall, efforts=now.efforts)
         most = min(len(asked), QUESTIONS_FOR_EFFORT.stop - 1)
         chosen = asked[np.linspace(0, len(asked) - 1, most, dtype=np.int64)]
-        points = self.store.steadily(lambda table: tuple(efforts(table, training, chosen)))
+        points = self.store.retry_on_conflict(lambda table: tuple(efforts(table, training, chosen)))
         enough = [point for point in points if point.recall >= POLICY.target_recall]
         point = enough[0] if enough else max(points, key=lambda point: point.recall)
         return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)

@@ -83,8 +83,10 @@ class Checking:
         self._look_at_files(self.store.files)
         self._look_at_files(self.store.remembered.files)
         card = self._tried(self._card, REBUILD)
-        read = self._tried(lambda: self.store.at_one_moment(lambda snapshot: self._read(snapshot, card)), RESTORE)
-        indexes = self._tried(lambda: self.store.steadily(lambda table: list(table.list_indices())), REBUILD) or []
+        read = self._tried(lambda: self.store.with_snapshot(lambda snapshot: self._read(snapshot, card)), RESTORE)
+        indexes = (
+            self._tried(lambda: self.store.retry_on_conflict(lambda table: list(table.list_indices())), REBUILD) or []
+        )
         if read is not None:
             for config in indexes:
                 column = column_of(config)
@@ -237,7 +239,7 @@ class Checking:
 
     def _look_into(self, column: str, card: TableCard | None) -> None:
         """Compare an index with the rows: all rows are covered, and what is asked for is found."""
-        self.store.at_one_moment(lambda snapshot: self._look(snapshot, column, card))
+        self.store.with_snapshot(lambda snapshot: self._look(snapshot, column, card))
 
     def _look(self, snapshot: Snapshot, column: str, card: TableCard | None) -> None:
         for config in snapshot.table.list_indices():

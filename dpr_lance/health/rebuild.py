@@ -106,25 +106,25 @@ def _spell_again(store: Store) -> None:
             )
         return pa.concat_tables(parts) if parts else pa.table({ID: []})
 
-    rows = store.steadily(differing)
+    rows = store.retry_on_conflict(differing)
     if rows.num_rows:
         store.commit(lambda table: table.merge_insert(ID).when_matched_update_all().execute(rows))
 
 
 def _index_again(store: Store, card: TableCard, policy: IndexPolicy) -> tuple[str, ...]:
     """Make the BM25 index and those that there are for ids and filters again; the vector index, where it is due."""
-    columns = {column_of(config): config.name for config in store.steadily(lambda table: table.list_indices())}
+    columns = {column_of(config): config.name for config in store.retry_on_conflict(lambda table: table.list_indices())}
     built = [CONTENT]
-    store.steadily(lambda table: _without(table, columns.get(CONTENT), create_text_index))
+    store.retry_on_conflict(lambda table: _without(table, columns.get(CONTENT), create_text_index))
     others = [column for column in columns if column not in (CONTENT, card.column)]
     for column in others:
-        store.steadily(partial(_drop, name=columns[column]))
-    built += store.steadily(lambda table: build_filters(table, others))
+        store.retry_on_conflict(partial(_drop, name=columns[column]))
+    built += store.retry_on_conflict(lambda table: build_filters(table, others))
     store.remembered.keep(**{TRAINING: None})
     if train_if_due(store, card, policy):
         built.append(card.column)
     elif card.column in columns:
-        store.steadily(partial(_drop, name=columns[card.column]))
+        store.retry_on_conflict(partial(_drop, name=columns[card.column]))
     return tuple(built)
 
 

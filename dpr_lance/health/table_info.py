@@ -29,10 +29,10 @@ def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
         encoder=card.encoder,
         splitter=card.splitter,
         metadata={field.name: str(field.type) for field in metadata_fields(store.schema())},
-        indexes=store.steadily(indexes.index_infos),
+        indexes=store.retry_on_conflict(indexes.index_infos),
         recall=None if training is None else training.recall,
         calibration=calibration_of(store.remembered.values(), card),
         bytes_on_disk=store.files.bytes_on_disk(),
         bytes_resident=memory.bytes_held,
-        versions=store.steadily(lambda table: len(table.list_versions())),
+        versions=store.retry_on_conflict(lambda table: len(table.list_versions())),
     )

@@ -80,7 +80,7 @@ def warm(store: Store, columns: Collection[str]) -> None:
             if column_of(config) in columns and _IN_MEMORY * (config.size_bytes or 0) <= store.index_cache_bytes:
                 table.prewarm_index(config.name)
 
-    store.steadily(read)
+    store.retry_on_conflict(read)
 
 
 def unindexed_tail(table: Table) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def fold(store: Store, *, bulk: bool) -> None:
 
     `bulk` waits for a longer tail: more rows are about to follow.
     """
-    if store.steadily(lambda table: fold_is_due(table, bulk=bulk)):
+    if store.retry_on_conflict(lambda table: fold_is_due(table, bulk=bulk)):
         try:
             with store.lock(timeout=0):
                 optimize(store)
@@ -135,13 +135,13 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     before, covered = store.files.bytes_on_disk(), _coverage(store)
     _drop_stale_vectors(store)
     _drop_empty_indexes(store)
-    built = store.steadily(lambda table: _build_missing(table, policy))
-    built += store.steadily(lambda table: build_filters(table, filter_columns))
+    built = store.retry_on_conflict(lambda table: _build_missing(table, policy))
+    built += store.retry_on_conflict(lambda table: build_filters(table, filter_columns))
     card = store.card
     if train_if_due(store, card, policy):
         built.append(card.column)
     trim_heap()
-    built += store.steadily(lambda table: _rebuild_text_index(table, policy))
+    built += store.retry_on_conflict(lambda table: _rebuild_text_index(table, policy))
     trim_heap()
     _let_gone_rows_go(store)
     _count_changes(store, card)
@@ -156,7 +156,7 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
     store.record_files()
     return IndexReport(
         built=tuple(built),
-        indexes=store.steadily(index_infos),
+        indexes=store.retry_on_conflict(index_infos),
         recall=recall,
         bytes_before=before,
         bytes_after=store.files.bytes_on_disk(),
@@ -166,15 +166,15 @@ def _optimized(store: Store, policy: IndexPolicy, filter_columns: Sequence[str])
 
 def _let_gone_rows_go(store: Store) -> None:
     """See to it that bringing the indexes up to date removes the rows that are gone."""
-    if store.steadily(lambda table: lists_gone_rows(table, store.remembered.values())):
+    if store.retry_on_conflict(lambda table: lists_gone_rows(table, store.remembered.values())):
         if store.count():
             store.commit(touch)
         else:
-            store.steadily(create_text_index)
+            store.retry_on_conflict(create_text_index)
 
 
 def _coverage(store: Store) -> dict[str, Any] | None:
-    return store.steadily(lambda table: coverage_in(table.list_indices()))
+    return store.retry_on_conflict(lambda table: coverage_in(table.list_indices()))
 
 
 def _remember_coverage(store: Store, before: dict[str, Any] | None) -> None:
@@ -187,7 +187,7 @@ def _remember_coverage(store: Store, before: dict[str, Any] | None) -> None:
 def _count_changes(store: Store, card: TableCard) -> None:
     """Keep count of the vectors that are about to be put into the index."""
     training = training_of(store, card)
-    tail = sum(info.unindexed_rows for info in store.steadily(index_infos) if info.column == card.column)
+    tail = sum(info.unindexed_rows for info in store.retry_on_conflict(index_infos) if info.column == card.column)
     if training is not None and tail:
         remember(store, dataclasses.replace(training, changed_rows=training.changed_rows + tail))
 
@@ -202,7 +202,7 @@ def _drop_stale_vectors(store: Store) -> None:
 
 def _drop_empty_indexes(store: Store) -> None:
     """Drop the indexes on columns whose vectors are all gone: LanceDB fails to bring those up to date."""
-    for column in filter(is_vector_column, store.steadily(indexed_columns)):
+    for column in filter(is_vector_column, store.retry_on_conflict(indexed_columns)):
         if not store.count(f"{column} IS NOT NULL"):
             store.commit(partial(_drop_indexes, column=column))
             store.remembered.keep(**{TRAINING: None})
@@ -216,10 +216,10 @@ def _drop_indexes(table: Table, column: str) -> None:
 
 def ensure_text_index(store: Store) -> None:
     """Create the BM25 index where a process died between creating the table and it."""
-    if CONTENT not in store.steadily(indexed_columns):
+    if CONTENT not in store.retry_on_conflict(indexed_columns):
         with store.lock(timeout=LOCK_TIMEOUT):
-            if CONTENT not in store.steadily(indexed_columns):
-                store.steadily(create_text_index)
+            if CONTENT not in store.retry_on_conflict(indexed_columns):
+                store.retry_on_conflict(create_text_index)
 
 
 def indexed_columns(table: Table) -> set[str]:
@@ -332,7 +332,7 @@ def train_if_due(store: Store, card: TableCard, policy: IndexPolicy = POLICY) ->
         growth = embedded / training.rows
         grown = growth >= policy.retrain_growth or (
             growth >= policy.parts_growth
-            and store.steadily(lambda table: _parts(table, card.column)) > policy.most_parts
+            and store.retry_on_conflict(lambda table: _parts(table, card.column)) > policy.most_parts
         )
         if not grown and not _drifted(training, policy):
             return False
@@ -359,7 +359,7 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int, policy: In
         config = IvfSq(**common)
     else:
         config = IvfPq(**common, num_sub_vectors=_sub_vectors(card.encoder.dimension, policy))
-    store.steadily(lambda table: table.create_index(card.column, config=config, replace=True))
+    store.retry_on_conflict(lambda table: table.create_index(card.column, config=config, replace=True))
     partitions = max(1, rows // policy.rows_per_partition)
     remember(store, Training(card.column, rows, partitions, metric=metric, kind=kind))
 

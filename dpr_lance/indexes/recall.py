@@ -27,7 +27,7 @@ def recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | Non
         return None
     if training.recall is not None and training.changed_rows < policy.recall_change * training.measured_rows:
         return training.recall
-    probes, recall = store.steadily(lambda table: _effort(table, training, policy))
+    probes, recall = store.retry_on_conflict(lambda table: _effort(table, training, policy))
     measured = dataclasses.replace(training, recall=recall, probes=probes, measured_rows=store.count(), changed_rows=0)
     if training.recall is None:
         measured = dataclasses.replace(measured, trained_probes=probes, trained_recall=recall)

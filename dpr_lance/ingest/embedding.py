@@ -128,7 +128,7 @@ def _each_once(rows: pa.Table) -> pa.Table:
 
 
 @dataclass(slots=True)
-class Reembedding:
+class Reembedder:
     """New vectors for every passage under another encoder, in a column of their own until all are there."""
 
     store: Store

@@ -30,14 +30,14 @@ def prepare_columns(
         indexed: list[str] = []
         store.commit(lambda table: indexed.extend(_widen(table, wider)))
         if indexed:
-            store.steadily(lambda table: build_filters(table, indexed))
+            store.retry_on_conflict(lambda table: build_filters(table, indexed))
     return bool(new or strict or wider)
 
 
 def stored_values(store: Store, name: str) -> Iterator[pa.ChunkedArray]:
     """Yield the values of a column, part by part."""
     start = 0
-    while len(part := store.steadily(lambda table, at=start: part_of(table, [name], at))):  # type: ignore[misc]
+    while len(part := store.retry_on_conflict(lambda table, at=start: part_of(table, [name], at))):  # type: ignore[misc]
         yield part[name]
         start += PART_ROWS
 

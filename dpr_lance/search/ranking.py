@@ -23,7 +23,7 @@ from dpr_lance.search.fusion import Candidates, Scores, fused_scores, known, lea
 from dpr_lance.search.resident import ResidentVectors
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.filters import Filter
-from dpr_lance.table.schema import DOCUMENT_ID, ID, is_reserved
+from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
 from dpr_lance.table.snapshot import Snapshot
 
 Ranked: TypeAlias = tuple[int, float]
@@ -195,9 +195,8 @@ def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
     """Return the stored fields of these rows, by row id; raise `GoneRowsError` where one is gone."""
     if not row_ids:
         return {}
-    shown = (ID, "title", "text", DOCUMENT_ID)
-    names = [name for name in snapshot.names if name in shown or not is_reserved(name)]
-    rows = snapshot.reads.take_row_ids(sorted(row_ids)).with_row_id().select(names)
+    columns = columns_read(snapshot.names, HIT_COLUMNS)
+    rows = snapshot.reads.take_row_ids(sorted(row_ids)).with_row_id().select(columns)
     fields = {row.pop("_rowid"): row for row in python_records(snapshot.ask(rows.to_arrow()).result())}
     if len(fields) < len(row_ids):
         raise snapshot.gone_rows()
@@ -216,14 +215,11 @@ def _hits(
     return tuple(
         Hit(
             rank=rank,
-            id=fields[row][ID],
-            document_id=fields[row][DOCUMENT_ID],
-            title=fields[row]["title"],
-            text=fields[row]["text"],
+            **{name: fields[row][name] for name in HIT_COLUMNS},
             score=score,
             dense_score=known(candidates.dense[at[row]]),
             bm25_score=known(candidates.bm25[at[row]]),
-            metadata={name: value for name, value in fields[row].items() if not is_reserved(name)},
+            metadata=metadata_of(fields[row]),
             question=question,
         )
         for rank, (row, score) in enumerate(best, start=1)

@@ -1,4 +1,4 @@
-"""Several processes at one table: locks beside local folders, and patience with LanceDB's optimistic commits."""
+"""Several processes at one table: file locks, and retries where LanceDB's optimistic commits conflict."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ if TYPE_CHECKING:  # the trainer reads hashes without LanceDB
     from lancedb.table import Table
 
 PATIENCE = 30.0
-"""Seconds for which a call is tried again that other processes' commits and clean-ups get in the way of."""
+"""Seconds for which a call is retried that conflicts with other processes' commits and clean-ups."""
 LONGEST_PAUSE = 0.5
-"""Seconds between two tries, at the most."""
+"""Seconds between two tries, at most."""
 _LOST = 3
-"""Tries after which a file that the same version does not find is lost: a clean-up frees those of earlier versions."""
+"""Tries after which a file that one version misses counts as lost: a clean-up frees only earlier versions' files."""
 
 LOG = logging.getLogger("dpr_lance")
 NOTICE_AFTER = 3.0
-"""Seconds of waiting for a lock after which it is said."""
+"""Seconds of waiting for a lock before the first log message."""
 NOTICE_AGAIN = 60.0
-"""Seconds after which it is said again."""
+"""Seconds before the next message."""
 
 T = TypeVar("T")
 
 
 class SupersededError(RuntimeError):
-    """What was read of the table no longer holds, because another process has committed since."""
+    """What was read is out of date: another process has committed since."""
 
 
 class SwitchedError(TableError):
-    """The vectors that were to be read or written are no longer the table's: it was re-embedded or replaced."""
+    """The table no longer has these vectors: it was re-embedded or replaced."""
 
 
 class SchemaChangedError(TableError):
-    """The table's columns have other types by now than the rows that were made for them."""
+    """The table's columns now have other types than the rows that were made for them."""
 
 
-def steadily(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:
-    """Return `call(table)`, called again as long as another process's commit or clean-up gets in its way.
+def retry_on_conflict(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:
+    """Return `call(table)`, retried as long as another process's commit or clean-up conflicts with it.
 
-    `call` must be idempotent. Raises `LockedError` when conflicts persist for `PATIENCE` seconds, and what
-    `engine_errors.named` makes of every other error of LanceDB: `DamagedTableError`, `StorageError`, `TableError`.
+    `call` must be idempotent. Raises `LockedError` when conflicts persist for `PATIENCE` seconds, and for LanceDB's
+    other errors `DamagedTableError`, `StorageError` or `TableError`.
     """
     started, longest = time.monotonic(), 0.01
     missed: Counter[tuple[int, str]] = Counter()
@@ -69,35 +69,35 @@ def steadily(call: Callable[[Table], T], table: Table, files: TableFiles) -> T:
                     raise named(error, files) from error
             if time.monotonic() - started > PATIENCE:
                 raise LockedError(
-                    f"{files.place}: other processes kept committing for {PATIENCE:.0f} s; try again when they rest"
+                    f"{files.place}: other processes kept committing for {PATIENCE:.0f} s; try again when they are done"
                 ) from error
-            # Spread out at random, so that two that got in each other's way do not meet again.
-            time.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
+            # At random, so that two processes do not conflict again.
+            time.sleep(random.uniform(0, longest))  # noqa: S311 - not a secret
             longest = min(LONGEST_PAUSE, 2 * longest)
 
 
 def _version(table: Table) -> int:
-    """Return the table's latest version; -1 where it cannot be told."""
+    """Return the table's latest version; -1 where it is unknown."""
     try:
         return int(table.version)
-    except Exception:  # noqa: BLE001 - the error that led here is the one that is told
+    except Exception:  # noqa: BLE001 - the error that led here is reported
         return -1
 
 
-def committed(call: Callable[[Table], T], steadily: Callable[[Callable[[Table], Any]], Any], files: TableFiles) -> T:
-    """Return `call(table)`, which writes; `steadily` is how to call it, and the caller holds the lock of writers.
+def committed(call: Callable[[Table], T], retry: Callable[[Callable[[Table], Any]], Any], files: TableFiles) -> T:
+    """Return `call(table)`, which writes. `retry` calls it on the table; the caller holds the lock of writers.
 
-    LanceDB does not notice every write that the disk has cut off. Such a commit is taken back, by putting the version
-    before in force again, and raises `StorageError`.
+    LanceDB does not notice every write that the disk has cut off. Such a commit is undone by restoring the version
+    before it, and raises `StorageError`.
     """
-    before = None if files.folder is None else steadily(lambda table: int(table.version))
-    done: T = steadily(call)
+    before = None if files.folder is None else retry(lambda table: int(table.version))
+    done: T = retry(call)
     if (cut := files.record()) is not None:
-        steadily(lambda table: _put_back(table, before))
+        retry(lambda table: _put_back(table, before))
         files.record()
         raise StorageError(
-            f"{files.place}: the disk has cut off {cut}, so what was just written is taken back. What was committed "
-            f"before is kept whole; free some space, or raise `ulimit -f`, and repeat the call"
+            f"{files.place}: the disk has cut off {cut}, so the last write was undone. Everything committed before is "
+            f"whole; free some space, or raise `ulimit -f`, and repeat the call"
         )
     return done
 
@@ -111,7 +111,7 @@ def _put_back(table: Table, version: int | None) -> None:
 
 
 class NoLock:
-    """Stands where no file lock is possible: LanceDB's own commits keep the table whole there."""
+    """Used where no file lock is possible: LanceDB's own commits keep the table whole there."""
 
     def __enter__(self) -> None:
         return None
@@ -121,7 +121,7 @@ class NoLock:
 
 
 class TableLock(FileLock):
-    """A file lock that raises `LockedError`, naming its file, when its time is over; a long wait is logged."""
+    """A file lock that raises `LockedError`, naming its file, after its timeout; a long wait is logged."""
 
     def __enter__(self) -> TableLock:
         started = time.monotonic()

@@ -17,7 +17,7 @@ from lancedb.db import DBConnection
 from lancedb.table import Table
 
 from dpr_lance.errors import DamagedTableError
-from dpr_lance.table.contention import NoLock, TableLock, committed, steadily
+from dpr_lance.table.contention import NoLock, TableLock, committed, retry_on_conflict
 from dpr_lance.table.engine_errors import errors_named
 from dpr_lance.table.files import REBUILD, TableFiles
 from dpr_lance.table.identity import Manifests, Mark
@@ -101,7 +101,7 @@ class Remembered:
             version = int(table.version)
         revision = version, self._manifests.mark(version)
         if self._read[0] != revision:
-            rows = steadily(lambda table: table.to_arrow(), table, self.files)
+            rows = retry_on_conflict(lambda table: table.to_arrow(), table, self.files)
             try:
                 values = {row["key"]: json.loads(row["value"]) for row in rows.to_pylist()}
             except (ValueError, TypeError) as error:
@@ -131,7 +131,7 @@ class Remembered:
             table = self._opened()
         if rows:
             with self._lock():
-                committed(merge, partial(steadily, table=table, files=self.files), self.files)
+                committed(merge, partial(retry_on_conflict, table=table, files=self.files), self.files)
 
     def make_again(self, values: Mapping[str, Any]) -> None:
         """Put a new small table with these values in place of a damaged or missing one."""
@@ -191,8 +191,8 @@ class Remembered:
         """Merge the files of the small table and free its old versions, once they are many."""
         if (table := self._opened()) is not None:
             with self._lock():
-                if len(steadily(lambda opened: opened.list_versions(), table, self.files)) >= _MANY:
-                    steadily(lambda opened: opened.optimize(cleanup_older_than=_AT_ONCE), table, self.files)
+                if len(retry_on_conflict(lambda opened: opened.list_versions(), table, self.files)) >= _MANY:
+                    retry_on_conflict(lambda opened: opened.optimize(cleanup_older_than=_AT_ONCE), table, self.files)
                     self.files.record(prune=True)
 
     def _lock(self) -> TableLock | NoLock:

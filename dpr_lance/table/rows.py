@@ -18,7 +18,7 @@ from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.records.hits import Passage
 from dpr_lance.table.contention import SchemaChangedError
-from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, is_reserved, is_vector_column
+from dpr_lance.table.schema import CONTENT, EMBEDDED, PASSAGE_COLUMNS, is_vector_column, metadata_of
 from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.splitter import Splitter, spans_of, splitter_name
 
@@ -35,6 +35,10 @@ def hash_of(*parts: str) -> str:
 
 UPDATED_HASH = "updated"
 """Document hash of a passage whose metadata was set by `update`: it is that of no document, so `add` replaces it."""
+
+
+_ROW_COLUMNS = (CONTENT, "content_hash", "document_hash")
+"""The columns that are attributes of a `Row`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,26 +137,16 @@ def arrow_rows(
     """Return the rows as an Arrow table of the stored schema.
 
     `vectors` maps passage ids to the float32[d] that go into `column`; a passage without one gets null. `metadata` has
-    one value a row for the columns that are not null throughout.
+    one value per row for the columns that are not null throughout.
     """
-    own: dict[str, list[Any]] = {
-        ID: [row.passage.id for row in rows],
-        DOCUMENT_ID: [row.passage.document_id for row in rows],
-        "position": [row.passage.position for row in rows],
-        "title": [row.passage.title for row in rows],
-        "text": [row.passage.text for row in rows],
-        CONTENT: [row.content for row in rows],
-        "start": [row.passage.start for row in rows],
-        "end": [row.passage.end for row in rows],
-        "content_hash": [row.content_hash for row in rows],
-        "document_hash": [row.document_hash for row in rows],
-    }
     arrays = []
     for field in schema:
         if field.name == column:
             arrays.append(vector_array([vectors.get(row.passage.id) for row in rows], field.type.list_size))
-        elif field.name in own:
-            arrays.append(pa.array(own[field.name], type=field.type))
+        elif field.name in PASSAGE_COLUMNS:
+            arrays.append(pa.array([getattr(row.passage, field.name) for row in rows], type=field.type))
+        elif field.name in _ROW_COLUMNS:
+            arrays.append(pa.array([getattr(row, field.name) for row in rows], type=field.type))
         else:
             arrays.append(metadata.get(field.name, pa.nulls(len(rows), field.type)))
     # The types are those of the values: the store compares them with what the table has when they are written.
@@ -170,7 +164,9 @@ def fitted_rows(rows: pa.Table, schema: pa.Schema, column: str) -> pa.Table:
     dropped = {name for name in rows.schema.names if is_vector_column(name)} - types.keys() - {column}
     rows = rows.drop_columns(sorted(dropped))
     if changed := [field.name for field in rows.schema if types.get(field.name) != field.type]:
-        raise SchemaChangedError(f"other programs keep changing the column {changed[0]!r}: try again when they rest")
+        raise SchemaChangedError(
+            f"other programs keep changing the column {changed[0]!r}: try again when they are done"
+        )
     for field in schema:
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
@@ -179,18 +175,7 @@ def fitted_rows(rows: pa.Table, schema: pa.Schema, column: str) -> pa.Table:
 
 def passages_of(batch: pa.Table) -> list[Passage]:
     """Return the passages of rows read from the table with `_embedded` in place of the vector."""
-    extra = [name for name in batch.schema.names if not is_reserved(name)]
     return [
-        Passage(
-            id=row[ID],
-            document_id=row[DOCUMENT_ID],
-            position=row["position"],
-            title=row["title"],
-            text=row["text"],
-            start=row["start"],
-            end=row["end"],
-            embedded=row[EMBEDDED],
-            metadata={name: row[name] for name in extra},
-        )
+        Passage(**{name: row[name] for name in PASSAGE_COLUMNS}, embedded=row[EMBEDDED], metadata=metadata_of(row))
         for row in python_records(batch)
     ]

@@ -1,10 +1,10 @@
-"""The table's form: its columns, and what its schema metadata says of the encoder and the splitter."""
+"""The table's columns, declared once, and the card in its schema metadata: its encoder and its splitter."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,16 +13,17 @@ import pyarrow as pa
 
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.errors import DamagedTableError, InvalidInputError, TableError
+from dpr_lance.records.hits import Hit, Passage
 from dpr_lance.table.identity import new_identity
 
 FORMAT = 1
-"""Version of the table's form; a table with a higher one is refused."""
+"""Version of the table's format; a table with a higher one is refused."""
 
 METADATA_KEY = b"dpr_lance"
 
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key:position": "1"}
-"""Field metadata that makes LanceDB resolve concurrent upserts by this column. Being in the schema from the first
-version on, it cannot be missing after a crash, as a call of `set_unenforced_primary_key` could be."""
+"""Field metadata that makes LanceDB resolve concurrent upserts by this column. In the schema of the first version it
+cannot be missing after a crash, as a later call of `set_unenforced_primary_key` could be."""
 
 ID = "id"
 DOCUMENT_ID = "document_id"
@@ -30,21 +31,31 @@ CONTENT = "content"
 VECTOR = "vector"
 """The vector column of a new table; after a re-embedding it is `vector_2`, and so on (see `TableCard.column`)."""
 
-OWN_COLUMNS = (
-    ID,
-    DOCUMENT_ID,
-    "position",
-    "title",
-    "text",
-    CONTENT,
-    "start",
-    "end",
-    VECTOR,
-    "content_hash",
-    "document_hash",
+OWN_COLUMNS: tuple[pa.Field, ...] = (
+    pa.field(ID, pa.string(), nullable=False, metadata=PRIMARY_KEY),
+    pa.field(DOCUMENT_ID, pa.string(), nullable=False),
+    pa.field("position", pa.int32(), nullable=False),
+    pa.field("title", pa.string(), nullable=False),
+    pa.field("text", pa.large_string(), nullable=False),
+    pa.field(CONTENT, pa.large_string(), nullable=False),
+    pa.field("start", pa.int64(), nullable=False),
+    pa.field("end", pa.int64(), nullable=False),
+    # Null until a passage is embedded. float16 takes 0.61 of the disk, but fused scores are off by 0.003, for up to 3
+    # times the CPU.
+    pa.field(VECTOR, pa.list_(pa.float32())),
+    pa.field("content_hash", pa.string(), nullable=False),
+    pa.field("document_hash", pa.string(), nullable=False),
 )
+"""Our columns of a new table. The vectors have the encoder's dimension; the user's metadata columns come after."""
+
+_NAMES = frozenset(field.name for field in OWN_COLUMNS)
+PASSAGE_COLUMNS, HIT_COLUMNS = (
+    tuple(field.name for field in OWN_COLUMNS if field.name in record.__dataclass_fields__) for record in (Passage, Hit)
+)
+"""The columns that are fields of a `Passage` and of a `Hit`."""
+
 EMBEDDED = "_embedded"
-"""Name under which reads ask for `vector IS NOT NULL`."""
+"""Name under which reads get `vector IS NOT NULL`."""
 _ENGINE_COLUMNS = frozenset(
     {
         "_rowid",
@@ -58,10 +69,10 @@ _ENGINE_COLUMNS = frozenset(
         "query_index",
     }
 )
-_RESERVED = frozenset(OWN_COLUMNS) | _ENGINE_COLUMNS | {EMBEDDED}
+_RESERVED = _NAMES | _ENGINE_COLUMNS | {EMBEDDED}
 
 REPLACEMENT, REPLACED = "_dpr_lance_new_", "_dpr_lance_old_"
-"""How columns begin that are there while a metadata column is widened, or since a process died at that."""
+"""Prefixes of the columns that exist while a metadata column is widened, or since a process died during that."""
 
 _VECTOR_COLUMN = re.compile(r"vector(_\d+)?")
 
@@ -70,8 +81,8 @@ _VECTOR_COLUMN = re.compile(r"vector(_\d+)?")
 class TableCard:
     """What the schema metadata holds, written once when the table is created.
 
-    `encoder_source` is what `connect(encoder=...)` was given (a packaged name, a path, Hub names), so that the table's
-    own encoder is found again without being named. `column` holds the vectors that searches use.
+    `encoder_source` is what `connect(encoder=...)` was given (a packaged name, a path, Hub names), to load the encoder
+    again. `column` holds the vectors that searches use.
     """
 
     encoder: EncoderCard
@@ -122,39 +133,34 @@ class TableCard:
 
     @classmethod
     def from_schema(cls, schema: pa.Schema, *, place: str) -> TableCard:
-        """Read what the table or its re-embedded column tells; raise `TableError` naming `place` if it is not ours."""
+        """Read the card of the table or of its re-embedded column; raise `TableError` if the table is not ours."""
         raw = (schema.metadata or {}).get(METADATA_KEY)
         if raw is None:
             raise TableError(
                 f"{place} was not made by dpr_lance: choose another name with table=..., or another folder"
             )
         card = cls.from_json(raw, place=place)
-        told = [field.metadata or {} for field in schema if is_vector_column(field.name)]
-        cards = [cls.from_json(of[METADATA_KEY], place=place) for of in told if METADATA_KEY in of]
+        columns = [field.metadata or {} for field in schema if is_vector_column(field.name)]
+        cards = [cls.from_json(kept[METADATA_KEY], place=place) for kept in columns if METADATA_KEY in kept]
         return card if card.column in schema.names or not cards else cards[0]
 
 
 def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Schema:
-    """Return the schema of a new table: our columns, then the user's metadata columns.
-
-    `id` is not nullable, as LanceDB asks of a primary key; `vector` is null until a passage is embedded. It is float32:
-    float16 took 0.61 of the disk, but rounds questions too (fused scores off by 0.003) and takes up to 3 times the CPU.
-    """
-    own = [
-        pa.field(ID, pa.string(), nullable=False, metadata=PRIMARY_KEY),
-        pa.field(DOCUMENT_ID, pa.string(), nullable=False),
-        pa.field("position", pa.int32(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field(CONTENT, pa.large_string(), nullable=False),
-        pa.field("start", pa.int64(), nullable=False),
-        pa.field("end", pa.int64(), nullable=False),
-        pa.field(VECTOR, pa.list_(pa.float32(), card.encoder.dimension)),
-        pa.field("content_hash", pa.string(), nullable=False),
-        pa.field("document_hash", pa.string(), nullable=False),
-    ]
+    """Return the schema of a new table: our columns, then the user's metadata columns."""
+    vector = pa.list_(pa.float32(), card.encoder.dimension)
+    own = [field.with_type(vector) if field.name == VECTOR else field for field in OWN_COLUMNS]
     about = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)} | new_identity()
     return pa.schema([*own, *metadata_fields], metadata=about)
+
+
+def columns_read(names: Iterable[str], own: Sequence[str]) -> list[str]:
+    """Return those of a table's columns that are in `own` (see `PASSAGE_COLUMNS`) or hold the user's metadata."""
+    return [name for name in names if name in own or not is_reserved(name)]
+
+
+def metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the user's metadata in a row that was read."""
+    return {name: value for name, value in row.items() if not is_reserved(name)}
 
 
 def metadata_fields(schema: pa.Schema) -> list[pa.Field]:
@@ -163,17 +169,17 @@ def metadata_fields(schema: pa.Schema) -> list[pa.Field]:
 
 
 def is_vector_column(name: str) -> bool:
-    """Tell whether a column holds vectors, of this encoder, an earlier one, or one to come."""
+    """Tell whether a column holds vectors of this encoder or another one."""
     return _VECTOR_COLUMN.fullmatch(name) is not None
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether a name is ours or LanceDB's, and no metadata field can have it."""
+    """Tell whether a name is ours or LanceDB's, so that no metadata field can have it."""
     return name in _RESERVED or is_vector_column(name) or is_temporary(name)
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a column is only there while a metadata column is widened."""
+    """Tell whether a column only exists while a metadata column is widened."""
     return name.startswith((REPLACEMENT, REPLACED))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
 from dpr_lance.table.address import checked_address
-from dpr_lance.table.contention import NoLock, SupersededError, SwitchedError, TableLock, committed, steadily
+from dpr_lance.table.contention import NoLock, SupersededError, SwitchedError, TableLock, committed, retry_on_conflict
 from dpr_lance.table.doubled import stored_ids
 from dpr_lance.table.engine_errors import storage_named
 from dpr_lance.table.files import TableFiles
@@ -29,7 +29,7 @@ from dpr_lance.table.opening import CACHE_BYTES, Opening
 from dpr_lance.table.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.table.retention import KEEP_VERSIONS
 from dpr_lance.table.rows import fitted_rows
-from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, EMBEDDED, ID, VECTOR, TableCard, is_vector_column
+from dpr_lance.table.schema import DOCUMENT_ID, EMBEDDED, ID, PASSAGE_COLUMNS, VECTOR, TableCard, columns_read
 from dpr_lance.table.snapshot import Snapshot, lost_vectors
 
 MAINTENANCE_CACHE_BYTES = 32 << 20
@@ -190,22 +190,22 @@ class Store:
                 f"re-embedded or replaced meanwhile: call again"
             )
 
-    def steadily(self, call: Callable[[Table], T]) -> T:
+    def retry_on_conflict(self, call: Callable[[Table], T]) -> T:
         """Return `call(table)`, called again when another process's commit or clean-up got in its way.
 
         A clean-up frees every version that was written before its time limit but for the latest one, also one that a
         reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
-        to be tried again. `call` must be idempotent. Raises as `contention.steadily` does.
+        to be tried again. `call` must be idempotent. Raises as `contention.retry_on_conflict` does.
         """
         # Found for every try: another table may have taken the place.
-        return steadily(lambda _: call(self.table), self.table, self.files)
+        return retry_on_conflict(lambda _: call(self.table), self.table, self.files)
 
     def schema(self) -> pa.Schema:
         """Return the schema of the table's latest version."""
-        return self.steadily(lambda table: table.schema)
+        return self.retry_on_conflict(lambda table: table.schema)
 
-    def at_one_moment(self, call: Callable[[Snapshot], T]) -> T:
-        """Return `call` of the table as it is now, called again as `steadily` does."""
+    def with_snapshot(self, call: Callable[[Snapshot], T]) -> T:
+        """Return `call` of the table as it is now, called again as `retry_on_conflict` does."""
 
         def attempt(table: Table) -> T:
             try:
@@ -214,7 +214,7 @@ class Store:
                 self._snapshot = None
                 raise
 
-        return self.steadily(attempt)
+        return self.retry_on_conflict(attempt)
 
     def _now(self, table: Table) -> Snapshot:
         # The state first: the vectors that it names are in the table from then on, until a re-embedding has put others
@@ -234,14 +234,14 @@ class Store:
         return last
 
     def commit(self, call: Callable[[Table], T]) -> T:
-        """Return `call(table)`, which writes; see `steadily`. Local writers take turns.
+        """Return `call(table)`, which writes; see `retry_on_conflict`. Local writers take turns.
 
         LanceDB finds two upserts of the same new id by the versions between what a writer has read and what it commits
         to. Where a clean-up had freed one of these, both were inserted (seen once in about 13 runs of two writers
         beside an optimiser), so a writer must not overlap a clean-up either.
         """
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
-            return committed(call, self.steadily, self.files)
+            return committed(call, self.retry_on_conflict, self.files)
 
     def record_files(self) -> None:
         """Keep the checksums of the files that maintenance has written; drop those of files that it has freed."""
@@ -322,7 +322,7 @@ class Store:
             search = table.search().select(chosen)
             return (search if where is None else search.where(where)).limit(None).to_arrow()
 
-        return self.steadily(read)
+        return self.retry_on_conflict(read)
 
     def row_ids(self, where: Expr | str | None, *, limit: int | None = None) -> NDArray[np.uint64]:
         """Return the stable row ids of up to `limit` passages that match, ascending."""
@@ -331,13 +331,13 @@ class Store:
             search = table.search().with_row_id(True).select([ID])
             return (search if where is None else search.where(where)).limit(limit).to_arrow()
 
-        return np.sort(self.steadily(read)["_rowid"].to_numpy())
+        return np.sort(self.retry_on_conflict(read)["_rowid"].to_numpy())
 
     def take(self, row_ids: Iterable[int], columns: Sequence[str] | Mapping[str, str]) -> pa.Table:
         """Return `_rowid` and these columns of these rows, by row id; rows deleted meanwhile are missing."""
         rows = sorted(int(row) for row in row_ids)
         chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
-        return self.steadily(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
+        return self.retry_on_conflict(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
 
     def passages(self, where: Expr | str) -> pa.Table:
         """Return the passages that match, all read at one moment; `_embedded` is a column."""
@@ -355,8 +355,7 @@ class Store:
             yield self.passages(among(DOCUMENT_ID, names[start : start + _SCAN_DOCUMENTS]))
 
     def _passage_columns(self) -> dict[str, str]:
-        names = [name for name in self.schema().names if not is_vector_column(name)]
-        shown = [name for name in names if name not in (CONTENT, "content_hash", "document_hash")]
+        shown = columns_read(self.schema().names, PASSAGE_COLUMNS)
         return {name: f"`{name}`" for name in shown} | {EMBEDDED: self.card.embedded}
 
     def count(self, where: Expr | str | None = None) -> int:
@@ -365,12 +364,12 @@ class Store:
         def count(table: Table) -> int:
             return int(table.count_rows(None if where is None else sql_for(table, where)))
 
-        return 0 if self.find() is None else self.steadily(count)
+        return 0 if self.find() is None else self.retry_on_conflict(count)
 
     def check_filter(self, where: Expr | str) -> None:
         """Raise `InvalidInputError` when LanceDB cannot use a filter: what is wrong, and what it can be made of."""
         try:
-            self.steadily(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
+            self.retry_on_conflict(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
         except (DamagedTableError, StorageError, LockedError):
             raise
         except (ValueError, RuntimeError, TypeError) as error:

@@ -116,7 +116,7 @@ def test_a_table_without_any_version_is_not_taken_for_a_new_one(table):
 
 def test_an_error_of_the_engine_that_is_no_damage_is_ours_and_says_why(table):
     with opened(table) as retriever, pytest.raises(TableError, match=r"LanceDB could not do this .*no_such") as raised:
-        retriever._store.steadily(lambda opened: opened.search().select(["no_such"]).to_arrow())
+        retriever._store.retry_on_conflict(lambda opened: opened.search().select(["no_such"]).to_arrow())
     assert not isinstance(raised.value, DamagedTableError)
 
 
@@ -125,7 +125,7 @@ def test_what_a_caller_raises_stays_as_it_is(table):
         raise ValueError("mine")
 
     with opened(table) as retriever, pytest.raises(ValueError, match="mine"):
-        retriever._store.steadily(fail)
+        retriever._store.retry_on_conflict(fail)
 
 
 # What `check` finds

@@ -41,7 +41,7 @@ def pair(tmp_path):
 
 
 def held(retriever):
-    return retriever._store.at_one_moment(retriever._memory.held)
+    return retriever._store.with_snapshot(retriever._memory.held)
 
 
 def assert_same(ours, plain, **options):
@@ -304,7 +304,7 @@ def test_a_bound_that_is_none(tmp_path, resident_bytes):
 def test_the_largest_inner_products(tmp_path, questions, n):
     with opened(tmp_path / "t") as ours:
         ours.add(random_documents(4, 50), splitter=None)
-        found = ours._store.at_one_moment(ResidentVectors().load)
+        found = ours._store.with_snapshot(ResidentVectors().load)
         asked = HashEncoder(DIMENSION).encode_questions(QUESTIONS[:questions])
         rows = np.concatenate(found.blocks)[:50]
         for question, (row_ids, scores) in zip(asked, found.nearest(asked, n), strict=True):

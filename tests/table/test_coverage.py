@@ -147,7 +147,7 @@ def test_an_index_of_each_kind_passes_over_rows_that_are_gone(tmp_path, monkeypa
         )
         retriever.optimize()
         assert recall() >= 0.6
-        snapshot = retriever._store.at_one_moment(lambda snapshot: snapshot)
+        snapshot = retriever._store.with_snapshot(lambda snapshot: snapshot)
         assert not snapshot._hides_gone_rows
 
 
