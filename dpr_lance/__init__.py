@@ -1,12 +1,11 @@
 """Dense Passage Retrieval (Karpukhin et al. 2020) as an extension of LanceDB.
 
-import dpr_lance
-retriever = dpr_lance.connect("wiki.lance")
-retriever.add(documents)
-hits = retriever.search("who first voiced meg on family guy?")
+    import dpr_lance
+    retriever = dpr_lance.connect("wiki.lance")
+    retriever.add(documents)
+    hits = retriever.search("who first voiced meg on family guy?")
 
-Names are imported when they are first used, so that `import dpr_lance` costs next to nothing. It changes nothing in the
-process.
+`import dpr_lance` changes nothing in the process and costs next to nothing: a name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -15,94 +14,131 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dpr_lance.connection import connect
-    from dpr_lance.documents.document import Document
-    from dpr_lance.encoders.encoder import Encoder
-    from dpr_lance.encoders.hash_encoder import HashEncoder
-    from dpr_lance.encoders.loading import load_encoder
+    from dpr_lance.connection import connect as connect
+    from dpr_lance.documents.document import Document as Document
+    from dpr_lance.encoders.card import EncoderCard as EncoderCard
+    from dpr_lance.encoders.encoder import Encoder as Encoder
+    from dpr_lance.encoders.hash_encoder import HashEncoder as HashEncoder
+    from dpr_lance.encoders.loading import load_encoder as load_encoder
     from dpr_lance.errors import (
-        DamagedTableError,
-        DprLanceError,
-        EncoderError,
-        EncoderMismatchError,
-        InvalidInputError,
-        LockedError,
-        MissingExtraError,
-        StorageError,
-        TableError,
+        DamagedTableError as DamagedTableError,
+        DprLanceError as DprLanceError,
+        EncoderError as EncoderError,
+        EncoderMismatchError as EncoderMismatchError,
+        InvalidInputError as InvalidInputError,
+        LockedError as LockedError,
+        MissingExtraError as MissingExtraError,
+        StorageError as StorageError,
+        TableError as TableError,
     )
-    from dpr_lance.evaluation.evaluate import evaluate
-    from dpr_lance.health.check_report import CheckReport, Finding
-    from dpr_lance.records.hits import Hit, Hits, Passage
-    from dpr_lance.records.reports import VectorReport
-    from dpr_lance.retriever import Retriever
-    from dpr_lance.table.memory import bound_memory
-    from dpr_lance.text.splitter import MarkdownSplitter, SentenceSplitter, WordSplitter
+    from dpr_lance.evaluation.evaluate import evaluate as evaluate
+    from dpr_lance.evaluation.metrics import Interval as Interval, PairedTest as PairedTest
+    from dpr_lance.evaluation.results import (
+        Evaluation as Evaluation,
+        EvaluationOutcome as EvaluationOutcome,
+        EvaluationPair as EvaluationPair,
+        EvaluationProgress as EvaluationProgress,
+        EvaluationRow as EvaluationRow,
+    )
+    from dpr_lance.health.check_report import CheckReport as CheckReport, Finding as Finding
+    from dpr_lance.ingest.embedding import ProgressCallback as ProgressCallback
+    from dpr_lance.readers.documents import OnError as OnError
+    from dpr_lance.readers.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
+    from dpr_lance.records.hits import (
+        Effort as Effort,
+        Explanation as Explanation,
+        Hit as Hit,
+        HitExplanation as HitExplanation,
+        Hits as Hits,
+        Mode as Mode,
+        Passage as Passage,
+        WordScore as WordScore,
+    )
+    from dpr_lance.records.reports import (
+        AddReport as AddReport,
+        IndexInfo as IndexInfo,
+        IndexReport as IndexReport,
+        Progress as Progress,
+        ReembedReport as ReembedReport,
+        Skipped as Skipped,
+        VectorReport as VectorReport,
+    )
+    from dpr_lance.records.table_info import (
+        Calibration as Calibration,
+        EffortPoint as EffortPoint,
+        IndexKind as IndexKind,
+        TableInfo as TableInfo,
+        WeightPoint as WeightPoint,
+    )
+    from dpr_lance.retriever import Retriever as Retriever
+    from dpr_lance.table.encoder import EncoderSource as EncoderSource
+    from dpr_lance.table.filters import Filter as Filter
+    from dpr_lance.table.memory import bound_memory as bound_memory
+    from dpr_lance.text.splitter import (
+        MarkdownSplitter as MarkdownSplitter,
+        SentenceSplitter as SentenceSplitter,
+        Span as Span,
+        Splitter as Splitter,
+        WordSplitter as WordSplitter,
+    )
 
-_ROOMS = {
-    "connect": "connection",
-    "bound_memory": "table.memory",
-    "Retriever": "retriever",
-    "evaluate": "evaluation.evaluate",
-    "CheckReport": "health.check_report",
-    "Finding": "health.check_report",
-    "Document": "documents.document",
-    "Passage": "records.hits",
-    "Hit": "records.hits",
-    "Hits": "records.hits",
-    "VectorReport": "records.reports",
-    "WordSplitter": "text.splitter",
-    "SentenceSplitter": "text.splitter",
-    "MarkdownSplitter": "text.splitter",
-    "Encoder": "encoders.encoder",
-    "load_encoder": "encoders.loading",
-    "HashEncoder": "encoders.hash_encoder",
-    "DprLanceError": "errors",
-    "InvalidInputError": "errors",
-    "EncoderError": "errors",
-    "EncoderMismatchError": "errors",
-    "TableError": "errors",
-    "DamagedTableError": "errors",
-    "StorageError": "errors",
-    "LockedError": "errors",
-    "MissingExtraError": "errors",
+_NAMES_BY_MODULE = {
+    "connection": ("connect",),
+    "documents.document": ("Document",),
+    "encoders.card": ("EncoderCard",),
+    "encoders.encoder": ("Encoder",),
+    "encoders.hash_encoder": ("HashEncoder",),
+    "encoders.loading": ("load_encoder",),
+    "errors": (
+        "DamagedTableError",
+        "DprLanceError",
+        "EncoderError",
+        "EncoderMismatchError",
+        "InvalidInputError",
+        "LockedError",
+        "MissingExtraError",
+        "StorageError",
+        "TableError",
+    ),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.metrics": ("Interval", "PairedTest"),
+    "evaluation.results": ("Evaluation", "EvaluationOutcome", "EvaluationPair", "EvaluationProgress", "EvaluationRow"),
+    "health.check_report": ("CheckReport", "Finding"),
+    "ingest.embedding": ("ProgressCallback",),
+    "readers.documents": ("OnError",),
+    "readers.questions": ("LabelledQuestion", "QuestionSource"),
+    "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "Passage", "WordScore"),
+    "records.reports": (
+        "AddReport",
+        "IndexInfo",
+        "IndexReport",
+        "Progress",
+        "ReembedReport",
+        "Skipped",
+        "VectorReport",
+    ),
+    "records.table_info": ("Calibration", "EffortPoint", "IndexKind", "TableInfo", "WeightPoint"),
+    "retriever": ("Retriever",),
+    "table.encoder": ("EncoderSource",),
+    "table.filters": ("Filter",),
+    "table.memory": ("bound_memory",),
+    "text.splitter": ("MarkdownSplitter", "SentenceSplitter", "Span", "Splitter", "WordSplitter"),
 }
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
-__all__ = [
-    "CheckReport",
-    "DamagedTableError",
-    "Document",
-    "DprLanceError",
-    "Encoder",
-    "EncoderError",
-    "EncoderMismatchError",
-    "Finding",
-    "HashEncoder",
-    "Hit",
-    "Hits",
-    "InvalidInputError",
-    "LockedError",
-    "MarkdownSplitter",
-    "MissingExtraError",
-    "Passage",
-    "Retriever",
-    "SentenceSplitter",
-    "StorageError",
-    "TableError",
-    "VectorReport",
-    "WordSplitter",
-    "bound_memory",
-    "connect",
-    "evaluate",
-    "load_encoder",
-]
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - one list of the names is enough
 
+if TYPE_CHECKING:
+    __version__: str
+else:
 
-def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
-        raise AttributeError(f"module 'dpr_lance' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"dpr_lance.{_ROOMS[name]}"), name)
+    def __getattr__(name: str) -> object:  # type checkers know the names from the imports above
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("dpr-lance")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'dpr_lance' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"dpr_lance.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -78,11 +78,10 @@ class Retriever:
         self._store.check_usable()
         embed = checked_flag(embed, "embed")
         check_progress(progress)
-        if splitter != "table":
-            splitter_name(splitter)
+        splitter_name(None if isinstance(splitter, str) and splitter == "table" else splitter)
         stream = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
-        if splitter == "table":
+        if isinstance(splitter, str):
             splitter = WordSplitter() if stored is None else splitter_named(stored.splitter)
         encoder, missing = None, None
         if embed:

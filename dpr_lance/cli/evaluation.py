@@ -17,7 +17,7 @@ from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.table.address import local_folder
 
 if TYPE_CHECKING:
-    from dpr_lance.evaluation.evaluate import Evaluation
+    from dpr_lance.evaluation.results import Evaluation
     from dpr_lance.retriever import Retriever
 
 KEPT = "nothing was changed"
@@ -71,8 +71,8 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     from dpr_lance.cli.evaluation_output import evaluation_bar, print_evaluation
     from dpr_lance.evaluation.evaluate import EVALUATED
     from dpr_lance.evaluation.evaluate import evaluate as measure
-    from dpr_lance.evaluation.gates import Gate
     from dpr_lance.evaluation.plot import check_plot, plot_accuracy
+    from dpr_lance.evaluation.results import Gate
 
     try:
         gates = [Gate.parse(text) for text in gate or ()]

@@ -12,9 +12,15 @@ from rich.table import Table
 
 from dpr_lance.calibration.hybrid_weight import FEWEST_QUESTIONS
 from dpr_lance.cli.output import PIPE_WIDTH, print_facts, print_json, print_text, say
-from dpr_lance.evaluation.evaluate import Evaluation, EvaluationProgress, Judgement, Outcome, Pair
-from dpr_lance.evaluation.gates import GateResult
 from dpr_lance.evaluation.metrics import Interval
+from dpr_lance.evaluation.results import (
+    Evaluation,
+    EvaluationOutcome,
+    EvaluationPair,
+    EvaluationProgress,
+    GateResult,
+    Judgement,
+)
 from dpr_lance.records.reports import Skipped
 from dpr_lance.records.table_info import Calibration
 
@@ -40,7 +46,7 @@ def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_
         say(f"gate {'met' if gate.met else 'missed'}: {gate.gate} ({gate.value:.4f})")
 
 
-def disagreement(outcome: Outcome, by: Judgement, k: int) -> dict[str, object]:
+def disagreement(outcome: EvaluationOutcome, by: Judgement, k: int) -> dict[str, object]:
     """Return a question that some rows answer within the first k and others do not, as a JSON object."""
     ranks = outcome.ranks(by) or {}
     return {
@@ -140,7 +146,7 @@ def _print_tables(evaluation: Evaluation) -> None:
             print_text(_compared(pair))
 
 
-def _compared(pair: Pair) -> str:
+def _compared(pair: EvaluationPair) -> str:
     test = pair.test
     points = (
         f"{_points(test.difference.mean)} points ({_points(test.difference.low)} to {_points(test.difference.high)})"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpr_lance.errors import InvalidInputError, MissingExtraError
-from dpr_lance.evaluation.evaluate import Evaluation
+from dpr_lance.evaluation.results import Evaluation
 from dpr_lance.records.table_info import Calibration
 
 if TYPE_CHECKING:

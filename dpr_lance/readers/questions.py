@@ -33,7 +33,7 @@ from dpr_lance.readers.lines import (
     readable,
     unpacked,
 )
-from dpr_lance.text.answers import AnswerMatcher, answer_matcher
+from dpr_lance.text.answers import answer_matcher
 
 QUESTION_FIELDS = ("question", "text")
 ID_FIELDS = ("id", "_id", "question_id")
@@ -63,7 +63,7 @@ class LabelledQuestion:
     labels: Mapping[str, int] = field(default_factory=dict)
     place: str = ""
 
-    def matcher(self, *, regex: bool = False) -> AnswerMatcher:
+    def matcher(self, *, regex: bool = False) -> Callable[[str], bool]:
         """Return what tells whether a text holds an answer; raise `InvalidInputError` that names a bad expression."""
         try:
             return answer_matcher(self.answers, regex=regex)

@@ -1,4 +1,4 @@
-"""Answers in texts, matched as the reference implementation of DPR does it (`has_answer`)."""
+"""Finds answers in texts as the reference implementation of DPR does (`has_answer`)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.text.normal_form import normalised
 
 _END = "\0"
-"""Around every token; as a control character it is part of none."""
+"""Around every token; as a control character it is never part of one."""
 
 
 def tokens(text: str) -> list[str]:
@@ -25,36 +24,28 @@ def tokens(text: str) -> list[str]:
     return [found.lower() for found in _token().findall(normalised("NFD", text))]
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerMatcher:
-    """Tells whether a text holds one of a question's answers; made once for a question by `answer_matcher`."""
+def answer_matcher(answers: Iterable[str], *, regex: bool = False) -> Callable[[str], bool]:
+    """Return a function that reports whether a text contains one of these answers.
 
-    _phrases: tuple[str, ...] = ()
-    _patterns: tuple[re.Pattern[str], ...] = ()
+    An answer is found where its tokens follow one another in the text's tokens (see `tokens`): case and the encoding of
+    accents make no difference, accents themselves and punctuation do. An answer without tokens, such as "", is found in
+    every text. With `regex` (the TREC questions), answers are regular expressions; they are searched for anywhere,
+    ignoring case, with `^` and `$` at line breaks too, and with answers and texts in form NFD. Without answers nothing
+    matches.
 
-    def __call__(self, text: str) -> bool:
-        """Return whether the text holds an answer."""
-        if self._phrases:
-            told = _joined(tokens(text))
-            return any(phrase in told for phrase in self._phrases)
-        normal = normalised("NFD", text) if self._patterns else ""
-        return any(pattern.search(normal) is not None for pattern in self._patterns)
-
-
-def answer_matcher(answers: Iterable[str], *, regex: bool = False) -> AnswerMatcher:
-    """Return what tells whether a text holds one of these answers.
-
-    An answer is found where its tokens stand next to each other in the text's tokens (see `tokens`): case and the way
-    accents are encoded make no difference, accents themselves and punctuation do. An answer without any token, as "",
-    is found in every text. With `regex` (the TREC questions) answers are regular expressions that are searched for
-    anywhere, regardless of case, `^` and `$` at line breaks too; answers and texts in form NFD. Without an answer
-    nothing matches.
-
-    Raises `InvalidInputError` that names a regular expression which is none.
+    Raises `InvalidInputError` for an answer that is not a regular expression.
     """
-    if not regex:
-        return AnswerMatcher(_phrases=tuple(_joined(tokens(answer)) for answer in answers))
-    return AnswerMatcher(_patterns=tuple(_pattern(answer) for answer in answers))
+    patterns = [_pattern(answer) for answer in answers] if regex else []
+    phrases = [] if regex else [_joined(tokens(answer)) for answer in answers]
+
+    def contains_answer(text: str) -> bool:
+        if regex:
+            normal = normalised("NFD", text) if patterns else ""
+            return any(pattern.search(normal) for pattern in patterns)
+        joined = _joined(tokens(text)) if phrases else ""
+        return any(phrase in joined for phrase in phrases)
+
+    return contains_answer
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -65,7 +56,7 @@ def _pattern(answer: str) -> re.Pattern[str]:
     try:
         return re.compile(normalised("NFD", answer), re.IGNORECASE | re.MULTILINE)
     except (re.error, RecursionError, OverflowError) as error:
-        raise InvalidInputError(f"the answer {answer!r} is no regular expression ({error})") from None
+        raise InvalidInputError(f"the answer {answer!r} is not a regular expression ({error})") from None
 
 
 @cache

@@ -73,7 +73,7 @@ def test_a_missed_gate_is_exit_code_1(run):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--gate", "nonsense"], "the gate 'nonsense' is none"),
+        (["--gate", "nonsense"], "'nonsense' is not a gate"),
         (["-k", "1,x"], "whole numbers from 1 on"),
         (["-k", "0"], "whole numbers from 1 on"),
         (["--mode", "sparse"], "choose of hybrid, dense, bm25"),

@@ -214,7 +214,7 @@ class TestFaults:
         path = write(tmp_path / "q.jsonl", '\n{"question": "who?", "answers": ["(x"]}')
         (question,) = read(path)
         assert not question.matcher()("x")
-        with pytest.raises(InvalidInputError, match=rf"^{path}:2: the answer '\(x' is no regular expression"):
+        with pytest.raises(InvalidInputError, match=rf"^{path}:2: the answer '\(x' is not a regular expression"):
             question.matcher(regex=True)
 
     def test_files_that_cannot_be_read(self, tmp_path):
