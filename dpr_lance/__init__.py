@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     )
     from dpr_lance.health.check_report import CheckReport as CheckReport, Finding as Finding
     from dpr_lance.ingest.embedding import ProgressCallback as ProgressCallback
-    from dpr_lance.readers.documents import OnError as OnError
     from dpr_lance.readers.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
     from dpr_lance.records.hits import (
         Effort as Effort,
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
         AddReport as AddReport,
         IndexInfo as IndexInfo,
         IndexReport as IndexReport,
+        OnError as OnError,
         Progress as Progress,
         ReembedReport as ReembedReport,
         Skipped as Skipped,
@@ -105,13 +105,13 @@ _NAMES_BY_MODULE = {
     "evaluation.results": ("Evaluation", "EvaluationOutcome", "EvaluationPair", "EvaluationProgress", "EvaluationRow"),
     "health.check_report": ("CheckReport", "Finding"),
     "ingest.embedding": ("ProgressCallback",),
-    "readers.documents": ("OnError",),
     "readers.questions": ("LabelledQuestion", "QuestionSource"),
     "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "Passage", "WordScore"),
     "records.reports": (
         "AddReport",
         "IndexInfo",
         "IndexReport",
+        "OnError",
         "Progress",
         "ReembedReport",
         "Skipped",

@@ -23,10 +23,10 @@ from dpr_lance.ingest.embedding import ProgressCallback, Reembedder, check_progr
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
-from dpr_lance.readers.documents import OnError, document_stream
+from dpr_lance.readers.documents import document_stream
 from dpr_lance.readers.questions import checked_question
 from dpr_lance.records.hits import MODES, Hit, Hits, Mode, Passage
-from dpr_lance.records.reports import AddReport, IndexReport, ReembedReport, VectorReport
+from dpr_lance.records.reports import AddReport, IndexReport, OnError, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
 from dpr_lance.search import ranking as search
 from dpr_lance.search.resident import RESIDENT_BYTES, ResidentVectors

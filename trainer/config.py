@@ -14,11 +14,11 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from dpr_lance.checks import checked_fields
 from dpr_lance.encoders.bundle import Precision
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.records.reports import OnError
 
 LossName = Literal["nll", "triplet", "margin-mse", "kl"]
 Similarity = Literal["dot", "cosine", "l2"]
 Metric = Literal["mrr", "top-1", "top-5", "top-20", "top-100"]
-OnBad = Literal["strict", "skip"]
 Compute = Literal["auto", "fp32", "bf16"]
 
 
@@ -145,7 +145,7 @@ class Run:
     """Folder of checkpoints, log and curves; None: OUT-training."""
     checkpoint_minutes: float = 5.0
     """Between two checkpoints, at most: what an interruption can cost."""
-    on_bad: OnBad = "strict"
+    on_error: OnError = "raise"
     replace: bool = False
     """Let a bundle at `out` give way."""
     recipe: Recipe = field(default_factory=Recipe)

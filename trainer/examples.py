@@ -1,28 +1,24 @@
-"""Training examples: questions with their passages, read from files and checked before anything is trained.
+"""Training examples: questions with their passages, checked before anything is trained.
 
-Read are the JSON of the original DPR (a list of rows), JSON lines (the same rows, or ids of passages), both also
-gzipped, and folders in the form of BEIR (`corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`). Every bad row is named
+They are read from the files that `dpr_lance.readers.questions` knows, and from BEIR folders. Every bad row is named
 with file, line and reason. Needs no torch.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.lines import BadRecordError, attempt, json_items, json_lines, open_regular, readable, unpacked
-from dpr_lance.records.reports import Skipped
+from dpr_lance.readers.lines import BadRecordError
+from dpr_lance.readers.question_files import beir_file, read_file
+from dpr_lance.readers.questions import Context, TrainingQuestion, read_context, read_records
+from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.table.rows import hash_of
 from dpr_lance.text.answers import answer_matcher
-
-from .config import OnBad
 
 Place: TypeAlias = str
 """`file:line`."""
@@ -74,56 +70,43 @@ class Examples:
     """How many rows had what was put right, by what it is."""
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A row before the ids in it are looked up."""
-
-    place: Place
-    question: str
-    answers: tuple[str, ...]
-    groups: dict[str, list[KnownPassage | str]]
-
-
-_GROUPS = {
-    "positives": ("positive_ctxs", "positives", "labels"),
-    "hard_negatives": ("hard_negative_ctxs", "hard_negatives"),
-    "negatives": ("negative_ctxs", "negatives"),
-}
-"""What a group is called here → its keys in DPR's JSON and in ours (`labels`, as in files that `eval` reads)."""
-
-
 def read_examples(
-    path: str | Path, *, split: str = "train", find: Find | None = None, on_bad: OnBad = "strict"
+    path: str | Path, *, split: str = "train", find: Find | None = None, on_error: OnError = "raise"
 ) -> Examples:
     """Read the examples in `path`; `find` looks up passages that are named by id.
 
-    `split` chooses the labels of a BEIR folder. With `on_bad="skip"` bad rows are left out and listed in `skipped`.
+    `split` chooses the labels of a BEIR folder. With `on_error="skip"` bad rows are left out and listed in `skipped`.
     Questions without passages are kept when they have answers, for distant supervision (see `mining`). Raises
     `InvalidInputError` that names bad rows (all of them are counted), and when no row is left.
     """
     path = Path(path)
-    if not path.exists():
-        raise InvalidInputError(f"{path} does not exist: name a .json, .jsonl or BEIR folder of questions")
-    oddities: Counter[str] = Counter()
+    questions: list[TrainingQuestion] = []
     skipped: list[Skipped] = []
     passages: dict[str, KnownPassage] = {}
-    if path.is_dir():
-        drafts = _beir(path, split, None if find else passages, skipped)
-    else:
-        drafts = _checked_rows(_json_lines(path) if _is_lines(path) else _json_list(path), skipped, oddities)
-    found = _look_up(drafts, find, passages)
+    folder = path.is_dir()
+    for record in read_records(path, split=split if folder else None, contexts=True):
+        if isinstance(record, TrainingQuestion):
+            questions.append(record)
+        elif isinstance(record, Skipped):
+            skipped.append(record)
+    if folder and find is None:
+        _read_corpus(path, passages, skipped)
+    named = {name for question in questions for name in _ids(question) if name not in passages}
+    found = find(sorted(named)) if find is not None and named else {}
+    passages.update((passage.id, passage) for group in found.values() for passage in group)
+    oddities: Counter[str] = Counter()
     merged: dict[str, Example] = {}
-    for draft in drafts:
+    for question in questions:
         try:
-            row = _resolved(draft, passages, found, oddities)
+            row = _resolved(question, passages, found, oddities)
         except BadRecordError as problem:
-            skipped.append(Skipped(draft.place, str(problem)))
+            skipped.append(Skipped(question.place, str(problem)))
             continue
         if (first := merged.get(row.question)) is not None:
             oddities["the same question again: its passages were joined"] += 1
             row = _joined(first, row)
         merged[row.question] = row
-    if skipped and on_bad == "strict":
+    if skipped and on_error == "raise":
         raise refused(path, skipped)
     if not merged:
         raise InvalidInputError(f"{path} holds no question that can be used ({len(skipped)} were skipped)")
@@ -135,184 +118,50 @@ def refused(name: str | Path, skipped: Sequence[Skipped]) -> InvalidInputError:
     lines = [f"{problem.place}: {problem.reason}" for problem in skipped[:SHOWN_PROBLEMS]]
     more = f"\nand {len(skipped) - SHOWN_PROBLEMS:,} more" if len(skipped) > SHOWN_PROBLEMS else ""
     error = InvalidInputError(f"{name}: {len(skipped):,} bad rows\n" + "\n".join(lines) + more)
-    error.add_note("correct them, or leave them out and count them: --on-bad skip (on_bad='skip')")
+    error.add_note("correct them, or leave them out and count them: --on-error skip (on_error='skip')")
     return error
 
 
-# Files
-
-
-def _is_lines(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
-
-
-def _json_lines(path: Path) -> Iterator[tuple[Place, Any]]:
-    """Yield each line with its place; a value that is a `BadRecordError` tells why the line cannot be used."""
-    with _opened(path) as stream:
-        for number, value in json_lines(stream):
-            yield f"{path}:{number}", value
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with readable(), open_regular(path) as stream:
-            yield unpacked(path, stream)
-    except BadRecordError as problem:
-        raise InvalidInputError(f"{path}: {problem}") from None
-
-
-def _json_list(path: Path) -> Iterator[tuple[Place, Any]]:
-    """Yield the members of a JSON list, each with the line that it begins at."""
-    with _opened(path) as stream:
-        for line, value in json_items(stream):
+def _read_corpus(folder: Path, passages: dict[str, KnownPassage], skipped: list[Skipped]) -> None:
+    """Read the passages of a BEIR folder."""
+    for place, value in read_file(beir_file(folder, "corpus.jsonl")):
+        try:
             if isinstance(value, BadRecordError):
-                raise InvalidInputError(f"{path}:{line}: {value} (JSON lines belong in a file named .jsonl)")
-            yield f"{path}:{line}", value
+                raise value
+            passage = read_context(value, "corpus.jsonl", place)
+        except (BadRecordError, InvalidInputError) as problem:
+            passage = str(problem)
+        if isinstance(passage, Context):
+            _keep(passage, passages)
+        else:
+            skipped.append(Skipped(place, f"it is no passage with _id and text ({passage})"))
 
 
-def _checked_rows(rows: Iterable[tuple[Place, Any]], skipped: list[Skipped], oddities: Counter[str]) -> list[_Draft]:
-    drafts = []
-    for place, value in rows:
-        try:
-            drafts.append(_draft(place, value, oddities))
-        except BadRecordError as problem:
-            skipped.append(Skipped(place, str(problem)))
-    return drafts
+def _groups(question: TrainingQuestion) -> dict[str, Iterable[Context | str]]:
+    in_record = {passage.id for passage in question.positives if isinstance(passage, Context)}
+    positives = [*question.positives, *(name for name in question.labels if name not in in_record)]
+    return {"positives": positives, "hard_negatives": question.hard_negatives, "negatives": question.negatives}
 
 
-def _draft(place: Place, value: Any, oddities: Counter[str]) -> _Draft:  # noqa: ANN401
-    if isinstance(value, BadRecordError):
-        raise value
-    if not isinstance(value, dict):
-        raise BadRecordError(f"it is not a JSON object but {type(value).__name__}")
-    question = value.get("question", value.get("text"))
-    if not isinstance(question, str) or not question.strip():
-        raise BadRecordError(f"'question' is blank or no string ({question!r:.60})")
-    groups = {
-        name: [_passage(entry, key) for key in keys for entry in _listed(value, key)] for name, keys in _GROUPS.items()
-    }
-    answers = _answers(value)
-    if not groups["positives"] and not answers:
-        raise BadRecordError("it has no positive passage, and no answer to find one by")
-    if not groups["positives"]:
-        oddities["no positive passage, only answers"] += 1
-    return _Draft(place, question.strip(), answers, groups)
-
-
-def _listed(value: Mapping[str, Any], key: str) -> list[Any]:
-    entries = value.get(key)
-    if entries is None:
-        return []
-    if key == "labels" and isinstance(entries, dict):  # grades by id
-        return list(entries)
-    if not isinstance(entries, list):
-        raise BadRecordError(f"{key!r} is not a list ({entries!r:.60})")
-    return entries
-
-
-def _answers(value: Mapping[str, Any]) -> tuple[str, ...]:
-    answers = _listed(value, "answers")
-    for answer in answers:
-        if not isinstance(answer, str):
-            raise BadRecordError(f"'answers' holds {answer!r:.60}, which is no string")
-        if not answer.strip():
-            raise BadRecordError("'answers' holds a blank one, which every passage would contain")
-    return tuple(dict.fromkeys(answers))
-
-
-def _passage(entry: Any, key: str) -> KnownPassage | str:  # noqa: ANN401
-    """Return a passage, or the id under which one is to be found."""
-    if isinstance(entry, BadRecordError):
-        raise entry
-    if isinstance(entry, str | int) and not isinstance(entry, bool):
-        return str(entry)
-    if not isinstance(entry, dict):
-        raise BadRecordError(f"{key!r} holds {entry!r:.60}, which is neither a passage nor an id")
-    named = next((entry[name] for name in ("passage_id", "psg_id", "id", "_id") if entry.get(name)), "")
-    title, text = entry.get("title") or "", entry.get("text")
-    if text is None and named:
-        return str(named)
-    if not isinstance(title, str):
-        raise BadRecordError(f"{key!r}: a title is {title!r:.60}, which is no string")
-    if not isinstance(text, str) or not text.strip():
-        raise BadRecordError(f"{key!r}: a passage's 'text' is blank or no string ({text!r:.60})")
-    for score in (entry.get("score"), entry.get("title_score")):
-        if isinstance(score, float) and not math.isfinite(score):
-            raise BadRecordError(f"{key!r}: a score is {score}")
-    return KnownPassage(str(named) or hash_of(title, text), title, text)
-
-
-def _beir(folder: Path, split: str, corpus: dict[str, KnownPassage] | None, skipped: list[Skipped]) -> list[_Draft]:
-    """Return the labelled questions of a split, passages by id; `corpus` takes the passages, unless it is None."""
-    labels: dict[str, list[str]] = {}
-    path = folder / "qrels" / f"{split}.tsv"
-    if not path.is_file():
-        there = ", ".join(sorted(other.stem for other in folder.glob("qrels/*.tsv"))) or "none"
-        raise InvalidInputError(f"{path} is missing: the splits in {folder} are {there}")
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines, delimiter="\t"), start=2):
-            try:
-                if float(row["score"]) > 0:
-                    labels.setdefault(row["query-id"], []).append(row["corpus-id"])
-            except (KeyError, TypeError, ValueError):
-                skipped.append(Skipped(f"{path}:{number}", f"it is not query-id, corpus-id, score ({row!r:.80})"))
-    if corpus is not None:
-        for place, value in _json_lines(_either(folder, "corpus.jsonl")):
-            passage = attempt(_passage, value, "corpus.jsonl")
-            if isinstance(passage, KnownPassage):
-                corpus[passage.id] = passage
-            else:
-                skipped.append(Skipped(place, f"it is no passage with _id and text ({passage})"))
-    drafts = []
-    for place, value in _json_lines(_either(folder, "queries.jsonl")):
-        try:
-            positives = labels.pop(str(value.get("_id")), None) if isinstance(value, dict) else None
-            if positives is not None:
-                drafts.append(_draft(place, value | {"positives": positives}, Counter()))
-        except BadRecordError as problem:
-            skipped.append(Skipped(place, str(problem)))
-    skipped.extend(Skipped(str(path), f"question {name!r} is labelled, but not in queries.jsonl") for name in labels)
-    return drafts
-
-
-def _either(folder: Path, name: str) -> Path:
-    path = next((folder / option for option in (name, f"{name}.gz") if (folder / option).is_file()), None)
-    if path is None:
-        raise InvalidInputError(f"{folder / name} is missing (also as .gz): it is not a folder in the form of BEIR")
-    return path
-
-
-# Passages of a row
-
-
-def _look_up(
-    drafts: Sequence[_Draft], find: Find | None, passages: dict[str, KnownPassage]
-) -> Mapping[str, Sequence[KnownPassage]]:
-    """Find what is named by id and not known yet."""
-    named = {entry for draft in drafts for group in draft.groups.values() for entry in group if isinstance(entry, str)}
-    wanted = sorted(named - passages.keys())
-    found = find(wanted) if find is not None and wanted else {}
-    for group in found.values():
-        passages.update((passage.id, passage) for passage in group)
-    return found
+def _ids(question: TrainingQuestion) -> list[str]:
+    return [entry for group in _groups(question).values() for entry in group if isinstance(entry, str)]
 
 
 def _resolved(
-    draft: _Draft,
+    question: TrainingQuestion,
     passages: dict[str, KnownPassage],
     found: Mapping[str, Sequence[KnownPassage]],
     oddities: Counter[str],
 ) -> Example:
     """Return the example with ids in place of passages; a negative that is a positive too is dropped."""
     ids: dict[str, list[str]] = {}
-    for name, group in draft.groups.items():
+    for name, group in _groups(question).items():
         ids[name] = []
         for entry in group:
-            if isinstance(entry, KnownPassage):
-                ids[name].append(_kept(entry, passages))
+            if isinstance(entry, Context):
+                ids[name].append(_keep(entry, passages))
             elif entry in found:
-                meant = found[entry] if name != "positives" else _answering(found[entry], draft.answers)
+                meant = found[entry] if name != "positives" else _answering(found[entry], question.answers)
                 ids[name].extend(passage.id for passage in meant)
             elif entry in passages:
                 ids[name].append(entry)
@@ -321,8 +170,10 @@ def _resolved(
             else:
                 oddities["a negative passage that is not stored: left out"] += 1
     positives = tuple(dict.fromkeys(ids["positives"]))
-    holds = answer_matcher(draft.answers)
-    if draft.answers and positives and not any(holds(passages[identity].text) for identity in positives):
+    if not positives:
+        oddities["no positive passage, only answers"] += 1
+    holds = answer_matcher(question.answers)
+    if question.answers and positives and not any(holds(passages[identity].text) for identity in positives):
         oddities["no positive passage holds an answer"] += 1
     same = {passages[identity].same for identity in positives}
     for name in ("hard_negatives", "negatives"):
@@ -331,7 +182,12 @@ def _resolved(
             oddities["a negative passage that is a positive too: left out"] += 1
         ids[name] = kept
     return Example(
-        draft.place, draft.question, positives, tuple(ids["hard_negatives"]), tuple(ids["negatives"]), draft.answers
+        question.place,
+        question.text.strip(),
+        positives,
+        tuple(ids["hard_negatives"]),
+        tuple(ids["negatives"]),
+        question.answers,
     )
 
 
@@ -341,14 +197,15 @@ def _answering(passages: Sequence[KnownPassage], answers: Sequence[str]) -> Sequ
     return [passage for passage in passages if holds(passage.text)] or passages
 
 
-def _kept(passage: KnownPassage, passages: dict[str, KnownPassage]) -> str:
-    """Keep a passage that came with its row; one of the same id and another text is known by its content."""
+def _keep(context: Context, passages: dict[str, KnownPassage]) -> str:
+    """Keep a passage of a record and return its id: that of its content, where another passage has its own."""
+    content = hash_of(context.title, context.text)
+    passage = KnownPassage(context.id or content, context.title, context.text)
     known = passages.setdefault(passage.id, passage)
-    if (known.title, known.text) != (passage.title, passage.text):
-        identity = hash_of(passage.title, passage.text)
-        passages[identity] = replace(passage, id=identity)
-        return identity
-    return passage.id
+    if (known.title, known.text) == (passage.title, passage.text):
+        return passage.id
+    passages[content] = replace(passage, id=content)
+    return content
 
 
 def _joined(first: Example, second: Example) -> Example:

@@ -11,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.encoders.card import Side
-from dpr_lance.records.reports import Skipped
+from dpr_lance.records.reports import OnError, Skipped
 
-from .config import OnBad
 from .examples import Examples, KnownPassage, refused
 
 Blank: TypeAlias = Callable[[Side, Sequence[Any]], NDArray[np.bool_]]
 """Tells for questions, or for (title, text) pairs, whether the tokenizer makes no token of them."""
 
 
-def readable(examples: Examples, blank: Blank, *, titles: bool = True, on_bad: OnBad = "strict") -> Examples:
+def readable(examples: Examples, blank: Blank, *, titles: bool = True, on_error: OnError = "raise") -> Examples:
     """Return the examples without the texts that have no token.
 
-    A question that has none, or whose positives all have none, is a bad row: it is named in `skipped`, or all of them
-    are in the `InvalidInputError` that `on_bad="strict"` raises. Where training drops titles (`titles=False`), the text
+    A question that has none, or whose positives all have none, is a bad row: `skipped` names it, or with
+    `on_error="raise"` an `InvalidInputError` names all of them. Where training drops titles (`titles=False`), the text
     of a passage alone must have a token.
     """
     passages = readable_passages(list(examples.passages.values()), blank, titles=titles)
@@ -46,7 +45,7 @@ def readable(examples: Examples, blank: Blank, *, titles: bool = True, on_bad: O
             skipped.append(Skipped(row.place, why))
         else:
             rows.append(replace(row, positives=pools[0], hard_negatives=pools[1], negatives=pools[2]))
-    if skipped and on_bad == "strict":
+    if skipped and on_error == "raise":
         raise refused(examples.name, skipped)
     oddities = Counter(examples.oddities)
     if lost:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records.reports import Skipped
+from dpr_lance.records.reports import OnError, Skipped
 
-from .config import Mining, OnBad
+from .config import Mining
 from .examples import Example, Examples, Find, KnownPassage, read_examples, refused
 from .mining import Mined, Source, distant_positives, mine, rank_through, with_negatives
 
@@ -53,9 +53,9 @@ def open_table(stack: ExitStack, uri: str, name: str, storage_options: Mapping[s
     return retriever
 
 
-def read_questions(path: str, *, split: str, retriever: Retriever | None, on_bad: OnBad) -> Examples:
+def read_questions(path: str, *, split: str, retriever: Retriever | None, on_error: OnError) -> Examples:
     """Read questions; those with answers alone get the best BM25 passage that holds one (paper, section 4.2)."""
-    examples = read_examples(path, split=split, find=finder(retriever) if retriever else None, on_bad=on_bad)
+    examples = read_examples(path, split=split, find=finder(retriever) if retriever else None, on_error=on_error)
     if retriever is not None:
         examples = distant_positives(retriever, examples)
     return examples
@@ -96,7 +96,7 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     sources: Sequence[Source] = ("bm25",),
     settings: Mining | None = None,
     split: str = "train",
-    on_bad: OnBad = "strict",
+    on_error: OnError = "raise",
     out: str | Path | None = None,
     say: Say = lambda _: None,
 ) -> MineReport:
@@ -109,11 +109,11 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     settings = settings or Mining()
     with ExitStack() as stack:
         retriever = open_table(stack, uri, table, storage_options)
-        examples = read_questions(questions, split=split, retriever=retriever, on_bad=on_bad)
+        examples = read_questions(questions, split=split, retriever=retriever, on_error=on_error)
         tell_oddities(examples, questions, say)
 
         def unencodable(row: Example, reason: str) -> None:
-            if on_bad == "strict":
+            if on_error == "raise":
                 raise refused(questions, [Skipped(row.place, reason)])
             say(f"skipped: {row.place}: {reason}")
 

@@ -188,8 +188,8 @@ class _Training:
 
     def _read(self, path: str, split: str) -> Examples:
         run = self.run
-        found = read_questions(path, split=split, retriever=self.retriever, on_bad=run.on_bad)
-        found = readable(found, self.blank, titles=not run.recipe.title_dropout, on_bad=run.on_bad)
+        found = read_questions(path, split=split, retriever=self.retriever, on_error=run.on_error)
+        found = readable(found, self.blank, titles=not run.recipe.title_dropout, on_error=run.on_error)
         tell_oddities(found, path, self.say)
         if not found.rows:
             raise InvalidInputError(f"{path} holds no question that can be used ({len(found.skipped)} were skipped)")

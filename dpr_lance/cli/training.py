@@ -23,7 +23,9 @@ commands = typer.Typer()
 
 TableUri = Annotated[str | None, typer.Option("--table", metavar="URI", help="The folder of the table.")]
 InTable = Annotated[str, typer.Option("--table-name", metavar="NAME", help="The table, where the folder has several.")]
-OnBad = Annotated[Literal["strict", "skip"], typer.Option("--on-bad", help="What to do about bad rows.")]
+OnError = Annotated[Literal["raise", "skip"], typer.Option(help="What to do with a row that is bad.")]
+OnBad = Annotated[Literal["strict", "skip"] | None, typer.Option(hidden=True)]
+"""What `--on-error` was called before."""
 
 
 @commands.command()
@@ -53,7 +55,8 @@ def train(  # noqa: PLR0913 - one argument an option
     precision: Annotated[
         Literal["int8", "fp16", "fp32"] | None, typer.Option(help="Of the bundle.  [default: int8]")
     ] = None,
-    on_bad: OnBad = "strict",
+    on_error: OnError = "raise",
+    on_bad: OnBad = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an older bundle.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +80,7 @@ def train(  # noqa: PLR0913 - one argument an option
         "seed": seed,
         "separate": separate or None,
         "precision": precision,
-        "on_bad": on_bad if on_bad != "strict" else None,
+        "on_error": _renamed(on_error, on_bad) if on_bad or on_error != "raise" else None,
         "replace": replace or None,
     }
     if config is None and (not questions or out is None):
@@ -119,7 +122,8 @@ def mine(  # noqa: PLR0913 - one argument an option
     ] = None,
     split: Annotated[str, typer.Option(help="Of a BEIR folder.")] = "train",
     out: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="Questions with negatives, for train.")] = None,
-    on_bad: OnBad = "strict",
+    on_error: OnError = "raise",
+    on_bad: OnBad = None,
     as_json: AsJson = False,
 ) -> None:
     """Mine hard negatives for questions from a table, and keep them in a table beside it.
@@ -143,7 +147,7 @@ def mine(  # noqa: PLR0913 - one argument an option
             sources=sources,
             settings=settings,
             split=split,
-            on_bad=on_bad,
+            on_error=_renamed(on_error, on_bad),
             out=out,
             say=display.say,
         )
@@ -153,6 +157,13 @@ def mine(  # noqa: PLR0913 - one argument an option
         dropped = {f"left out: {what}": count for what, count in report.dropped.items()}
         facts = {"kept in": report.table, "questions": report.questions, "negatives": report.negatives}
         display.print_facts(facts | {"questions without one": report.without} | dropped)
+
+
+def _renamed(on_error: Literal["raise", "skip"], on_bad: str | None) -> Literal["raise", "skip"]:
+    if on_bad is None:
+        return on_error
+    display.say("--on-bad is deprecated: use --on-error raise or --on-error skip")
+    return "skip" if on_bad == "skip" else "raise"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import pyarrow as pa
 
@@ -14,10 +14,8 @@ from dpr_lance.documents.document import Document
 from dpr_lance.documents.field_types import UnstorableError
 from dpr_lance.documents.values import PLAIN, known
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records.reports import Skipped
+from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.table.schema import check_column_name
-
-OnError = Literal["raise", "skip"]
 
 _ARROW_SOURCE = "documents"
 

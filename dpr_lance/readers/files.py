@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.documents import OnError, storable
+from dpr_lance.readers.documents import storable
 from dpr_lance.readers.lines import (
     MAX_DOCUMENT_BYTES,
     BadRecordError,
@@ -43,7 +43,7 @@ from dpr_lance.readers.lines import (
     unpacked,
 )
 from dpr_lance.readers.listing import KINDS, file_id, kind_of, list_files
-from dpr_lance.records.reports import Skipped
+from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.text.markdown import first_heading
 
 __all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dpr_lance.encoders.card import EncoderCard
+
+OnError = Literal["raise", "skip"]
+"""What happens at a record that cannot be used: an error, or it is left out and counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.questions import LabelledQuestion, read_questions
+from dpr_lance.readers.questions import Context, LabelledQuestion, read_questions, read_records
 
 PAIRS = [("who wrote hamlet?", ("Shakespeare", "William Shakespeare")), ("wo liegt Köln?", ("am Rhein",))]
 
@@ -76,6 +76,21 @@ class TestForms:
             assert [question.labels for question in found] == [{"12": 1, "13": 1}, {}]
         assert [question.text for question in read(write(tmp_path / "one.json", json.dumps(records[0])))] == ["who?"]
         assert read(write(tmp_path / "none.json", " [ ] ")) == []
+
+    def test_passages_that_training_reads(self, tmp_path):
+        contexts = [{"title": "t", "text": "x", "passage_id": 12}, {"text": "y"}]
+        record = {
+            "question": "who?",
+            "positive_ctxs": contexts,
+            "hard_negatives": ["9"],
+            "negative_ctxs": [{"id": "8"}],
+        }
+        path = write(tmp_path / "q.jsonl", f"{json.dumps(record)}\n{{}}\n")
+        question, skipped = read_records(path, contexts=True)
+        assert question.positives == (Context("12", "t", "x"), Context("", "", "y"))
+        assert (question.hard_negatives, question.negatives, question.labels) == (("9",), ("8",), {"12": 1})
+        assert (skipped.place, skipped.reason) == (f"{path}:2", "there is no 'question'; the fields are []")
+        assert type(next(read_records(path))) is LabelledQuestion
 
     def test_mappings_and_questions(self):
         given = [{"question": "who?", "answers": ["she"]}, LabelledQuestion("b", "what?", labels={"x": 1})]
@@ -227,7 +242,7 @@ class TestFaults:
         assert "damaged or cut short" in failure(write(tmp_path / "q.jsonl.gz", packed[:-9]))
         assert "not UTF-8" in failure(write(tmp_path / "q.json", b'[{"question": "\xff"}]'))
         assert "chooses the qrels of a BEIR folder" in failure(write(tmp_path / "a.jsonl", "{}"), split="dev")
-        assert failure([3]).startswith("questions[0]: a labelled question is a mapping")
+        assert failure([3]).startswith("questions[0]: a labelled question is a JSON object, or a mapping")
 
 
 @pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.csv"])

@@ -49,19 +49,19 @@ def test_the_last_line_of_json_lines_counts_and_so_do_compressed_files(tmp_path)
     ("row", "reason"),
     [
         ("{", "not JSON"),
-        ("[1]", "not a JSON object"),
-        (ROW | {"question": "  "}, "'question' is blank"),
-        (ROW | {"question": 3}, "'question' is blank or no string"),
-        (ROW | {"positive_ctxs": [], "answers": []}, "no positive passage, and no answer"),
+        ("[1]", "a labelled question is a JSON object"),
+        (ROW | {"question": "  "}, "the question is blank"),
+        (ROW | {"question": 3}, "question must be a string"),
+        (ROW | {"positive_ctxs": [], "answers": []}, "neither answers nor labels"),
         (ROW | {"positive_ctxs": [{"title": "", "text": " "}]}, "'text' is blank"),
         (ROW | {"positive_ctxs": [{"title": 1, "text": "x"}]}, "a title is 1"),
         (ROW | {"positive_ctxs": [{"text": "x", "score": float("nan")}]}, "a score is nan"),
         (ROW | {"positive_ctxs": [["x"]]}, "neither a passage nor an id"),
-        (ROW | {"positive_ctxs": "x"}, "'positive_ctxs' is not a list"),
+        (ROW | {"positive_ctxs": "x"}, "'positive_ctxs' is a list"),
         (ROW | {"positive_ctxs": ["77"]}, "'77' is not stored"),
-        (ROW | {"answers": "Goethe"}, "'answers' is not a list"),
-        (ROW | {"answers": [3]}, "which is no string"),
-        (ROW | {"answers": ["Goethe", " "]}, "blank one, which every passage would contain"),
+        (ROW | {"answers": {"1": "Goethe"}}, "'answers' is a list of strings"),
+        (ROW | {"answers": [3]}, "an answer must be a string"),
+        (ROW | {"answers": ["Goethe", " "]}, "an answer is blank (' '): it would be found in every text"),
     ],
 )
 def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path, row, reason):
@@ -70,7 +70,7 @@ def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path, row, reason):
         read_examples(path)
     assert f"{path}:2: " in str(caught.value)
     assert reason in str(caught.value)
-    found = read_examples(path, on_bad="skip")
+    found = read_examples(path, on_error="skip")
     assert len(found.rows) == 1
     assert [(problem.place, reason in problem.reason) for problem in found.skipped] == [(f"{path}:2", True)]
 
@@ -84,7 +84,7 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path):
 
 def test_a_file_without_a_usable_row_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="no question that can be used"):
-        read_examples(written(tmp_path, "{}"), on_bad="skip")
+        read_examples(written(tmp_path, "{}"), on_error="skip")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_a_file_without_a_usable_row_is_refused(tmp_path):
 def test_a_list_that_is_cut_off_or_none_is_refused_whole(tmp_path, text, reason):
     path = tmp_path / "rows.json"
     path.write_text(text)
-    for on_bad in ("strict", "skip"):  # what is missing cannot be counted
+    for on_error in ("raise", "skip"):  # what is missing cannot be counted
         with pytest.raises(InvalidInputError, match=reason):
-            read_examples(path, on_bad=on_bad)
+            read_examples(path, on_error=on_error)
 
 
 def test_a_negative_that_is_also_a_positive_is_left_out_and_counted(tmp_path):
@@ -150,10 +150,16 @@ def test_a_beir_folder_keeps_its_whole_corpus(tmp_path):
     found = read_examples(tmp_path)
     assert [(row.question, row.positives) for row in found.rows] == [("which?", ("b",))]
     assert set(found.passages) == {"a", "b"}
-    with pytest.raises(InvalidInputError, match=r"the splits in .* are train"):
+    with pytest.raises(InvalidInputError, match="there is no split 'dev'; choose of train"):
         read_examples(tmp_path, split="dev")
     (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n1\tb\t1\n9\ta\t1\n2\tzz\t1\n")
     with pytest.raises(InvalidInputError) as caught:
         read_examples(tmp_path)
-    assert "question '9' is labelled, but not in queries.jsonl" in str(caught.value)
+    assert "1 labelled questions are missing, among them '9'" in str(caught.value)
     assert "queries.jsonl:2: the positive passage 'zz' is not stored" in str(caught.value)
+
+
+def test_rows_of_dpr_with_answers_alone_are_read_too(tmp_path):
+    (tmp_path / "nq.csv").write_text("who wrote Faust?\t['Goethe', 'J. W. Goethe']\n")
+    (row,) = read_examples(tmp_path / "nq.csv").rows
+    assert (row.question, row.answers, row.positives) == ("who wrote Faust?", ("Goethe", "J. W. Goethe"), ())

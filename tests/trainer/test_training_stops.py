@@ -391,7 +391,7 @@ def test_texts_that_the_tokenizer_makes_nothing_of_are_named_and_left_out(place,
     ):
         train(run_of(place, tmp_path, questions=(str(path),)))
     said = []
-    run = run_of(place, tmp_path, questions=(str(path),), on_bad="skip", rounds=1)
+    run = run_of(place, tmp_path, questions=(str(path),), on_error="skip", rounds=1)
     report = train(run, say=said.append)
     assert report.steps == 2
     assert report.train_questions + report.dev_questions == len(WORDS.split()) + 1
