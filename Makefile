@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: docs demo test stress check bench bench-long encoder
+.PHONY: docs demo test stress check bench bench-release bench-long encoder
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -28,11 +28,17 @@ check: $(VENV)/dev.installed docs
 docs: $(VENV)/dev.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# Measured numbers: see benchmarks/README.md. The quick form: 6 to 11 minutes; the long one: most of a day.
+# Measured numbers: see benchmarks/README.md. Every case in a small form, in about 10 minutes; nothing is kept.
 bench: $(VENV)/dev.installed
 	$(PIP) "sentence-transformers[train]"
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks quick
 
+# What changes with most releases, from committed code, in about 25 minutes on two idle cores.
+bench-release: $(VENV)/dev.installed
+	$(PIP) "sentence-transformers[train]"
+	$(BIN)/python -m benchmarks release
+
+# Everything, from committed code: most of a day.
 bench-long: $(VENV)/dev.installed
 	$(PIP) "sentence-transformers[train]"
 	$(BIN)/python -m benchmarks long

@@ -1,11 +1,10 @@
-# ruff: noqa: ANN401 - rooms of the trainer are imported by name, on demand
+# ruff: noqa: ANN401 - modules of the trainer are imported by name, on demand
 """The paper's ablation (tables 3 and 4, figure 1) on squad, at the size of two CPU cores."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,20 +14,17 @@ import numpy as np
 
 from benchmarks import data, results
 from benchmarks.data import QuestionSet
+from benchmarks.summaries import accuracies, gain, hits_within
 from benchmarks.train_parts import (
     CACHE,
     KS,
     LAYERS,
     MAX_TOKENS,
     SEED,
-    accuracies,
     examples_of,
-    gain,
-    place_of,
-    room,
     shallow_checkpoint,
+    trainer_module,
 )
-from dpr_lance.evaluation.metrics import hits_within
 
 
 @dataclass(frozen=True)
@@ -58,23 +54,30 @@ ARMS = {
         mined=True,
     ),
 }
+COMPARED = (
+    ("in-batch-31", "random"),
+    ("one-hard", "in-batch-31"),
+    ("two-hard", "one-hard"),
+    ("mined", "again"),
+    ("thousand", "untrained"),
+)
 POOL = 3000
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    batches, config = room("batches"), room("config")
-    dual_encoder, snapshots = room("dual_encoder"), room("run_checkpoints")
+    batches, config = trainer_module("batches"), trainer_module("config")
+    dual_encoder, snapshots = trainer_module("dual_encoder"), trainer_module("run_checkpoints")
 
     steps, batch = options.steps, 32
     train = examples_of(data.read("squad", "train"))
     order = np.random.default_rng(SEED).permutation(len(train.rows))
     train = replace(train, rows=tuple(train.rows[int(at)] for at in order[: steps * batch]))
     dev = data.read("squad", "dev").smaller(POOL)
-    said = room("checkpoints.overrides").Overrides(
+    settings_of_text = trainer_module("checkpoints.overrides").Overrides(
         title_style="joined", zero_token_types=True, question_max_tokens=MAX_TOKENS, passage_max_tokens=MAX_TOKENS
     )
-    checkpoint = room("checkpoints.description").read_checkpoint(
-        room("checkpoints.locate").locate(shallow_checkpoint(LAYERS)), said
+    checkpoint = trainer_module("checkpoints.description").read_checkpoint(
+        trainer_module("checkpoints.locate").locate(shallow_checkpoint(LAYERS)), settings_of_text
     )
     mined = None
     for name in options.arms:
@@ -91,46 +94,60 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             rows = replace(train, rows=train.rows[: arm.questions])
             if arm.settings["hard_negatives"]:
                 mined = mined or _bm25_negatives(train)
-                rows = room("mining").with_negatives(rows, mined.negatives)
+                rows = trainer_module("mining").with_negatives(rows, mined.negatives)
             if arm.mined:
                 found = _own_negatives(model, rows)
-                rows = room("mining").with_negatives(rows, found.negatives, ahead=True)
+                rows = trainer_module("mining").with_negatives(rows, found.negatives, ahead=True)
                 print(name, "dropped", found.dropped, "without", found.without, flush=True)
             settings = {"seed": SEED, "batch_size": batch, "learning_rate": 2e-4, "warmup": 0.1} | arm.settings
             recipe = config.Recipe(steps=steps, evaluate_every=20, **settings)
             corpus = batches.make_corpus([rows])
-            loop = room("loop").Loop(model, corpus, recipe, steps=steps, folder=folder)
+            loop = trainer_module("loop").Loop(model, corpus, recipe, steps=steps, folder=folder)
             loop.resume()  # an arm that was cut off goes on
             loop.run(corpus)
         seconds = time.perf_counter() - started
         ranks = _dense_ranks(model, dev)
-        raw = {"arm": name, "steps": steps, "ranks": ranks, "seconds": seconds, "load": os.getloadavg()[0]}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "ranks.json").write_text(json.dumps(raw))
-        print(name, f"{seconds:.0f} s", [round(100 * hits_within(ranks, k).mean(), 1) for k in KS], flush=True)
+        (folder / "ranks.json").write_text(json.dumps({"ranks": ranks}))
+        print(name, f"{seconds:.0f} s", [round(float(hits_within(ranks, k).mean()), 1) for k in KS], flush=True)
         del model
-    measured = {
-        name: json.loads(path.read_text())
+    ranks_of = {
+        name: json.loads(path.read_text())["ranks"]
         for name in ARMS
         if (path := CACHE / f"ablation-{steps}" / name / "ranks.json").is_file()
     }
-    record = {
-        "steps": steps,
-        "batch": batch,
-        "layers": LAYERS,
-        "max_tokens": MAX_TOKENS,
-        "passages": len(dev.passages),
-        "questions": len(dev.questions),
-        "train_questions": len(train.rows),
-        "arms": measured,
+    results.write(
+        "train",
+        "ablation",
+        {
+            "steps": steps,
+            "batch": batch,
+            "layers": LAYERS,
+            "max_tokens": MAX_TOKENS,
+            "passages": len(dev.passages),
+            "questions": len(dev.questions),
+            "train_questions": len(train.rows),
+            **compared(ranks_of),
+        },
+    )
+    return {name: round(float(hits_within(ranks, 20).mean()), 1) for name, ranks in ranks_of.items()}
+
+
+def compared(ranks_of: dict[str, list[int]]) -> dict[str, Any]:
+    """What is kept of the arms: accuracies, and paired differences at top-5 and top-20."""
+    return {
+        "arms": {ARMS[name].label: accuracies(ranks, KS) for name, ranks in ranks_of.items()},
+        "differences": [
+            [ARMS[first].label, ARMS[second].label, *(gain(ranks_of[first], ranks_of[second], k) for k in (5, 20))]
+            for first, second in COMPARED
+            if {first, second} <= {*ranks_of}
+        ],
     }
-    results.write("train", "ablation", record)
-    return {name: round(100 * float(hits_within(arm["ranks"], 20).mean()), 1) for name, arm in measured.items()}
 
 
 def _bm25_negatives(examples: Any) -> Any:
     """BM25 negatives through a real table of the set's passages, which is made once."""
-    mining, settings = room("mining"), room("config").Mining(depth=50)
+    mining, settings = trainer_module("mining"), trainer_module("config").Mining(depth=50)
 
     with _table(examples) as retriever:
         rankings = mining.rank_through(retriever, examples.rows, "bm25", 50)
@@ -139,7 +156,7 @@ def _bm25_negatives(examples: Any) -> Any:
 
 def _own_negatives(model: Any, examples: Any) -> Any:
     """What the encoder itself ranks too high in the whole table."""
-    mining, settings = room("mining"), room("config").Mining(depth=50)
+    mining, settings = trainer_module("mining"), trainer_module("config").Mining(depth=50)
 
     encoder = _torch_encoder(model)
     with _table(examples) as retriever:
@@ -192,7 +209,7 @@ class _Renamed:
 
 
 def _torch_encoder(model: Any) -> Any:
-    return room("validation").TorchEncoder(model, model.checkpoint.card("training"))
+    return trainer_module("validation").TorchEncoder(model, model.checkpoint.card("training"))
 
 
 def _dense_ranks(model: Any, found: QuestionSet) -> list[int]:
@@ -205,37 +222,3 @@ def _dense_ranks(model: Any, found: QuestionSet) -> list[int]:
         positives = np.array(sorted(gold))
         ranks.append(1 + int(np.count_nonzero(np.delete(row, positives) > row[positives].max())))
     return ranks
-
-
-COMPARED = (
-    ("in-batch-3", "random"),
-    ("in-batch-31", "random"),
-    ("in-batch-31", "in-batch-3"),
-    ("one-hard", "in-batch-31"),
-    ("two-hard", "one-hard"),
-    ("mined", "one-hard"),
-    ("mined", "again"),
-    ("thousand", "untrained"),
-)
-
-
-def table(record: dict[str, Any]) -> str:
-    arms = record["arms"]
-    rows = [[ARMS[name].label, *accuracies(arms[name]["ranks"])] for name in ARMS if name in arms]
-    lines = [
-        f"**Ablation on squad**: {record['train_questions']:,} train questions once ({record['steps']} steps of "
-        f"{record['batch']}), then {record['questions']:,} dev questions over {record['passages']:,} passages, exact "
-        f"dense search; the first {record['layers']} layers of MiniLM, the last of them initialised anew, "
-        f"{record['max_tokens']} tokens, one encoder for both sides. {place_of(record)}",
-        results.table(["", *(f"top-{k}" for k in KS)], rows),
-    ]
-    differences = [
-        [
-            f"{ARMS[first].label} − {ARMS[second].label}",
-            *(gain(arms[first]["ranks"], arms[second]["ranks"], k) for k in (5, 20)),
-        ]
-        for first, second in COMPARED
-        if first in arms and second in arms
-    ]
-    lines.append(results.table(["difference, paired", "top-5", "top-20"], differences))
-    return "\n\n".join(lines)

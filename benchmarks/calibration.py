@@ -1,7 +1,7 @@
-"""Case `calibration`: what λ chosen on half of the questions does for the other half, beside the encoder's own λ.
+"""Case `calibration`: what λ chosen on half of the questions does for the other half, against the encoder's own λ.
 
-Vectors are those of the MiniLM weights in fp32 by sentence-transformers, kept from earlier runs: what is compared is
-the weight alone. The table starts with the packaged encoder's λ, and with 1.1, which is out of scale for its vectors.
+Vectors are those of the MiniLM weights in fp32 by sentence-transformers, kept from earlier runs: only the weights
+differ. The table starts with the packaged encoder's λ, and with 1.1, which is out of scale for its vectors.
 The large set has the table of the case `search` instead, with the packaged encoder's vectors and its λ.
 """
 
@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 import dpr_lance
-from benchmarks import data, machine, references, results
-from benchmarks.accuracy import SEED, bootstrap, first_rank, hits_within
+from benchmarks import data, references, results
+from benchmarks.summaries import SEED, first_rank, gain
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
-from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.retriever import Retriever
 
 SETS = (("nq-gold", "dev"), ("squad", "dev"), ("reqa-bioasq", "dev"))
@@ -36,7 +35,6 @@ LARGE_SETS = (("nq-gold+wiki-ottqa", "dev"),)
 K = (1, 5, 20)
 OUT_OF_SCALE = 1.1
 HELD = 1 << 30
-WAYS = {"labelled": "half of the questions, labelled", "texts": "the same, without labels", "none": "no question"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class KeptVectors:
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> references.Floats:
         """float32[n, d]."""
-        return np.stack([self.vectors[references.joined(*passage)] for passage in passages])
+        return np.stack([self.vectors[data.joined(*passage)] for passage in passages])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the chosen sets; one raw file a set. Returns the gain at each k of labelled calibration."""
+    """Measure the chosen sets, a part each. Returns the gain at each k of labelled calibration."""
     every = SETS + MORE_SETS + LARGE_SETS
     if unknown := set(options.sets) - {name for name, _ in every}:
         raise SystemExit(f"unknown set {min(unknown)!r}")
@@ -84,9 +82,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 for start in (weight, OUT_OF_SCALE)
                 for row in measured(questions, start, _filled_with(questions, start))
             ]
-        values = {"set": name, "split": split, "seed": SEED, "passages": len(questions.passages), "rows": rows}
-        results.write("calibration", name, values)
-        gains[questions.label] = {f"top{k}": rows[0][f"top{k}"]["mean"] for k in K}
+        results.write("calibration", name, {"split": split, "passages": len(questions.passages), "rows": rows})
+        gains[questions.label] = {f"top{k}": rows[0][f"top{k}"][0] for k in K}
     return gains
 
 
@@ -96,15 +93,14 @@ Opened = Callable[[], AbstractContextManager[Retriever]]
 def _filled_with(questions: data.QuestionSet, start: float) -> Opened:
     """What opens a new table of the set's passages, of an encoder with this λ."""
     passages, asked = references.fp32_vectors(questions)
-    texts = [references.joined(passage.title, passage.text) for passage in questions.passages]
-    vectors = dict(zip(texts, passages, strict=True))
-    vectors |= {question.text: vector for question, vector in zip(questions.questions, asked, strict=True)}
+    vectors = {each.joined: vector for each, vector in zip(questions.passages, passages, strict=True)}
+    vectors |= dict(zip(questions.texts, asked, strict=True))
     card = dataclasses.replace(load_encoder(DEFAULT_ENCODER).card, hybrid_weight=start)
 
     @contextmanager
     def opened() -> Iterator[Retriever]:
         with dpr_lance.connect("memory://", encoder=KeptVectors(card, vectors)) as retriever:
-            retriever.add(({"id": p.id, "title": p.title, "text": p.text} for p in questions.passages), splitter=None)
+            retriever.add((passage.document for passage in questions.passages), splitter=None)
             retriever.optimize()
             yield retriever
 
@@ -115,7 +111,7 @@ def _copies(questions: data.QuestionSet) -> Opened:
     """What opens a copy of the table of the case `search`, made here where it is missing: calibrating leaves that."""
     kept = references.CACHE / "search" / str(len(questions.passages))
     with dpr_lance.connect(kept) as retriever:
-        retriever.add(({"id": p.id, "title": p.title, "text": p.text} for p in questions.passages), splitter=None)
+        retriever.add((passage.document for passage in questions.passages), splitter=None)
         retriever.optimize()
 
     @contextmanager
@@ -130,53 +126,26 @@ def _copies(questions: data.QuestionSet) -> Opened:
 
 
 def measured(questions: data.QuestionSet, start: float, opened: Opened) -> list[dict[str, Any]]:
-    """One row for each way to calibrate: the weight, and gains in points on the half that was not chosen on."""
+    """One row for each way to calibrate: λ, and gains in points on the half that λ was not chosen on."""
     order = np.random.default_rng(SEED).permutation(len(questions.questions))
     half, other = ([questions.questions[at] for at in part] for part in np.array_split(order, 2))
     labelled = [{"id": each.id, "question": each.text, "labels": sorted(each.gold)} for each in half]
     given = {"labelled": labelled, "texts": [each.text for each in half], "none": None}
     rows: list[dict[str, Any]] = []
     before: list[int] = []
-    leg: list[int] = []
     for way, asked in given.items():
         with opened() as retriever:
             before = before or _ranks(retriever, other)
-            legs = [] if leg else [_ranks(retriever, other, mode) for mode in MODES[1:]]
-            leg = leg or max(legs, key=lambda ranks: hits_within(ranks, 20).mean())
             found = retriever.calibrate(asked)
             after = before if (found.hybrid_weight, found.mode) == (start, "hybrid") else _ranks(retriever, other)
-        gains = {k: bootstrap(hits_within(after, k) - hits_within(before, k)) for k in K}
-        row = {"way": way, "start": start, "weight": found.hybrid_weight, "mode": found.mode, "chosen_on": len(half)}
-        row |= {"judged_on": len(other), "seconds": found.seconds, "before": float(hits_within(before, 20).mean())}
-        for name, ranks in (("over_leg_before", before), ("over_leg", after)):
-            row[name] = dataclasses.asdict(bootstrap(hits_within(ranks, 20) - hits_within(leg, 20)))
-        rows.append(row | {f"top{k}": dataclasses.asdict(gain) for k, gain in gains.items()})
+        row = {"way": way, "start": start, "weight": found.hybrid_weight, "mode": found.mode, "questions": len(other)}
+        rows.append(row | {f"top{k}": gain(after, before, k) for k in K})
     return rows
 
 
-def tables(records: list[dict[str, Any]]) -> str:
-    """The section of the README."""
-    order = [name for name, _ in SETS + MORE_SETS + LARGE_SETS]
-    rows = [
-        [
-            f"{record['set']} {record['split']}, {row['judged_on']:,} questions",
-            WAYS[row["way"]],
-            f"{row['start']:g} → {row['weight']:.3g}",
-            row["mode"],
-            *("{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**row[f"top{k}"]) for k in K),
-            f"{row['over_leg_before']['mean']:+.2f} → {row['over_leg']['mean']:+.2f}",
-        ]
-        for record in sorted(records, key=lambda record: order.index(record["set"]))
-        for row in record["rows"]
-    ]
-    header = ["judged on", "calibrated on", "λ", "mode", *(f"top-{k}, points" for k in K), "top-20 over the better leg"]
-    said = "Gain of calibration on the other half of the questions, 95 % bootstrap interval of the paired difference."
-    return f"{said} Measured on {machine.sentence(records[-1]['machine'])}.\n\n{results.table(header, rows)}"
-
-
-def _ranks(retriever: Retriever, questions: list[data.LabelledQuestion], mode: Mode | None = None) -> list[int]:
-    """Rank of the first gold passage of each question; without a mode by the table's default search."""
-    found = retriever.search([question.text for question in questions], max(K), mode=mode)
+def _ranks(retriever: Retriever, questions: list[data.LabelledQuestion]) -> list[int]:
+    """Rank of the first gold passage of each question by the table's default search."""
+    found = retriever.search([question.text for question in questions], max(K))
     return [
         first_rank([hit.document_id for hit in hits], question.gold)
         for hits, question in zip(found, questions, strict=True)

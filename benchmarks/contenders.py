@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.references import Floats, joined, sentence_transformer
+from benchmarks.data import joined
+from benchmarks.references import Floats, sentence_transformer
+from dpr_lance import Encoder
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
 
 Passages = Sequence[tuple[str, str]]
 Encode = Callable[[Passages], Floats]
 
-OURS_INT8, OURS_FP32 = "dpr_lance int8", "dpr_lance fp32"
+OURS = OURS_INT8, OURS_FP32 = "dpr_lance int8", "dpr_lance fp32"
 SENTENCE_TRANSFORMERS, PLAIN = "sentence-transformers fp32", "onnxruntime fp32 unfused"
 NAMES = (OURS_INT8, OURS_FP32, SENTENCE_TRANSFORMERS, PLAIN)
 PLAIN_BATCH = 32
@@ -31,10 +34,8 @@ def fp32_bundle() -> Path:
 
 def passages_encoder(name: str, threads: int | None = None) -> Encode:
     """Load one contender; what it returns encodes (title, text) pairs. `threads`: None for its default."""
-    from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
-
-    if name in (OURS_INT8, OURS_FP32):
-        return load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads).encode_passages
+    if name in OURS:
+        return _ours(name, threads).encode_passages
     if name == SENTENCE_TRANSFORMERS:
         model = sentence_transformer(threads)
         return lambda passages: np.asarray(model.encode([joined(*passage) for passage in passages]))
@@ -44,16 +45,18 @@ def passages_encoder(name: str, threads: int | None = None) -> Encode:
 
 def question_encoder(name: str, threads: int | None = None) -> Callable[[str], Floats]:
     """The same for a single question."""
-    from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
-
-    if name in (OURS_INT8, OURS_FP32):
-        encoder = load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads)
+    if name in OURS:
+        encoder = _ours(name, threads)
         return lambda question: encoder.encode_questions([question])[0]
     if name == SENTENCE_TRANSFORMERS:
         model = sentence_transformer(threads)
         return lambda question: np.asarray(model.encode(question))
     plain = PlainOnnx(fp32_bundle(), threads)
     return lambda question: plain.encode([question])[0]
+
+
+def _ours(name: str, threads: int | None) -> Encoder:
+    return load_encoder(DEFAULT_ENCODER if name == OURS_INT8 else fp32_bundle(), threads=threads)
 
 
 class PlainOnnx:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.readers.files import FileDocuments
+from dpr_lance.readers.questions import read_questions
+from dpr_lance.records.reports import Skipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "DPR_LANCE_DATA"
@@ -27,6 +28,21 @@ class LabelledPassage:
     id: str
     title: str
     text: str
+
+    @property
+    def document(self) -> dict[str, str]:
+        """The passage as `add` takes it."""
+        return {"id": self.id, "title": self.title, "text": self.text}
+
+    @property
+    def joined(self) -> str:
+        """Title, newline, text: what BM25 indexes and what reference encoders read."""
+        return joined(self.title, self.text)
+
+
+def joined(title: str, text: str) -> str:
+    """Title, newline, text."""
+    return f"{title}\n{text}" if title else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,11 @@ class QuestionSet:
     def label(self) -> str:
         """Name and split as the tables show them."""
         return f"{self.name} {self.split}"
+
+    @property
+    def texts(self) -> list[str]:
+        """The questions as they are asked."""
+        return [question.text for question in self.questions]
 
     @cached_property
     def gold_rows(self) -> list[frozenset[int]]:
@@ -86,43 +107,44 @@ def read(name: str, split: str) -> QuestionSet:
     """
     if "+" in name:
         return _over_all(name, split)
-    place = folder() / name
-    labels = place / "qrels" / f"{split}.tsv"
+    labels = folder() / name / "qrels" / f"{split}.tsv"
     if not labels.is_file():
-        raise MissingDataError(f"{labels} is missing: is {place.parent} the folder of the question-answering sets?")
-    passages = tuple(
-        LabelledPassage(record["_id"], record["title"], record["text"])
-        for record in _records(place / "corpus.jsonl.gz")
-    )
-    known = {passage.id for passage in passages}
-    gold: dict[str, set[str]] = {}
-    with labels.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines, delimiter="\t"):
-            if int(row["score"]) > 0:
-                gold.setdefault(row["query-id"], set()).add(row["corpus-id"])
-    if unknown := sorted(set().union(*gold.values()) - known):
+        raise MissingDataError(f"{labels} is missing: is {folder()} the folder of the question-answering sets?")
+    passages = tuple(corpus(name))
+    try:
+        found = tuple(read_questions(folder() / name, split=split))
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from error
+    questions = tuple(LabelledQuestion(each.id, each.text, frozenset(each.labels)) for each in found)
+    if unknown := sorted(set().union(*(each.gold for each in questions)) - {passage.id for passage in passages}):
         raise ValueError(f"{labels}: passage {unknown[0]!r} is labelled, but not in the corpus")
-    questions = tuple(
-        LabelledQuestion(record["_id"], record["text"], frozenset(gold[record["_id"]]))
-        for record in _records(place / "queries.jsonl.gz")
-        if record["_id"] in gold
-    )
-    if len(questions) != len(gold):
-        raise ValueError(f"{labels}: {len(gold) - len(questions)} labelled questions are not in queries.jsonl.gz")
     return QuestionSet(name, split, passages, questions)
 
 
 def _over_all(name: str, split: str) -> QuestionSet:
     names = name.split("+")
-    asked = read(names[0], split)
-    passages = tuple(
-        LabelledPassage(f"{each}:{record['_id']}", record["title"], record["text"])
+    first = read(names[0], split)
+    passages = (
+        replace(passage, id=f"{each}:{passage.id}")
         for each in sorted(names)
-        for record in _records(folder() / each / "corpus.jsonl.gz")
+        for passage in (first.passages if each == names[0] else corpus(each))
     )
-    gold = [frozenset(f"{names[0]}:{identity}" for identity in question.gold) for question in asked.questions]
-    questions = tuple(replace(question, gold=ids) for question, ids in zip(asked.questions, gold, strict=True))
-    return QuestionSet(name, split, passages, questions)
+    questions = (
+        replace(question, gold=frozenset(f"{names[0]}:{identity}" for identity in question.gold))
+        for question in first.questions
+    )
+    return QuestionSet(name, split, tuple(passages), tuple(questions))
+
+
+def corpus(name: str) -> Iterator[LabelledPassage]:
+    """Yield the passages of a set one by one."""
+    path = folder() / name / "corpus.jsonl.gz"
+    if not path.is_file():
+        raise MissingDataError(f"{path} is missing: is {path.parent.parent} the folder of the question-answering sets?")
+    for number, found in enumerate(FileDocuments([path])):
+        if isinstance(found, Skipped) or found.id is None:
+            raise ValueError(f"{path}: passage {number} cannot be used: {found}")
+        yield LabelledPassage(found.id, found.title, found.text)
 
 
 def hundred_word_passages(count: int) -> list[tuple[str, str]]:
@@ -134,17 +156,9 @@ def hundred_word_passages(count: int) -> list[tuple[str, str]]:
     while len(passages) < count:
         for name in ("squad", "nq-gold"):
             words: list[str] = []
-            for record in _records(folder() / name / "corpus.jsonl.gz"):
-                words += record["text"].split()
+            for passage in corpus(name):
+                words += passage.text.split()
                 while len(words) >= 100 and len(passages) < count:
-                    passages.append((record["title"], " ".join(words[:100])))
+                    passages.append((passage.title, " ".join(words[:100])))
                     words = words[100:]
     return passages
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        raise MissingDataError(f"{path} is missing: is {path.parent.parent} the folder of the question-answering sets?")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import venv
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,16 @@ from benchmarks.references import CACHE
 
 PINS = REPOSITORY / "benchmarks" / "peers"
 OURS = "dpr_lance"
+VERSIONS = {
+    "plain_lancedb": ("lancedb", "sentence-transformers"),
+    "chroma": ("chromadb",),
+    "txtai": ("txtai",),
+    "bm25s": ("bm25s",),
+}
+"""Packages of a peer whose versions are named with its result."""
 
 
+@cache
 def environment(name: str) -> Path:
     """Return the Python of a peer's environment; it is made at the first call (needs the package index).
 
@@ -28,7 +37,7 @@ def environment(name: str) -> Path:
     python = folder / "bin" / "python"
     done = folder / "installed"
     if not done.is_file():
-        print(f"environments: making that of {name}", file=sys.stderr)
+        print(f"environments: making the one of {name}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *wanted]
         subprocess.run(pip, check=True, stdout=sys.stderr, cwd=REPOSITORY)
@@ -51,6 +60,10 @@ def contents(name: str) -> dict[str, Any]:
         # Byte code comes and goes with what has been imported.
         if path.is_file() and "__pycache__" not in path.parts and not path.relative_to(site).parts[0].startswith("pip")
     ]
-    # A package of a local folder is written with an @.
-    packages = [line.split(" @ ")[0] for line in frozen.splitlines() if line and not line.startswith("#")]
-    return {"packages": packages, "megabytes": sum(path.stat().st_size for path in files) / 1e6}
+    packages = [line for line in frozen.splitlines() if line and not line.startswith("#")]
+    named = VERSIONS.get(name, ())
+    return {
+        "packages": len(packages),
+        "megabytes": sum(path.stat().st_size for path in files) / 1e6,
+        "versions": [line.replace("==", " ") for line in packages if line.split("==")[0].lower() in named],
+    }

@@ -1,4 +1,4 @@
-"""What a number was measured on: machine, versions, commit."""
+"""What a result was measured on: machine, versions, commit, date."""
 
 from __future__ import annotations
 
@@ -6,68 +6,58 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.data import REPOSITORY
 
-INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
-GENERATED = ("*.md", "benchmarks/results", "benchmarks/plots", "benchmarks/quick")
-"""What a run itself writes."""
-PACKAGES = (
-    "bm25s",
-    "lancedb",
-    "numpy",
-    "onnxruntime",
-    "pyarrow",
-    "sentence-transformers",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
+INT8_INSTRUCTIONS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp", "avx2")
+"""The first that the processor has decides how fast int8 weights are."""
+GENERATED = ("*.md", "benchmarks/results")
+"""What a run itself writes: a change of these files is no change of the code."""
+PACKAGES = ("lancedb", "onnxruntime")
 
 
-def describe() -> dict[str, Any]:
-    """Cores, processor, instruction sets, memory, load, system, versions of what was measured, commit."""
-    processor, flags = _processor()
+def origin() -> dict[str, Any]:
+    """Return where and when a result was measured, in the form in which it is stored with the result."""
+    commit, changed = commit_state()
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "processor": processor,
-        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
-        "commit": commit(),
+        "commit": commit,
+        "dirty": changed,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": _machine(),
+        "versions": ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)]),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
-def sentence(machine: dict[str, Any]) -> str:
-    """The description as one line of prose for the tables."""
-    sets = ", ".join(machine["instruction_sets"]) or "no listed instruction set"
-    versions = [f"{name} {machine['versions'].get(name, 'missing')}" for name in ("lancedb", "onnxruntime")]
-    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
-    where = f"{cores} of {machine['processor']} ({sets})"
-    return ", ".join([where, f"Python {machine['python']}", *versions, f"commit {machine['commit']}"])
-
-
-def commit() -> str:
-    """Short commit, with + when code of the working tree differs from it; `unknown` outside a git checkout."""
+@cache
+def commit_state() -> tuple[str, bool]:
+    """Return the short commit at the first call in this process, and whether the code differs from it."""
     git = ["git", "-C", str(REPOSITORY)]
-    changed = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in GENERATED)]
+    status = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in GENERATED)]
     try:
-        name, changes = (
+        commit, changes = (
             subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-            for command in ([*git, "rev-parse", "--short=9", "HEAD"], changed)
+            for command in ([*git, "rev-parse", "--short=9", "HEAD"], status)
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return name + ("+" if changes else "")
+        return "unknown", True
+    return commit, bool(changes)
+
+
+def _machine() -> str:
+    """Return cores, processor and the instructions for int8, as "2 cores of AMD EPYC (avx512_vnni)"."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processor, flags = _processor()
+    instructions = next((name for name in INT8_INSTRUCTIONS if name in flags), "no instructions for int8")
+    return f"{cores} core{'s' * (cores != 1)} of {processor} ({instructions})"
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Model name and feature flags; Linux only, elsewhere what `platform` knows and no flags."""
+    """Return model name and feature flags; outside Linux what `platform` knows, and no flags."""
     listing = Path("/proc/cpuinfo")
     if not listing.is_file():
         return platform.processor() or "unknown processor", set()
@@ -78,8 +68,8 @@ def _processor() -> tuple[str, set[str]]:
     return fields.get("model name", "unknown processor"), set(fields.get("flags", fields.get("Features", "")).split())
 
 
-def _version(package: str) -> str | None:
+def _version(package: str) -> str:
     try:
-        return importlib.metadata.version(package)
+        return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return f"no {package}"

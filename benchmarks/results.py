@@ -1,119 +1,87 @@
-"""Raw results as JSON files; the tables in benchmarks/README.md are generated from them and from nothing else.
+"""Results: one JSON document a case, with what the tables need and where each part was measured.
 
-The quick form keeps its results, plots and tables in a place of their own, so that it never replaces larger runs.
+Documents in `benchmarks/results/` are tracked, and written from committed code only. The quick form, and whatever runs
+on changed code, writes to `benchmarks/quick/`, which git ignores.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks import machine
 from benchmarks.data import REPOSITORY
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+TRACKED = REPOSITORY / "benchmarks" / "results"
+QUICK = REPOSITORY / "benchmarks" / "quick"
+DIGITS = 6
+"""Significant digits that are kept."""
+
+Parts = dict[str, dict[str, Any]]
+"""What was measured, by the name of the part."""
+
+_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where raw results, plots and tables go."""
-
-    folder: Path
-
-    @property
-    def raw(self) -> Path:
-        """The folder of the JSON files."""
-        return self.folder / "results"
-
-    @property
-    def plots(self) -> Path:
-        """The folder of the pictures."""
-        return self.folder / "plots"
-
-    @property
-    def readme(self) -> Path:
-        """The file of the tables."""
-        return self.folder / "README.md"
-
-
-MAIN = Place(REPOSITORY / "benchmarks")
-QUICK = Place(REPOSITORY / "benchmarks" / "quick")
-_chosen: ContextVar[Place | None] = ContextVar("chosen", default=None)
-
-
-def place() -> Place:
-    """Where results are read and written now."""
-    return _chosen.get() or MAIN
+class UncommittedError(RuntimeError):
+    """The code differs from its commit, so that nobody could measure the same again."""
 
 
 @contextmanager
-def within(chosen: Place) -> Iterator[None]:
-    """Read and write there meanwhile."""
-    before = _chosen.set(chosen)
+def within(folder: Path) -> Iterator[None]:
+    """Read and write results in this folder."""
+    before = _folder.set(folder)
     try:
         yield
     finally:
-        _chosen.reset(before)
+        _folder.reset(before)
 
 
-def write(case: str, part: str, values: dict[str, Any]) -> Path:
-    """Store one raw result (it replaces an earlier one of the same case and part), with the machine and the time."""
-    folder = place().raw
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (f"{case}-{part}.json" if part else f"{case}.json")
-    record = {
-        "case": case,
-        "part": part,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine.describe(),
-        **values,
-    }
-    path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return path
+def check_committed() -> None:
+    """Raise `UncommittedError` where results would be tracked and the code is not committed."""
+    commit, changed = machine.commit_state()
+    if changed and _place() == TRACKED:
+        raise UncommittedError(
+            f"the code differs from commit {commit}: commit it first, since tracked results name the code that they "
+            f"measured; `python -m benchmarks quick CASE` measures without a trace"
+        )
 
 
-def read(case: str) -> list[dict[str, Any]]:
-    """All raw results of a case, by part."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(place().raw.glob(f"{case}*.json"))]
-    return [record for record in records if record["case"] == case]
+def write(case: str, part: str, values: dict[str, Any]) -> None:
+    """Store what was measured, in place of an earlier result of this part; raise `UncommittedError` as above."""
+    check_committed()
+    document = read(case) | {part: {"origin": machine.origin(), **values}}
+    _place().mkdir(parents=True, exist_ok=True)
+    parts = [f"{json.dumps(name)}: {{\n{_lines(document[name])}\n}}" for name in sorted(document)]
+    path = _place() / f"{case}.json"
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
-def discard(case: str) -> None:
-    """Remove all raw results of a case."""
-    for record in read(case):
-        name = f"{case}-{record['part']}" if record["part"] else case
-        (place().raw / f"{name}.json").unlink()
+def read(case: str) -> Parts:
+    """Return all parts of a case that have been measured."""
+    path = _place() / f"{case}.json"
+    found: Parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def _place() -> Path:
+    return _folder.get() or TRACKED
 
 
-def write_plot(figure: Figure, name: str) -> None:
-    """Store a picture that the README shows, as small as it can be read, and the same for the same numbers."""
-    folder = place().plots
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / name, dpi=80, metadata={"Software": None})
+def _lines(values: dict[str, Any]) -> str:
+    """Return a field a line: as short as can be, and yet a difference shows what has changed."""
+    return ",\n".join(
+        f" {json.dumps(key)}: {json.dumps(_short(each), ensure_ascii=False)}" for key, each in values.items()
+    )
 
 
-def put_in_readme(case: str, text: str, *, readme: Path | None = None) -> None:
-    """Replace what stands between the marks of `case` in the README; raises `ValueError` when there are none."""
-    readme = readme or place().readme
-    before = readme.read_text(encoding="utf-8")
-    mark, end = f"<!-- {case} -->", f"<!-- end of {case} -->"
-    pattern = re.compile(re.escape(mark) + ".*?" + re.escape(end), re.DOTALL)
-    if not pattern.search(before):
-        raise ValueError(f"{readme}: the lines {mark!r} and {end!r}, between which the table belongs, are missing")
-    after = pattern.sub(lambda _: f"{mark}\n{text.strip()}\n{end}", before)
-    if after != before:
-        readme.write_text(after, encoding="utf-8")
+def _short(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _short(each) for key, each in value.items()}
+    return [_short(each) for each in value] if isinstance(value, list | tuple) else value

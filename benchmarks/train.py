@@ -1,4 +1,4 @@
-"""What the trainer's parts buy: the paper's ablation on squad, a fine-tuned encoder, speed and memory beside a peer."""
+"""Case `train`: the paper's ablation on squad, a fine-tuned encoder, speed and memory next to a peer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 from benchmarks import ablation, fine_tune, train_speed
 
-PARTS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, Any]], Callable[[dict[str, Any]], str]]] = {
-    "ablation": (ablation.run, ablation.table),
-    "fine-tune": (fine_tune.run, fine_tune.table),
-    "speed": (train_speed.run_speed, train_speed.speed_table),
-    "memory": (train_speed.run_memory, train_speed.memory_table),
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "ablation": ablation.run,
+    "fine-tune": fine_tune.run,
+    "speed": train_speed.run_speed,
+    "memory": train_speed.run_memory,
 }
-"""How each part is measured, and shown."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,21 +29,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure parts and store their raw results."""
+    """Measure the chosen parts. Returns what each found."""
     summary: dict[str, Any] = {}
     for part in options.parts or PARTS:
         if part not in PARTS:
             raise SystemExit(f"train: no part {part!r}; there are {', '.join(PARTS)}")
-        summary[part] = PARTS[part][0](options)
+        summary[part] = PARTS[part](options)
     return summary
-
-
-def tables(records: list[dict[str, Any]]) -> str:
-    """The tables of all parts that have been measured; of the fine-tuning one for each set."""
-    shown = [show(record) for part, (_, show) in PARTS.items() for record in records if record["part"].startswith(part)]
-    return "\n\n".join(shown)
-
-
-def summary(records: list[dict[str, Any]]) -> str:
-    """What the main README says of fine-tuned encoders; "" where none has been measured."""
-    return "\n".join(fine_tune.summary(record) for record in records if record["part"].startswith("fine-tune"))

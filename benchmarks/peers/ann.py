@@ -78,7 +78,7 @@ class FaissIvfPq:
 
 
 class FaissIvfSq(FaissIvfPq):
-    """The same with scalar quantisation, a byte a dimension: the code size of dpr_lance's default index."""
+    """The same with scalar quantisation, a byte a dimension."""
 
     def index(self, coarse: Any, d: int, cells: int) -> Any:  # noqa: ANN401
         """The index to refine."""
@@ -91,12 +91,10 @@ class FaissIvfSq(FaissIvfPq):
 class FaissHnsw:
     """HNSW with 32 neighbours; all in memory."""
 
-    neighbours = 32
-
     def build(self, vectors: np.ndarray, folder: Path) -> None:
         import faiss
 
-        index = faiss.IndexHNSWFlat(vectors.shape[1], self.neighbours, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
         for part in chunks(vectors):
             index.add(part)
         faiss.write_index(index, str(folder / "index"))
@@ -112,12 +110,6 @@ class FaissHnsw:
             return found
 
         return search, [(effort,) for effort in EFFORTS]
-
-
-class FaissHnsw16(FaissHnsw):
-    """The same with 16 neighbours."""
-
-    neighbours = 16
 
 
 class Hnswlib:
@@ -192,7 +184,6 @@ CONTENDERS: dict[str, Any] = {
     "faiss-ivfpq": FaissIvfPq,
     "faiss-ivfsq": FaissIvfSq,
     "faiss-hnsw": FaissHnsw,
-    "faiss-hnsw16": FaissHnsw16,
     "hnswlib": Hnswlib,
     "lancedb": LancedbDefaults,
 }

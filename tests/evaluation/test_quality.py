@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import data, quality, references
-from benchmarks.accuracy import first_rank, hits_within
+from benchmarks import data, quality
+from benchmarks.summaries import hits_within
 
 pytestmark = pytest.mark.data
 
@@ -20,7 +20,7 @@ FP32 = {"xquad-en": {1: 88.15, 5: 98.15, 20: 99.50}, "nq-gold": {1: 93.45, 5: 99
 """The same weights in fp32 by sentence-transformers, exact search over whole passages: the row "dense fp32" of
 `python -m benchmarks quality xquad-en nq-gold`, written down because torch is not among the test dependencies."""
 
-Measured = tuple[data.QuestionSet, quality.Ranks]
+Measured = tuple[data.QuestionSet, quality.RanksByRow]
 
 
 @pytest.fixture(scope="module", params=SETS, ids=lambda pair: pair[0])
@@ -37,17 +37,9 @@ def accuracy(ranks: list[int], k: int) -> float:
     return float(hits_within(ranks, k).mean())
 
 
-def bm25s_ranks(questions: data.QuestionSet, *, tokens_of_lancedb: bool) -> list[int]:
-    rankings, scores = references.bm25_ranking(questions, max(K), tokens_of_lancedb=tokens_of_lancedb)
-    return [
-        first_rank(ranking[score > 0].tolist(), gold)
-        for ranking, score, gold in zip(rankings, scores, questions.gold_rows, strict=True)
-    ]
-
-
 def test_bm25_is_at_most_half_a_point_below_lucenes(measured: Measured) -> None:
     questions, ranks = measured
-    lucene = bm25s_ranks(questions, tokens_of_lancedb=False)
+    lucene = quality.bm25s_ranks(questions, max(K))
     assert {k: accuracy(ranks["bm25"], k) - accuracy(lucene, k) >= -quality.TOLERANCE for k in K} == dict.fromkeys(
         K, True
     )
@@ -56,7 +48,7 @@ def test_bm25_is_at_most_half_a_point_below_lucenes(measured: Measured) -> None:
 def test_bm25_is_lucenes_formula_on_the_same_tokens(measured: Measured) -> None:
     """What differs from bm25s above is LanceDB's longer list of stop words; ties may fall either way."""
     questions, ranks = measured
-    same = bm25s_ranks(questions, tokens_of_lancedb=True)
+    same = quality.bm25s_ranks(questions, max(K), tokens_of_lancedb=True)
     different = sum(mine != theirs for mine, theirs in zip(ranks["bm25"], same, strict=True))
     assert different <= 0.01 * len(same)
 

@@ -1,0 +1,1 @@
+"""Tables and sentences from results: nothing here measures, and no case renders."""

@@ -1,0 +1,41 @@
+"""The pages show what the tracked results give: `python -m benchmarks tables` repairs what fails here."""
+
+import re
+
+import pytest
+
+from benchmarks import results
+from benchmarks.__main__ import CASES
+from benchmarks.data import REPOSITORY
+from benchmarks.render import headlines, tables
+
+
+def between_marks(page, mark):
+    text = page.read_text(encoding="utf-8")
+    return text.split(f"<!-- {mark} -->")[1].split(f"<!-- end of {mark} -->")[0].strip()
+
+
+def test_every_case_has_its_table():
+    assert list(tables.TABLES) == list(CASES)
+    assert between_marks(tables.PAGE, "versions") == tables.versions()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_table_is_what_the_results_give(case):
+    assert between_marks(tables.PAGE, case) == tables.section(case).strip()
+
+
+def test_the_readme_and_the_documentation_quote_the_results():
+    blocks = headlines.blocks()
+    assert set(blocks) == {"accuracy", "paper", "end-to-end", "training", "ratios", "behind"}
+    for mark, text in blocks.items():
+        assert between_marks(headlines.page_of(mark), mark) == text.strip()
+
+
+def test_the_readme_says_how_large_an_installation_is():
+    packaged = REPOSITORY / "dpr_lance" / "encoders" / "packaged"
+    megabytes = sum(path.stat().st_size for path in packaged.rglob("*") if path.is_file()) / 1e6
+    packages = results.read("cold-start")["install"]["packages"]
+    # The packages that it brings, and itself.
+    said = re.search(r"(\d+) MB; a base install is (\d+) packages", headlines.README.read_text(encoding="utf-8"))
+    assert (int(said[1]), int(said[2])) == (round(megabytes), packages + 1)
