@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from dpr_lance.checks import checked_fields
-from dpr_lance.encoders.bundle import Precision
+from dpr_lance.encoders.bundle import DEFAULT_PRECISION, Precision
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.reports import OnError
 
@@ -139,7 +138,7 @@ class Run:
     validation_questions: int = 300
     validation_passages: int = 1000
     """That dev questions are ranked over: their positives, hard negatives, then others of the data or table."""
-    precision: Precision = "int8"
+    precision: Precision = DEFAULT_PRECISION
     """Of the bundle."""
     work: str | None = None
     """Folder of checkpoints, log and curves; None: OUT-training."""
@@ -174,6 +173,8 @@ def read_run(path: str | Path, **given: Any) -> Run:  # noqa: ANN401 - any setti
 
     Raises `InvalidInputError` that names the file and the setting that is unknown or of a wrong type.
     """
+    import tomllib  # noqa: PLC0415 - the command line imports this module for its help
+
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -223,6 +224,12 @@ def _made(kind: type[T], values: Mapping[str, Any], place: str) -> T:
 
 def _names(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
+
+
+def defaults() -> dict[str, Any]:
+    """Return the default of each setting that has one, by name."""
+    fields = [field for kind in (Run, Recipe, Mining) for field in dataclasses.fields(kind)]
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
 
 
 def to_json(settings: Recipe | Run) -> str:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dpr_lance.evaluation.results import Evaluation
     from dpr_lance.retriever import Retriever
 
-KEPT = "nothing was changed"
-
 commands = typer.Typer()
 
 
@@ -37,27 +35,32 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     *,
     mode: Annotated[
         list[str] | None,
-        typer.Option(metavar="|".join(MODES), help="A row; repeat it.  [default: all three]", show_default=False),
+        typer.Option(
+            metavar="|".join(MODES),
+            help="A search mode to measure. Repeatable.  [default: all]",
+            show_default=False,
+        ),
     ] = None,
     k: Annotated[str, typer.Option("-k", "--k", metavar="LIST", help="Top-k accuracy at these k.")] = "1,5,20,100",
-    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,
+    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as in TREC.")] = False,
     split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
     compare: Annotated[
         str | None,
         typer.Option(
-            metavar="TABLE|ENCODER", help="More rows: another table, its folder, or the passages re-embedded."
+            metavar="TABLE|ENCODER",
+            help="Also measure another table, its folder, or these passages under an encoder.",
         ),
     ] = None,
     gate: Annotated[
         list[str] | None,
-        typer.Option(metavar="BAR", help="As 'hybrid.top20>=0.80'; exit code 1 when it is missed; repeat it."),
+        typer.Option(metavar="BAR", help="Such as 'hybrid.top20>=0.80'; exit code 1 when missed. Repeatable."),
     ] = None,
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="TREC run files, and the labels as qrels.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write TREC run files and qrels.")] = None,
     disagreements: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Questions that one row answers and another does not, JSON lines."),
+        typer.Option(metavar="FILE", help="Write questions that one row answers and another does not, JSON lines."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Accuracy over k as a picture.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy over k.")] = None,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
     as_json: AsJson = False,
@@ -81,7 +84,7 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     if plot is not None:
         check_plot(plot)
     with ExitStack() as stack:
-        retriever = stack.enter_context(opened(uri, table, kept=lambda: KEPT, encoder=encoder))
+        retriever = stack.enter_context(opened(uri, table, encoder=encoder))
         other = None if compare is None else _compared(stack, uri, table, compare)
         bar = stack.enter_context(evaluation_bar())
         found = measure(
@@ -103,13 +106,13 @@ def calibrate(
     uri: Uri,
     questions: Annotated[
         Path | None,
-        typer.Argument(metavar="QUESTIONS", help="As for eval; or a .txt file with a question a line; or none."),
+        typer.Argument(metavar="QUESTIONS", help="As for eval, or a .txt file with one question per line, or none."),
     ] = None,
     *,
-    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as TREC's.")] = False,
+    regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as in TREC.")] = False,
     split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="What was tried as a picture: accuracy, recall and time.")
+        Path | None, typer.Option(metavar="FILE.png", help="Plot what was tried: accuracy, recall and time.")
     ] = None,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
@@ -117,9 +120,9 @@ def calibrate(
 ) -> None:
     """Choose the hybrid weight λ, the default mode and the index effort for a table, and keep them with it.
 
-    Labelled questions, 50 or more, decide all of it; what is in force stays unless it is beaten on questions that were
-    not chosen on. Plain ones tell the weight by how each leg scores what the other likes best. --plot needs the eval
-    extra: pip install 'dpr-lance[eval]'.
+    50 or more labelled questions decide all of it; the present settings stay unless new ones score higher on held-out
+    questions. Questions without labels decide the weight alone, by how dense search and BM25 score each other's best
+    passages. --plot needs the eval extra: pip install 'dpr-lance[eval]'.
     """
     from dpr_lance.cli.evaluation_output import print_calibration
     from dpr_lance.evaluation.plot import check_plot, plot_calibration
@@ -127,7 +130,7 @@ def calibrate(
     if plot is not None:
         check_plot(plot)
     asked = _lines(questions) if questions is not None and questions.suffix.lower() == ".txt" else questions
-    with opened(uri, table, kept=lambda: "what was in force still is", encoder=encoder) as retriever:
+    with opened(uri, table, kept=lambda: "the settings are as they were", encoder=encoder) as retriever:
         found = retriever.calibrate(asked, split=split, regex=regex)
     print_calibration(found, as_json=as_json)
     if plot is not None:
@@ -135,23 +138,23 @@ def calibrate(
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the questions of a plain text file, one a line."""
+    """Return the questions of a plain text file, one per line."""
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path}: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise InvalidInputError(f"{path}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def _modes(names: Sequence[str]) -> tuple[Mode, ...]:
     if unknown := set(names) - set(MODES):
-        raise UsageError(f"--mode {min(unknown)!r}: choose of {', '.join(MODES)}")
+        raise UsageError(f"--mode {min(unknown)!r}: choose from {', '.join(MODES)}")
     return tuple(known for known in MODES for name in dict.fromkeys(names) if name == known)
 
 
 def _ks(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"-k {text!r}: whole numbers from 1 on, with commas between them, as 1,5,20,100")
+        raise UsageError(f"-k {text!r}: give whole numbers of at least 1, separated by commas, such as 1,5,20,100")
     return tuple(map(int, parts))
 
 
@@ -159,9 +162,9 @@ def _compared(stack: ExitStack, uri: str, table: str, named: str) -> Retriever |
     """Return the other table: one in the same folder, or of the same name in another folder; else an encoder's name."""
     folder, other = local_folder(uri), local_folder(named)
     if folder is not None and named in (tables_in(folder) or ()):
-        return stack.enter_context(opened(uri, named, kept=lambda: KEPT))
+        return stack.enter_context(opened(uri, named))
     if other is None or tables_in(other):
-        return stack.enter_context(opened(named, table, kept=lambda: KEPT))
+        return stack.enter_context(opened(named, table))
     return named
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from dpr_lance.calibration.hybrid_weight import FEWEST_QUESTIONS
-from dpr_lance.cli.output import PIPE_WIDTH, print_facts, print_json, print_text, say
+from dpr_lance.cli.console import plain_table, print_facts, print_json, print_table, print_text, progress_bar, say
 from dpr_lance.evaluation.metrics import Interval
 from dpr_lance.evaluation.results import (
     Evaluation,
@@ -25,7 +22,7 @@ from dpr_lance.records.reports import Skipped
 from dpr_lance.records.table_info import Calibration
 
 SHOWN_SKIPPED = 10
-"""Skipped questions that are told; all are counted."""
+"""Skipped questions that are named; all are counted."""
 
 
 def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_json: bool) -> None:
@@ -33,8 +30,8 @@ def print_evaluation(evaluation: Evaluation, gates: Sequence[GateResult], *, as_
     _say_skipped(evaluation.skipped)
     if evaluation.labels_missing:
         say(
-            f"{evaluation.labels_missing:,} of {evaluation.labels:,} labels are ids of nothing that is stored; "
-            f"no search can find those"
+            f"{evaluation.labels_missing:,} of {evaluation.labels:,} labels are ids that are not stored: no search can "
+            f"find those"
         )
     if evaluation.not_measured:
         say(f"not measured: {evaluation.not_measured}")
@@ -78,17 +75,16 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
         facts["index effort"] = f"{100 * found.probed_share:.0f} % of the partitions, recall {found.recall:.3f}"
     print_facts(facts | {"seconds": found.seconds})
     if found.after is not None and found.after == found.before:
-        say("what was in force stays: nothing that was tried is clearly better")
+        say("the settings stay as they were: nothing that was tried is clearly better")
     if found.questions and found.after is None:
-        say(f"the weight was not chosen by labels: that takes {FEWEST_QUESTIONS} labelled questions")
+        say(f"labels did not choose the weight: that takes {FEWEST_QUESTIONS} labelled questions")
 
 
 @contextmanager
 def evaluation_bar() -> Iterator[EvaluationBar]:
-    """Show a bar on standard error while the block runs, where that is a terminal."""
+    """Show a bar while the block runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+    with progress_bar(*columns) as progress:
         yield EvaluationBar(progress)
 
 
@@ -148,15 +144,10 @@ def _print_tables(evaluation: Evaluation) -> None:
 
 def _compared(pair: EvaluationPair) -> str:
     test = pair.test
-    points = (
-        f"{_points(test.difference.mean)} points ({_points(test.difference.low)} to {_points(test.difference.high)})"
-    )
+    found = test.difference
+    points = f"{100 * found.mean:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
     counts = f"{test.wins} won, {test.losses} lost, p = {test.p_value:.2g}"
     return f"{pair.first} − {pair.second} at top-{pair.k}: {points}, {counts}"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
 
 
 def _with_interval(share: Interval) -> str:
@@ -164,14 +155,11 @@ def _with_interval(share: Interval) -> str:
 
 
 def _print_table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column("", no_wrap=True)
     for name in header:
         table.add_column(name, justify="right", no_wrap=True)
     for name, cells in rows.items():
         table.add_row(name, *cells)
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    out = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
-    with out.capture() as captured:
-        out.print(table)
-    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+    print_table(table)
+    print_text("")

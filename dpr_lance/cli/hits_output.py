@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from rich.table import Table
 from rich.text import Text
 
-from dpr_lance.cli.output import console_on, one_line, print_json, print_text, say
-from dpr_lance.records.hits import Explanation, Hit, Hits
+from dpr_lance.cli.console import console_on, one_line, plain_table, print_json, print_table, print_text, say
+from dpr_lance.records.hits import Explanation, Hit, HitExplanation, Hits
 from dpr_lance.records.reports import AddReport
 from dpr_lance.text.snippet import snippet
 
@@ -51,17 +50,18 @@ def _print_hits(hits: Hits) -> None:
     out = console_on(sys.stdout)
     formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
     out.print(Text(one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    table = plain_table()
     for name in ("#", "score", "dense", "bm25"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("passage", overflow="fold")
     for hit in hits:
         table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
-    with out.capture() as captured:
-        out.print(table if hits else "no passage found")
-    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    if hits:
+        print_table(table)
+    else:
+        print_text("no passage found")
     if hits.explanation is not None:
-        print_text(_told(hits, hits.explanation))
+        print_text(_explained(hits, hits.explanation))
 
 
 def _passage(hit: Hit) -> Text:
@@ -74,45 +74,42 @@ def _passage(hit: Hit) -> Text:
         found.append(piece.text, style="bold" if piece.matches else "")
     lines = [heading, found]
     if hit.explanation is not None:
-        lines.append(Text(_explained(hit), style="dim"))
+        lines.append(Text(_hit_explained(hit, hit.explanation), style="dim"))
     return Text("\n").join(lines)
 
 
-def _explained(hit: Hit) -> str:
-    """Say where in its legs a hit stood, and which words made its BM25 score."""
-    told = hit.explanation
-    if told is None:
-        return ""
-    ranks = [("dense", hit.dense_score, told.dense_rank), ("bm25", hit.bm25_score, told.bm25_rank)]
+def _hit_explained(hit: Hit, explanation: HitExplanation) -> str:
+    """Return the ranks of a hit in dense search and BM25, and the words that made its BM25 score."""
+    ranks = [("dense", hit.dense_score, explanation.dense_rank), ("bm25", hit.bm25_score, explanation.bm25_rank)]
     parts = [
         f"{leg} #{rank}" if rank else f"not among {leg}'s candidates" for leg, score, rank in ranks if score is not None
     ]
-    words = " + ".join(f"{one_line(word.word)} {_score(word.score)}" for word in told.words)
+    words = " + ".join(f"{one_line(word.word)} {_score(word.score)}" for word in explanation.words)
     return " · ".join(parts) + (f" = {words}" if words else "")
 
 
-def _told(hits: Hits, told: Explanation) -> str:
-    """Say how a search went, and how long its stages took."""
-    counts = [("dense", told.dense_candidates), ("bm25", told.bm25_candidates)]
+def _explained(hits: Hits, explanation: Explanation) -> str:
+    """Return how a search went, and how long its stages took."""
+    counts = [("dense", explanation.dense_candidates), ("bm25", explanation.bm25_candidates)]
     legs = " + ".join(f"{count} {leg}" for leg, count in counts if count is not None)
-    lines = [f"{told.candidates} candidates of {legs}, {told.candidates_asked} asked of each"]
-    effort = told.effort
+    lines = [f"{explanation.candidates} candidates of {legs}, {explanation.candidates_asked} asked of each"]
+    effort = explanation.effort
     if effort is not None:
         index = f"{effort.probes} of {effort.partitions} partitions probed, {effort.refine_factor}-fold refined"
         lines.append(f"vectors searched {'exactly' if effort.partitions is None else f'by the index: {index}'}")
-    if told.unfolded_rows:
-        lines.append(f"{told.unfolded_rows:,} passages outside the BM25 index: words' scores may not add up exactly")
+    if explanation.unfolded_rows:
+        lines.append(f"{explanation.unfolded_rows:,} passages outside the BM25 index: scores of words may not add up")
     lines.append(_times(hits.seconds))
     return "\n".join(lines)
 
 
 def _times(seconds: Mapping[str, float]) -> str:
-    """Say how long a search took, and its stages: BM25 runs beside encoding and dense search."""
-    told = {stage: f"{stage} {1000 * taken:.1f}" for stage, taken in seconds.items() if taken or stage == "total"}
-    total = told.pop("total").removeprefix("total ")
-    if "dense" in told and "bm25" in told:
-        told["dense"] += f" (beside them {told.pop('bm25')})"
-    return f"{total} ms: {', '.join(told.values())}"
+    """Return how long a search and its stages took: BM25 runs in parallel with encoding and dense search."""
+    stages = {stage: f"{stage} {1000 * taken:.1f}" for stage, taken in seconds.items() if taken or stage == "total"}
+    total = stages.pop("total").removeprefix("total ")
+    if "dense" in stages and "bm25" in stages:
+        stages["dense"] += f" (in parallel {stages.pop('bm25')})"
+    return f"{total} ms: {', '.join(stages.values())}"
 
 
 def _score(score: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What every command does around its work: open the table, read standard input, tell what an interruption keeps."""
+"""What every command does around its work: open the table, read standard input, report what an interruption keeps."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ class InterruptionError(Exception):
     """Ctrl-C; the message says what was kept."""
 
 
+def unchanged() -> str:
+    """Say that an interruption has changed nothing."""
+    return "nothing was changed"
+
+
 @contextmanager
-def interruptible(kept: Callable[[], str]) -> Iterator[None]:
-    """Turn Ctrl-C within the block into an `InterruptionError` with what `kept` says then."""
+def interruptible(kept: Callable[[], str] = unchanged) -> Iterator[None]:
+    """Turn Ctrl-C within the block into an `InterruptionError` with the text that `kept` returns then."""
     try:
         yield
     except KeyboardInterrupt:
@@ -36,9 +41,9 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def opened(
-    uri: str, table: str, *, kept: Callable[[], str], encoder: str | None = None, create: bool = False
+    uri: str, table: str, *, kept: Callable[[], str] = unchanged, encoder: str | None = None, create: bool = False
 ) -> Iterator[Retriever]:
-    """Open the table for one command, which exists already unless `create` is said; `kept` as `interruptible` has it.
+    """Open the table for one command; only with `create` it may be missing. `kept` as for `interruptible`.
 
     Raises `InvalidInputError` when there is no such table, and what `dpr_lance.connect` raises.
     """
@@ -70,7 +75,7 @@ def _check_exists(uri: str, table: str) -> None:
 
 
 def tables_in(folder: Path) -> list[str] | None:
-    """Return the names of the tables in a folder, none where it is missing; None where it is no folder that opens."""
+    """Return the names of the tables in a folder, none where it is missing; None where it cannot be opened."""
     try:
         if not folder.exists():
             return []
@@ -80,7 +85,7 @@ def tables_in(folder: Path) -> list[str] | None:
 
 
 def is_piped(files: Sequence[Path]) -> bool:
-    """Tell whether documents come from standard input; raise when that is not possible."""
+    """Return whether documents come from standard input; raise when that is not possible."""
     dash = Path("-") in files
     if dash and len(files) > 1:
         raise UsageError("'-' (standard input) cannot be combined with files")
@@ -90,7 +95,7 @@ def is_piped(files: Sequence[Path]) -> bool:
 
 
 def piped_questions(stream: BinaryIO) -> Iterator[str]:
-    """Yield the questions of standard input, one a line; blank lines are none."""
+    """Yield the questions on standard input, one per line; blank lines are skipped."""
     for number, line in enumerate(stream, start=1):
         try:
             question = line.decode().strip()

@@ -9,7 +9,7 @@ import typer
 DEFAULT_TABLE = "passages"
 
 Uri = Annotated[str, typer.Argument(metavar="URI", help="A folder, or an object store (s3://, gs://, az://).")]
-TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="The table, where a folder has several.")]
+TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="Table name, when the folder holds several.")]
 EncoderName = Annotated[
     str | None,
     typer.Option(
@@ -19,5 +19,5 @@ EncoderName = Annotated[
         show_default=False,
     ),
 ]
-Where = Annotated[str | None, typer.Option("--where", metavar="SQL", help='Passages that match, as "year > 2000".')]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, errors too.")]
+Where = Annotated[str | None, typer.Option("--where", metavar="SQL", help='A filter such as "year > 2000".')]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, errors too.")]

@@ -1,7 +1,8 @@
-"""The commands `train` and `mine`: an encoder of one's own, and the hard negatives that it learns from."""
+"""The commands `train`, `mine` and `export`: encoders of one's own, and the hard negatives that they learn from."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shlex
 from collections.abc import Iterator
@@ -11,122 +12,121 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dpr_lance.cli import output as display
+from dpr_lance.cli.console import print_facts, print_json, print_result, say
 from dpr_lance.cli.invocation import UsageError, interruptible
-from dpr_lance.cli.options import DEFAULT_TABLE, AsJson
+from dpr_lance.cli.options import AsJson
+from dpr_lance.cli.output import size
+from dpr_lance.encoders.bundle import DEFAULT_PRECISION, Precision, open_bundle
+from dpr_lance.encoders.card import Pooling, TitleStyle
 from dpr_lance.errors import InvalidInputError, MissingExtraError
+from dpr_lance.records.reports import OnError
 
 if TYPE_CHECKING:
     from dpr_lance.evaluation.metrics import Interval
 
 commands = typer.Typer()
 
-TableUri = Annotated[str | None, typer.Option("--table", metavar="URI", help="The folder of the table.")]
-InTable = Annotated[str, typer.Option("--table-name", metavar="NAME", help="The table, where the folder has several.")]
-OnError = Annotated[Literal["raise", "skip"], typer.Option(help="What to do with a row that is bad.")]
+settings: Any = importlib.import_module("dpr_lance.trainer.config")  # light: it imports no torch
+DEFAULTS: dict[str, Any] = settings.defaults()
+
+
+def _option(text: str, name: str, metavar: str | None = None) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return an option for the setting `name`, with its default in the help; None leaves the setting as it is."""
+    default = DEFAULTS[name]
+    shown = f"{default:g}" if isinstance(default, float) else default
+    return typer.Option(help=f"{text}  [default: {shown}]", metavar=metavar)
+
+
 OnBad = Annotated[Literal["strict", "skip"] | None, typer.Option(hidden=True)]
 """What `--on-error` was called before."""
+QUESTIONS = "DPR JSON, JSON lines or a BEIR folder"
 
 
 @commands.command()
 def train(  # noqa: PLR0913 - one argument an option
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="Settings; options win over it.")] = None,
     *,
-    table: TableUri = None,
-    table_name: InTable = DEFAULT_TABLE,
-    questions: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="DPR JSON, JSON lines or a BEIR folder; repeat it.")
+    table: Annotated[str | None, typer.Option("--table", metavar="URI", help="The folder of the table.")] = None,
+    table_name: Annotated[
+        str | None, _option("Table name, when the folder holds several.", "table_name", metavar="NAME")
     ] = None,
+    questions: Annotated[list[str] | None, typer.Option(metavar="FILE", help=f"{QUESTIONS}. Repeatable.")] = None,
     dev: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Questions to validate with.  [default: a part of the others]")
+        str | None, typer.Option(metavar="FILE", help="Validation questions.  [default: a part of the others]")
     ] = None,
-    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="The bundle that is made.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="The bundle to make.")] = None,
     encoder: Annotated[
         str | None,
         typer.Option(metavar="SOURCE", help="The checkpoint to start from.  [default: that of the table's encoder]"),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the questions.  [default: 3]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Questions of a batch.  [default: 32]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest.  [default: 2e-5]")] = None,
-    hard_negatives: Annotated[int | None, typer.Option(help="For each question.  [default: 1]")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Times the encoder mines anew.  [default: 0]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.  [default: 12345]")] = None,
-    separate: Annotated[bool, typer.Option("--separate", help="Two encoders where the checkpoint has one.")] = False,
-    precision: Annotated[
-        Literal["int8", "fp16", "fp32"] | None, typer.Option(help="Of the bundle.  [default: int8]")
+    epochs: Annotated[float | None, _option("Passes over the questions.", "epochs")] = None,
+    batch_size: Annotated[int | None, _option("Questions per batch.", "batch_size")] = None,
+    learning_rate: Annotated[float | None, _option("Peak learning rate.", "learning_rate")] = None,
+    hard_negatives: Annotated[int | None, _option("Hard negatives per question.", "hard_negatives")] = None,
+    rounds: Annotated[int | None, _option("Times the encoder in training mines again.", "rounds")] = None,
+    seed: Annotated[int | None, _option("Random seed.", "seed")] = None,
+    separate: Annotated[
+        bool | None, typer.Option("--separate", help="Two encoders where the checkpoint has one.")
     ] = None,
-    on_error: OnError = "raise",
+    precision: Annotated[Precision | None, _option("How the bundle stores weights.", "precision")] = None,
+    on_error: Annotated[OnError | None, _option("What to do about bad rows.", "on_error")] = None,
     on_bad: OnBad = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an older bundle.")] = False,
+    replace: Annotated[bool | None, typer.Option("--replace", help="Replace an older bundle.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train an encoder on questions, with hard negatives from a table, and make a bundle of it.
 
-    Checkpoints, log and curves go to OUT-training; the same command goes on after an interruption. Every setting can
+    Checkpoints, log and curves go to OUT-training; the same command continues after an interruption. Every setting can
     stand in CONFIG.toml. Needs the train extra: pip install 'dpr-lance[train]'.
     """
-    given: dict[str, Any] = {
-        "table": table,
-        "table_name": table_name if table is not None else None,
-        "questions": tuple(questions) if questions else None,
-        "dev": dev,
-        "out": out,
-        "encoder": encoder,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "hard_negatives": hard_negatives,
-        "rounds": rounds,
-        "seed": seed,
-        "separate": separate or None,
-        "precision": precision,
-        "on_error": _renamed(on_error, on_bad) if on_bad or on_error != "raise" else None,
-        "replace": replace or None,
-    }
+    given = {name: value for name, value in locals().items() if name not in ("config", "on_bad", "as_json")}
+    given["on_error"] = _renamed(on_error, on_bad)
     if config is None and (not questions or out is None):
         raise UsageError("name the questions (--questions FILE) and the bundle (--out FOLDER), or a CONFIG.toml")
-    settings = importlib.import_module("dpr_lance.trainer.config")
     if config is None:
         with _wrong_usage():
             run = settings.make_run({}, place="options", **given)
     else:
         run = settings.read_run(config, **given)
-    with interruptible(lambda: "checkpoints that were written are kept; the same command goes on from the last one"):
-        report = _room("training", "training").train(run, say=display.say)
+    with interruptible(lambda: "checkpoints that were written are kept; the same command continues from the last one"):
+        report = _module("training", "training").train(run, say=say)
     if as_json:
-        display.print_json(report)
+        print_json(report)
         return
     facts = {"bundle": report.bundle, "steps": report.steps, "best step": report.best_step}
     facts |= {"stopped early": report.stopped_early, "texts cut off": report.truncated, "seconds": report.seconds}
     facts |= {
         f"{row.name}, {row.mode}": [_shown(k, found) for k, found in row.top.items()] for row in report.accuracies
     }
-    display.print_facts(facts)
-    display.say(f"use it: dpr-lance reembed {shlex.quote(run.table or 'URI')} {shlex.quote(run.out)}")
+    print_facts(facts)
+    say(f"use it: dpr-lance reembed {shlex.quote(run.table or 'URI')} {shlex.quote(run.out)}")
 
 
 @commands.command()
 def mine(  # noqa: PLR0913 - one argument an option
     table: Annotated[str, typer.Option("--table", metavar="URI", help="The folder of the table.")],
-    questions: Annotated[str, typer.Option(metavar="FILE", help="DPR JSON, JSON lines or a BEIR folder.")],
+    questions: Annotated[str, typer.Option(metavar="FILE", help=f"{QUESTIONS}.")],
     *,
-    table_name: InTable = DEFAULT_TABLE,
+    table_name: Annotated[
+        str, typer.Option(metavar="NAME", help="Table name, when the folder holds several.")
+    ] = DEFAULTS["table_name"],
     source: Annotated[
-        list[str] | None, typer.Option(metavar="bm25|dense", help="What ranks; repeat it.  [default: bm25]")
+        list[str] | None,
+        typer.Option(metavar="bm25|dense", help="What ranks the passages. Repeatable.  [default: bm25]"),
     ] = None,
-    depth: Annotated[int | None, typer.Option(help="Passages of a ranking to look at.  [default: 50]")] = None,
-    keep: Annotated[int | None, typer.Option(help="Negatives of a question to keep.  [default: 30]")] = None,
-    first_rank: Annotated[int | None, typer.Option(help="Leave out what ranks before.  [default: 1]")] = None,
+    depth: Annotated[int | None, _option("Passages of a ranking to look at.", "depth")] = None,
+    keep: Annotated[int | None, _option("Negatives to keep per question.", "keep")] = None,
+    first_rank: Annotated[int | None, _option("Leave out better ranks than this.", "first_rank")] = None,
     margin: Annotated[
-        float | None, typer.Option(help="Dense: this share below the positive's score.  [default: 0.05]")
+        float | None, _option("Dense: least distance below the positive, as a share of its score.", "margin")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a BEIR folder.")] = "train",
+    split: Annotated[str, typer.Option(help="The split of a BEIR folder.")] = "train",
     out: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="Questions with negatives, for train.")] = None,
-    on_error: OnError = "raise",
+    on_error: Annotated[OnError, typer.Option(help="What to do about bad rows.")] = DEFAULTS["on_error"],
     on_bad: OnBad = None,
     as_json: AsJson = False,
 ) -> None:
-    """Mine hard negatives for questions from a table, and keep them in a table beside it.
+    """Mine hard negatives for questions from a table, and keep them in a table next to it.
 
     Left out, in this order, and counted: positives, near-duplicates, passages that hold an answer, the first ranks,
     and dense hits too near to the positive.
@@ -136,39 +136,86 @@ def mine(  # noqa: PLR0913 - one argument an option
         raise UsageError(f"--source {unknown[0]!r} is neither bm25 nor dense")
     named = {"depth": depth, "keep": keep, "first_rank": first_rank, "margin": margin}
     with _wrong_usage():
-        settings = importlib.import_module("dpr_lance.trainer.config").Mining(
-            **{name: value for name, value in named.items() if value is not None}
-        )
+        mining = settings.Mining(**{name: value for name, value in named.items() if value is not None})
     with interruptible(lambda: "nothing was stored"):
-        report = _room("table_questions", "mining").mine_table(
+        report = _module("table_questions", "mining").mine_table(
             table,
             questions,
             table=table_name,
             sources=sources,
-            settings=settings,
+            settings=mining,
             split=split,
             on_error=_renamed(on_error, on_bad),
             out=out,
-            say=display.say,
+            say=say,
         )
-    if as_json:
-        display.print_json(report)
-    else:
-        dropped = {f"left out: {what}": count for what, count in report.dropped.items()}
-        facts = {"kept in": report.table, "questions": report.questions, "negatives": report.negatives}
-        display.print_facts(facts | {"questions without one": report.without} | dropped)
+    facts = {"kept in": report.table, "questions": report.questions, "negatives": report.negatives}
+    facts |= {"questions without one": report.without}
+    facts |= {f"left out: {what}": count for what, count in report.dropped.items()}
+    print_result(report, lambda _: facts, as_json=as_json)
 
 
-def _renamed(on_error: Literal["raise", "skip"], on_bad: str | None) -> Literal["raise", "skip"]:
+@commands.command()
+def export(  # noqa: PLR0913 - one argument an option
+    source: Annotated[str, typer.Argument(help="A checkpoint: a folder, a Hub name, a .cp file, dpr-single-nq ...")],
+    out: Annotated[Path, typer.Argument(help="The folder of the bundle.")],
+    *,
+    passage_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="The passage encoder, where SOURCE is the question encoder alone."),
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="How the bundle stores weights.")] = DEFAULT_PRECISION,
+    pooling: Annotated[Pooling | None, typer.Option(help="Where the checkpoint does not say.")] = None,
+    normalise: Annotated[
+        bool | None, typer.Option("--normalise/--no-normalise", help="Unit vectors, where the checkpoint does not say.")
+    ] = None,
+    question_prefix: Annotated[str | None, typer.Option(help="Put before each question.")] = None,
+    passage_prefix: Annotated[str | None, typer.Option(help="Put before each passage.")] = None,
+    title_style: Annotated[
+        TitleStyle | None, typer.Option(help="Title and text as a pair, [CLS] title [SEP] text, or joined.")
+    ] = None,
+    zero_token_types: Annotated[
+        bool | None,
+        typer.Option("--zero-token-types/--token-types", help="Type 0 for the text of a pair too, as in DPR."),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Tokens at which inputs are cut.")] = None,
+    hybrid_weight: Annotated[float | None, typer.Option(min=0, help="Default λ of bm25 + λ·dense.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the encoder, for its card.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="SOURCE", help="What a .cp file was trained from.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an older bundle.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a bundle, which needs no torch, of a DPR, sentence-transformers or BERT-family checkpoint.
+
+    Needs the train extra: pip install 'dpr-lance[train]'.
+    """
+    given = {
+        name: value for name, value in locals().items() if name not in ("source", "out", "passage_encoder", "as_json")
+    }
+    with interruptible(lambda: f"{out} was not made"):
+        _module("bundles.export", "exporting").export(
+            (source, passage_encoder) if passage_encoder else source,
+            out,
+            **given,
+        )
+    bundle = open_bundle(out)
+    facts = {"bundle": str(out), "bytes": bundle.size, "precision": bundle.precision} | dataclasses.asdict(bundle.card)
+    print_result(facts, lambda _: facts | {"bytes": size(bundle.size)}, as_json=as_json)
+    if not as_json:
+        say(f"use it: dpr-lance add URI FILE --encoder {shlex.quote(str(out))}")
+
+
+def _renamed(on_error: OnError | None, on_bad: str | None) -> OnError | None:
     if on_bad is None:
         return on_error
-    display.say("--on-bad is deprecated: use --on-error raise or --on-error skip")
+    say("--on-bad is deprecated: use --on-error raise or --on-error skip")
     return "skip" if on_bad == "skip" else "raise"
 
 
 @contextmanager
 def _wrong_usage() -> Iterator[None]:
-    """Make what is wrong with the options' values wrong usage."""
+    """Report impossible values of options as wrong usage."""
     try:
         yield
     except InvalidInputError as error:
@@ -179,8 +226,8 @@ def _shown(k: int, share: Interval) -> str:
     return f"top-{k} {100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
-def _room(name: str, feature: str) -> Any:  # noqa: ANN401 - a module
-    """Return a room of the trainer; raises `MissingExtraError` without its packages."""
+def _module(name: str, feature: str) -> Any:  # noqa: ANN401 - a module
+    """Return a module of the trainer; raises `MissingExtraError` without its packages."""
     try:
         return importlib.import_module(f"dpr_lance.trainer.{name}")
     except ModuleNotFoundError as error:

@@ -32,6 +32,7 @@ from dpr_lance.errors import EncoderError, InvalidInputError
 
 Precision = Literal["fp32", "fp16", "int8"]
 """How the weights are stored: fp16 is widened when the model is loaded, int8 is computed with."""
+DEFAULT_PRECISION: Precision = "int8"
 
 BUNDLE_FORMAT = 1
 """Version of the folder's layout; a reader refuses a higher one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias, get_args
 
 from dpr_lance.checks import checked_choice, checked_path, refused
-from dpr_lance.encoders.bundle import MANIFEST, Precision, open_bundle
+from dpr_lance.encoders.bundle import DEFAULT_PRECISION, MANIFEST, Precision, open_bundle
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.onnx_encoder import OnnxEncoder
@@ -36,7 +36,7 @@ def load_encoder(source: Source, *, precision: str | None = None, threads: int |
     check_named(source, "source")
     if precision is not None:
         checked_choice(precision, "precision", get_args(Precision))
-    bundle = open_bundle(_bundle_folder(source) or _from_checkpoint(source, precision or "int8"))
+    bundle = open_bundle(_bundle_folder(source) or _from_checkpoint(source, precision or DEFAULT_PRECISION))
     if precision not in (None, bundle.precision):
         raise EncoderError(
             f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or export "

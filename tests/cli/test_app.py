@@ -16,7 +16,6 @@ import typer
 
 from dpr_lance import connect
 from dpr_lance.cli import app as cli
-from dpr_lance.cli import output as display
 from dpr_lance.encoders.hash_encoder import HashEncoder
 from dpr_lance.search.candidates import QUESTIONS_AT_ONCE
 
@@ -151,10 +150,10 @@ class TestSearch:
         assert (code, err) == (0, "")
         assert "dense #1 · bm25 #1 = " in out
         assert "winter " in out
-        told = out.splitlines()[-5:]
-        assert told[:2] == ["3 candidates of 3 dense + 1 bm25, 100 asked of each", "vectors searched exactly"]
-        assert told[2].startswith("3 passages outside the BM25 index")
-        assert re.fullmatch(r"[\d.]+ ms: encode [\d.]+, dense [\d.]+ \(beside them bm25 [\d.]+\), fuse .*", told[3])
+        explained = out.splitlines()[-5:]
+        assert explained[:2] == ["3 candidates of 3 dense + 1 bm25, 100 asked of each", "vectors searched exactly"]
+        assert explained[2].startswith("3 passages outside the BM25 index")
+        assert re.fullmatch(r"[\d.]+ ms: encode [\d.]+, dense [\d.]+ \(in parallel bm25 [\d.]+\), .*", explained[3])
         _, out, _ = run("search", library, "snow in winter", "-k", "1", "--explain", "--json")
         found = json.loads(out)
         assert {word["word"] for word in found["hits"][0]["explanation"]["words"]} == {"snow", "winter"}
@@ -380,22 +379,6 @@ def test_values_that_json_lacks(run, tmp_path):
     _, out, _ = run("search", tmp_path / "lib", "snow", "--mode", "bm25", "--json")
     (hit,) = json.loads(out, parse_constant=pytest.fail)["hits"]
     assert hit["metadata"] == {"day": "2026-01-02", "share": None, "raw": "AP8="}
-
-
-def test_facts_are_shown_as_people_read_them(capsys):
-    display.print_facts({"a": 1234567, "long name": None, "b": True, "c": 0.5, "d": {"x": "int64"}, "e": ["p", "q\n"]})
-    assert capsys.readouterr().out.splitlines() == [
-        "a           1,234,567",
-        "long name   –",
-        "b           yes",
-        "c           0.5",
-        "d           x (int64)",
-        "e           p",
-        "            q ",
-    ]
-    assert [display.size(count) for count in (None, 999, 1500, 2_500_000, 3 * 10**12)] == [
-        "unknown", "999 bytes", "1.5 kB", "2.5 MB", "3000.0 GB",
-    ]  # fmt: skip
 
 
 class TestProcess:

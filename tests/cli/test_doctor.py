@@ -153,7 +153,7 @@ def test_the_command_shows_it_and_exits_with_0(capsys):
     facts = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(" "))
     assert facts["lancedb"] == metadata.version("lancedb")
     assert facts["checks"] == "all passed"
-    assert "passages of 100 words a second" in facts["speed"]
+    assert "passages of 100 words per second" in facts["speed"]
 
 
 def test_the_command_exits_with_1_when_something_is_broken(tmp_path, capsys):

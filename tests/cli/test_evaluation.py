@@ -74,9 +74,9 @@ def test_a_missed_gate_is_exit_code_1(run):
     ("arguments", "said"),
     [
         (["--gate", "nonsense"], "'nonsense' is not a gate"),
-        (["-k", "1,x"], "whole numbers from 1 on"),
-        (["-k", "0"], "whole numbers from 1 on"),
-        (["--mode", "sparse"], "choose of hybrid, dense, bm25"),
+        (["-k", "1,x"], "whole numbers of at least 1"),
+        (["-k", "0"], "whole numbers of at least 1"),
+        (["--mode", "sparse"], "choose from hybrid, dense, bm25"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(run, arguments, said):

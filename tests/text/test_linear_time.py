@@ -36,7 +36,7 @@ CALLS = {
 CODE = """
 import json, sys, tempfile
 from pathlib import Path
-from dpr_lance.cli.output import one_line
+from dpr_lance.cli.console import one_line
 from dpr_lance.text.markdown import first_heading
 from dpr_lance.text.answers import answer_matcher
 from dpr_lance.text.snippet import snippet

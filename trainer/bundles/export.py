@@ -19,7 +19,7 @@ from typing import Any, Unpack, get_args
 from filelock import FileLock
 
 from dpr_lance.checks import checked_choice
-from dpr_lance.encoders.bundle import MANIFEST, Precision, open_bundle, write_bundle
+from dpr_lance.encoders.bundle import DEFAULT_PRECISION, MANIFEST, Precision, open_bundle, write_bundle
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.loading import cache_folder
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
@@ -39,7 +39,7 @@ def export(
     source: CheckpointSource,
     out: str | Path,
     *,
-    precision: Precision = "int8",
+    precision: Precision = DEFAULT_PRECISION,
     max_tokens: int | None = None,
     base: Named | None = None,
     revision: Revision = None,
@@ -83,7 +83,9 @@ def export(
     return card
 
 
-def cached_bundle(source: CheckpointSource, *, precision: Precision = "int8", revision: Revision = None) -> Path:
+def cached_bundle(
+    source: CheckpointSource, *, precision: Precision = DEFAULT_PRECISION, revision: Revision = None
+) -> Path:
     """Return the folder of the bundle of `source` in the cache, making it at the first call.
 
     A local checkpoint is made again when one of its files has changed; the bundles of its last `STATES` are kept. A Hub
