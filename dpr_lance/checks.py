@@ -1,4 +1,4 @@
-"""Checks of what callers give: each returns the value, or raises an error that names it and says what would fit."""
+"""Checks of arguments: each returns the value, or raises an error that names it and says what to pass."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ T = TypeVar("T", bound=str)
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message shows it: briefly, whatever it is."""
+    """Return a short form of any value for an error message."""
     try:
         return _BRIEFLY.repr(value)
-    except Exception:  # noqa: BLE001 - a number of 5,000 digits, or a stranger's __repr__
+    except Exception:  # noqa: BLE001 - a number of 5,000 digits, or any __repr__
         return f"<{type(value).__name__}>"
 
 
 def refused(name: str, value: object, wanted: str) -> InvalidInputError:
-    """Return the error about an argument: what it is, and what it should be."""
+    """Return the error about an argument: its value, and what to pass instead."""
     return InvalidInputError(f"{name}={shown(value)}: {wanted}")
 
 
 def checked_text(value: object, *, name: str, place: str) -> str:
-    """Return `value` when it is a string that can be stored as UTF-8; raise `InvalidInputError` naming it otherwise."""
+    """Return `value` if it is a string that can be stored as UTF-8; else raise `InvalidInputError`."""
     if not isinstance(value, str):
         raise InvalidInputError(f"{place}: {name} must be a string, it is {type(value).__name__} ({shown(value)})")
     if found := _SURROGATE.search(value):
         raise InvalidInputError(
-            f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is no text; "
-            f"decode the source as UTF-8 with errors='replace', or drop it"
+            f"{place}: {name} has a lone surrogate ({found.group()!a}) at character {found.start()}, which is not "
+            f"text; decode the source as UTF-8 with errors='replace', or drop it"
         )
     return value
 
 
 def checked_id(value: object, *, name: str, place: str) -> str:
-    """Return an id as a string, an integer in decimal; raise `InvalidInputError` naming it when it is neither."""
-    # NumPy's and pandas' integers have __index__ too; a boolean is not a number here, and a class has no value.
+    """Return an id as a string, an integer in decimal; raise `InvalidInputError` if it is neither."""
+    # NumPy's and pandas' integers have __index__ too; booleans and classes are not numbers here.
     if not isinstance(value, (str, bool, type)) and hasattr(value, "__index__"):
         return str(value.__index__())
     return checked_text(value, name=name, place=place)
 
 
 def checked_whole(value: object, name: str, wanted: str, *, least: int, most: int | None = None) -> int:
-    """Return a whole number, NumPy's too, from `least` to `most`; True and False are none."""
+    """Return a whole number from `least` to `most`, NumPy's too; True and False are not numbers here."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that is what is being found out
+        number = operator.index(value)  # type: ignore[arg-type]  # the call finds out
     except TypeError:
         raise refused(name, value, wanted) from None
     if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_") or number < least:
@@ -69,7 +69,7 @@ def checked_whole(value: object, name: str, wanted: str, *, least: int, most: in
 
 
 def checked_flag(value: object, name: str) -> bool:
-    """Return True or False; nothing else is taken for one of them, but NumPy's own."""
+    """Return True or False, NumPy's too; nothing else is taken for one of them."""
     if isinstance(value, bool):
         return value
     if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
@@ -78,7 +78,7 @@ def checked_flag(value: object, name: str) -> bool:
 
 
 def checked_choice(value: object, name: str, choices: Sequence[T]) -> T:
-    """Return the one of `choices` that `value` is."""
+    """Return `value` if it is one of `choices`."""
     if isinstance(value, str):
         for choice in choices:
             if value == choice:
@@ -93,7 +93,7 @@ def checked_callback(value: object, name: str, wanted: str = "give a function th
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
-        return  # some functions written in C do not tell
+        return  # some functions written in C have no signature
     try:
         signature.bind(None)
     except TypeError as error:
@@ -101,7 +101,7 @@ def checked_callback(value: object, name: str, wanted: str = "give a function th
 
 
 def checked_path(value: object, name: str, wanted: str = "give a path, as a string or a Path") -> Path:
-    """Return a path that a file system can take."""
+    """Return a path that a file system accepts."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text.strip():
         raise refused(name, value, wanted)
@@ -112,20 +112,20 @@ def checked_path(value: object, name: str, wanted: str = "give a path, as a stri
 
 
 def checked_items(value: object, name: str, wanted: str) -> list[Any]:
-    """Return the items of a list, a tuple or another iterable; a string, bytes or a mapping is none."""
+    """Return the items of an iterable that is not a string, bytes or a mapping."""
     if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
         raise refused(name, value, wanted)
     return list(value)
 
 
 def checked_strings(value: object, name: str, wanted: str) -> list[str]:
-    """Return the strings of an iterable; one string alone is a list of one."""
+    """Return the strings of an iterable; a string alone counts as a list of one."""
     items = [value] if isinstance(value, str) else checked_items(value, name, wanted)
     return [checked_text(item, name="each item", place=f"{name}[{number}]") for number, item in enumerate(items)]
 
 
 def checked_pairs(passages: object) -> list[tuple[str, str]]:
-    """Return the (title, text) pairs that an encoder is given; what they hold is not looked at."""
+    """Return the (title, text) pairs for an encoder, without checking their contents."""
     pairs = checked_items(passages, "passages", "give a sequence of (title, text) pairs")
     for number, pair in enumerate(pairs):
         if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
@@ -134,9 +134,9 @@ def checked_pairs(passages: object) -> list[tuple[str, str]]:
 
 
 def checked_fields(record: object) -> str | None:
-    """Return what is wrong with the first field of a dataclass that has not its annotated type; None when all have.
+    """Return what is wrong with the first field of a dataclass without its annotated type; None if all have theirs.
 
-    Known are str, int, float (whole numbers too), bool, None, `Literal`, tuples, mappings, classes, and unions of them.
+    It knows str, int, float (whole numbers too), bool, None, `Literal`, tuples, mappings, classes, and unions of them.
     """
     for name, kind in _hints(type(record)).items():  # type: ignore[arg-type]  # a class can be hashed
         value = getattr(record, name)

@@ -1,16 +1,16 @@
-"""The error tree: catch `DprLanceError` for everything that this library raises on purpose.
+"""The error tree: `DprLanceError` is the base of every error that this library raises on purpose.
 
     DprLanceError
     ├── InvalidInputError (ValueError)       a document, question, argument, filter or path that cannot be used
     ├── EncoderError (RuntimeError)          an encoder that cannot be loaded or run
     │   └── EncoderMismatchError             an encoder that is not the one that made the table's vectors
-    ├── TableError (RuntimeError)            a folder or table that is not ours, or has a newer format
-    │   └── DamagedTableError                a table of which files are missing, damaged, or do not fit together
+    ├── TableError (RuntimeError)            a table of another program or of a newer format
+    │   └── DamagedTableError                a table whose files are missing or damaged
     ├── StorageError (OSError)               the disk is full, or files may not be read or written
-    ├── LockedError (TimeoutError)           someone else is changing the indexes right now
+    ├── LockedError (TimeoutError)           another process is changing the table right now
     └── MissingExtraError (ImportError)      a feature whose optional packages are not installed
 
-Each message says what is wrong, which value, where, and what to do about it.
+Each message names the problem, the value, the place and the remedy.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class EncoderError(DprLanceError, RuntimeError):
 
 
 class EncoderMismatchError(EncoderError):
-    """Another encoder than the one whose vectors the table holds."""
+    """An encoder other than the one that made the table's vectors."""
 
 
 class TableError(DprLanceError, RuntimeError):
-    """A folder or table that was not made by dpr_lance, is damaged, or is of a newer format."""
+    """A table that was not made by dpr_lance, does not exist yet, is damaged, or has a newer format."""
 
 
 class DamagedTableError(TableError):
-    """A table whose files are missing, damaged, or do not fit together; the message names the file and the remedy."""
+    """A table whose files are missing, damaged or inconsistent; the message names the file and the remedy."""
 
 
 class StorageError(DprLanceError, OSError):
@@ -47,7 +47,7 @@ class StorageError(DprLanceError, OSError):
 
 
 class LockedError(DprLanceError, TimeoutError):
-    """The table's indexes are being changed by another process."""
+    """Another process is changing the table."""
 
 
 class MissingExtraError(DprLanceError, ImportError):
@@ -63,5 +63,5 @@ class MissingExtraError(DprLanceError, ImportError):
 
 
 def is_panic(error: BaseException) -> bool:
-    """Tell whether an error is a panic of a package written in Rust, which is no `Exception`."""
+    """Return whether an error is a panic of a package written in Rust, which is not an `Exception`."""
     return type(error).__name__ == "PanicException"

@@ -1,6 +1,6 @@
-"""Pure numbers of retrieval: top-k accuracy, bootstrap intervals, paired tests. No table, no files.
+"""Measures of retrieval: top-k accuracy, bootstrap intervals, paired tests, MRR, nDCG and recall.
 
-Ranks count from 1; 0 stands for "not found". Accuracies are shares from 0 to 1.
+Ranks count from 1; 0 means "not found". Accuracies are shares from 0 to 1.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ Values = NDArray[np.float64]
 
 SEED = 2020
 RESAMPLES = 2_000
-"""Bootstrap samples behind an interval; its ends then vary by about a twentieth of its width."""
+"""Bootstrap samples for an interval; its ends then vary by about a twentieth of its width."""
 CONFIDENCE = 0.95
-
-
-# Ranks and shares.
 
 
 def first_rank(found: Iterable[bool]) -> int:
@@ -47,15 +44,14 @@ class Interval:
 def bootstrap(
     values: Values, *, seed: int = SEED, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Return the mean of one value a question with the percentile interval over resampled questions.
+    """Return the mean of one value per question with its percentile interval over resampled questions.
 
-    A sample is as many questions, drawn with replacement. Of `a - b`, two rows on the same questions, this is the
-    paired bootstrap. Raises `InvalidInputError` without any value.
+    Of `a - b`, two rows on the same questions, it is the paired bootstrap. Raises `InvalidInputError` without values.
     """
     if not len(values):
         raise InvalidInputError("there is no question to take a mean over")
     distinct, counts = np.unique(values, return_counts=True)
-    # How often a sample has each distinct value is multinomial: no need to draw questions one by one.
+    # The counts of the distinct values in a sample are multinomial: no need to draw questions one by one.
     drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
     means = drawn @ distinct / len(values)
     low, high = np.quantile(means, ((1 - confidence) / 2, (1 + confidence) / 2))
@@ -66,9 +62,9 @@ def bootstrap(
 class PairedTest:
     """Two rows on the same questions: how the first differs from the second.
 
-    `wins`: questions that only the first answers, `losses`: that only the second does. `difference` is the mean of
-    first minus second with the interval of the paired bootstrap; `p_value` that of McNemar's exact test, two-sided: how
-    often wins and losses would be at least so uneven if both rows were equally good.
+    Only the first answers `wins` questions, only the second answers `losses`. `difference` is the mean of first minus
+    second with the interval of the paired bootstrap. `p_value` is that of McNemar's exact test, two-sided: the
+    probability of wins and losses at least this uneven if both rows were equally good.
     """
 
     wins: int
@@ -86,7 +82,7 @@ def paired_test(first: Values, second: Values) -> PairedTest:
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test: of a fair coin's `wins + losses` throws."""
+    """Return the two-sided p-value of McNemar's exact test, that of `wins + losses` throws of a fair coin."""
     throws, fewer = wins + losses, min(wins, losses)
     term = total = 1  # the ways to have 0 of the rarer outcome, then up to 1, ...
     for taken in range(fewer):
@@ -95,16 +91,13 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, 2 * total / (1 << throws))
 
 
-# Measures of the field, by ir-measures.
-
-
 def ranking_measures(
     labels: Sequence[Mapping[str, int]], rankings: Sequence[Sequence[str]], ks: Iterable[int]
 ) -> dict[str, Values]:
     """Return float64[questions] of MRR@10, nDCG@10 and recall at each k, by name: "mrr@10", "ndcg@10", "recall@20".
 
-    `labels` has a question's relevant ids with their grades, `rankings` what was found for it, best first, each id
-    once. Raises `MissingExtraError` where ir-measures is not installed.
+    For each question, `labels` has the relevant ids with their grades and `rankings` the ids that were found, best
+    first, each once. Raises `MissingExtraError` if ir-measures is not installed.
     """
     try:
         import ir_measures  # noqa: PLC0415 - an extra

@@ -1,4 +1,4 @@
-"""Accuracy over k, and what a calibration has tried, as pictures; needs the `eval` extra (matplotlib)."""
+"""Plots of accuracy over k, and of a calibration; they need the `eval` extra (matplotlib)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _APART = 0.05
-"""How far apart labels stand at the least: recall, or a share of the longest time."""
+"""The least distance between labels: of recall, or as a share of the longest time."""
 
 
 def check_plot(path: Path) -> None:
-    """Raise `MissingExtraError` without matplotlib, `InvalidInputError` for a file name that it cannot write."""
+    """Raise `MissingExtraError` without matplotlib, `InvalidInputError` for a file type that it cannot write."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -29,7 +29,7 @@ def check_plot(path: Path) -> None:
 
 
 def plot_accuracy(evaluation: Evaluation, path: Path) -> None:
-    """Draw top-k accuracy of every row over k, with the intervals of the k that were asked for."""
+    """Draw the top-k accuracy of every row over k, with intervals at the evaluated k."""
     check_plot(path)
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
@@ -54,11 +54,11 @@ def plot_accuracy(evaluation: Evaluation, path: Path) -> None:
 
 
 def plot_calibration(calibration: Calibration, path: Path) -> None:
-    """Draw mean reciprocal rank over the weights that were tried, and time over recall for the index's efforts."""
+    """Draw the mean reciprocal rank over the weights that were tried, and time over recall for the index efforts."""
     check_plot(path)
     if not calibration.weights and not calibration.efforts:
         raise InvalidInputError(
-            f"{path}: nothing was tried that could be drawn: it takes labelled questions, or a vector index"
+            f"{path}: there is nothing to plot: a calibration plot needs labelled questions, or a vector index"
         )
     _save(_calibration_figure(calibration), path)
 
@@ -95,11 +95,11 @@ def _draw_weights(calibration: Calibration, axes: Axes) -> None:
 def _draw_efforts(calibration: Calibration, axes: Axes) -> None:
     recalls, times = zip(*((point.recall, point.milliseconds) for point in calibration.efforts), strict=True)
     axes.plot(recalls, times, marker=".", label="tried")
-    partitions = max(point.probes for point in calibration.efforts)  # all of them are tried, too
+    partitions = max(point.probes for point in calibration.efforts)  # one of the efforts is the whole index
     highest, labelled = max(times), (-1.0, -1.0)
     for point in calibration.efforts:
         if point.recall - labelled[0] < _APART and abs(point.milliseconds - labelled[1]) < _APART * highest:
-            continue  # it would be written over the last one
+            continue  # it would overlap the last label
         labelled = (point.recall, point.milliseconds)
         share = f"{100 * point.probes / partitions:.1f}".removesuffix(".0")
         axes.annotate(f"{share} %", labelled, (4, -10), textcoords="offset points", fontsize=8)
@@ -111,9 +111,9 @@ def _draw_efforts(calibration: Calibration, axes: Axes) -> None:
                 axes.plot(point.recall, point.milliseconds, "o", fillstyle="none", markersize=10, label=label)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.1)
-    axes.set_title("share of the index that is probed")
+    axes.set_title("share of the index that is searched")
     axes.set_xlabel("recall@20 against exact search")
-    axes.set_ylabel("ms for a question asked alone")
+    axes.set_ylabel("ms for a single question")
 
 
 def _save(figure: Figure, path: Path) -> None:

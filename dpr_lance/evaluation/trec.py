@@ -1,4 +1,4 @@
-"""Run files and labels in the form of TREC, for trec_eval and whatever else reads it."""
+"""Run files and labels in the form of TREC, as trec_eval reads them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BLANK = re.compile(r"\s")
 
 
 class RunFiles:
-    """Files in a folder, made when missing: `ROW.run` (question, Q0, passage, rank, score, row), and `qrels.txt`.
+    """Files in a folder, created if missing: `ROW.run` (question, Q0, passage, rank, score, row), and `qrels.txt`.
 
-    Scores are written as float32, which trec_eval computes with, each below the one before: it orders by score, and
-    ties would come in another order than ours. Blanks in ids, which would end a column, are written as %20 and so on.
+    Scores are written as float32, in which trec_eval computes, each below the one before: it orders by score, and might
+    order ties in another way. Blanks in ids would end a column, so they are written as %20 and so on.
     """
 
     def __init__(self, folder: Path, rows: Iterable[str]) -> None:
@@ -34,7 +34,7 @@ class RunFiles:
             raise InvalidInputError(f"{folder}: run files cannot be written ({error.strerror or error})") from None
 
     def write(self, row: str, question: str, ranking: Sequence[tuple[str, float]]) -> None:
-        """Write what a row found for a question: names and scores, best first."""
+        """Write the ids and scores that a row found for a question, best first."""
         last = np.float32(np.inf)
         for rank, (name, score) in enumerate(ranking, start=1):
             last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))

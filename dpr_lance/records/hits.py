@@ -1,4 +1,4 @@
-"""Passages and hits: what a search returns, and how it found it."""
+"""Passages, hits, and explanations of a search."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dpr_lance.checks import checked_callback, checked_text, refused, shown
 from dpr_lance.text.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
+"""How to search: both legs fused, vectors alone, or BM25 alone."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
 
 
@@ -17,7 +18,8 @@ MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
 class Passage:
     """The unit of retrieval: about 100 words of one document, with its title.
 
-    `start` and `end` are character offsets of `text` in the document's text; `embedded` tells whether it has a vector.
+    `start` and `end` are character offsets of `text` in the document's text; `embedded`: it has a
+    vector.
     """
 
     id: str
@@ -33,7 +35,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class WordScore:
-    """What one word of the question adds to a passage's BM25 score; `term` is the word as the index has it."""
+    """The share of one question word in a passage's BM25 score; `term` is the word in the index."""
 
     word: str
     term: str
@@ -42,10 +44,10 @@ class WordScore:
 
 @dataclass(frozen=True, slots=True)
 class HitExplanation:
-    """How a hit was found: its rank within each leg's candidates (None when it was not among them), and its words.
+    """How a hit was found: its rank among the candidates of each leg (None if it was not one), and the matching words.
 
-    `words` has only those that match, most telling first; their scores sum up to the hit's `bm25_score` (within 1e-4
-    while `Explanation.unfolded_rows` is 0).
+    `words` are ordered by score, highest first. Their scores add up to the hit's `bm25_score`, within 1e-4, while
+    `Explanation.unfolded_rows` is 0.
     """
 
     dense_rank: int | None
@@ -58,10 +60,10 @@ Metric = Literal["dot", "cosine"]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How thoroughly vectors are searched: of `partitions`, `probes` at the least; all None while search is exact.
+    """How thoroughly the vector index is searched; all fields but `metric` are None while search is exact.
 
-    The candidates of an index are scored again on the stored vectors, `refine_factor` times as many as are asked for.
-    `metric` is what they are ordered by, which for unit vectors is the same order in either case.
+    At least `probes` of its `partitions` are searched. `refine_factor` times the wanted number of candidates are scored
+    again with the stored vectors. The index orders by `metric`; for unit vectors both metrics give the same order.
     """
 
     partitions: int | None = None
@@ -72,10 +74,10 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a search went: what each leg was asked for and found (None where the mode did not use it), and their union.
+    """How a search went: the candidates of each leg (None if the mode does not use it), and of both together.
 
-    `unfolded_rows` are passages that the BM25 index does not cover yet: while there are any, LanceDB's statistics of
-    words depend on what is searched, and the words' scores need not sum up to a hit's `bm25_score`.
+    `candidates_asked` is the number wanted from each leg. `unfolded_rows` are passages that the BM25 index does not
+    cover yet; while there are any, the scores of words need not add up to a hit's `bm25_score`.
     """
 
     candidates: int
@@ -88,10 +90,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One passage in a result. Scores: higher is better; None where the mode did not use that leg.
+    """One passage in a result. A higher score is better; a score is None if the mode does not use that leg.
 
-    `dense_score` is the inner product of question and passage vectors, `bm25_score` Lucene's BM25 (0 when no term
-    matches), `score` what the hits are ordered by. `explanation` is there when `search(explain=True)` asked for it.
+    `score` orders the hits, `dense_score` is the inner product of the vectors of question and passage, `bm25_score` is
+    Lucene's BM25 (0 if no term matches). `explanation` comes from `search(explain=True)`.
     """
 
     rank: int
@@ -109,10 +111,11 @@ class Hit:
     def snippet(
         self, length: int = LENGTH, *, before: str = "**", after: str = "**", escape: Callable[[str], str] = str
     ) -> str:
-        """Return the part of the text that holds most of the question's words, each of them between two marks.
+        """Return the part of the text with most of the question's words, each word between the two marks.
 
-        Up to `length` characters without the marks, on one line. Words match as they do for BM25: whatever their case,
-        accents and endings; stop words do not. Without a match it is the text's beginning. `escape` is for the text.
+        It is one line of up to `length` characters without the marks. Words match as in BM25, ignoring case, accents
+        and endings; stop words never match. Without a match it is the beginning of the text. `escape` is applied to the
+        text, not to the marks.
 
             hit.snippet()  # The Rhine is a **river** that rises in the **Alps**.
             hit.snippet(before="<mark>", after="</mark>", escape=html.escape)
@@ -130,9 +133,9 @@ class Hit:
 class Hits(Sequence[Hit]):
     """The ranked hits of one question.
 
-    `mode` is what was really used, `fallback` says why BM25 alone answered a hybrid search (None when it did not),
-    `hybrid_weight` is the λ of `bm25 + λ·dense` (None unless fused), `seconds` the wall time of each stage (0 when not
-    needed) and "total" (BM25 runs beside "encode" and "dense"), `explanation` how it went (when `explain=True` asked).
+    `mode` is the mode that was used, `fallback` the reason why BM25 alone answered a hybrid search (else None), and
+    `hybrid_weight` the λ of `bm25 + λ·dense` (None in other modes). `seconds` gives the wall time of each stage (0 if
+    not needed) and "total"; BM25 runs in parallel with "encode" and "dense". `explanation` comes from `explain=True`.
     """
 
     question: str

@@ -1,4 +1,4 @@
-"""Reports: what adding, embedding and index maintenance did, and how far they have come."""
+"""Reports and progress of adding, embedding and index maintenance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OnError = Literal["raise", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A document, passage or question that was left out: where it stood (or its id), and why."""
+    """A document, passage or question that was left out: its place or id, and the reason."""
 
     place: str
     reason: str
@@ -23,10 +23,10 @@ class Skipped:
 class AddReport:
     """What `add` did. Every document that was read is in exactly one of the five document counts.
 
-    `documents_duplicate`: superseded by a later document of the same id in the same write batch (the last one wins).
-    `truncated_passages` and `truncated_tokens`: what the encoder could not see because a passage was too long for it
-    (BM25 sees all of it). `passages_without_vector`: stored and found by BM25, but the encoder makes no vector of them,
-    as its tokenizer makes no token of a page of replacement characters.
+    `documents_duplicate` were superseded by a later document with the same id in the same batch.
+    `truncated_passages` are too long for the encoder, which cut `truncated_tokens` from them; BM25 sees the whole text.
+    `passages_without_vector` are stored and found by BM25, but the encoder makes no vector of them, for example of a
+    page of replacement characters.
     """
 
     documents_added: int = 0
@@ -35,7 +35,7 @@ class AddReport:
     documents_duplicate: int = 0
     documents_skipped: int = 0
     skipped: tuple[Skipped, ...] = ()
-    """The first 100 of them; `documents_skipped` is the full count."""
+    """The first 100 documents that were skipped."""
     passages_added: int = 0
     passages_removed: int = 0
     passages_embedded: int = 0
@@ -43,14 +43,14 @@ class AddReport:
     truncated_tokens: int = 0
     passages_without_vector: int = 0
     without_vector: tuple[Skipped, ...] = ()
-    """The first 100 of them, by id, and why; `passages_without_vector` is the full count."""
+    """The first 100 passages without a vector."""
     not_embedded: str | None = None
-    """Why passages were stored without vectors although `embed` was asked for; None when they were embedded."""
+    """Why passages have no vectors although `embed` is true; None when they were embedded."""
     seconds: float = 0.0
 
     @property
     def documents_read(self) -> int:
-        """All documents that the input gave."""
+        """The number of documents in the input."""
         return (
             self.documents_added
             + self.documents_replaced
@@ -62,7 +62,7 @@ class AddReport:
 
 @dataclass(frozen=True, slots=True)
 class ReembedReport:
-    """What `reembed` did; `passages_embedded` is 0 when the table had that encoder's vectors already.
+    """What `reembed` did; `passages_embedded` is 0 when the table already had vectors of this encoder.
 
     `passages_without_vector` and `without_vector` are as in `AddReport`.
     """
@@ -87,10 +87,10 @@ class VectorReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far `add`, `embed`, `reembed` or `import_vectors` has come, handed to its `progress` callback.
+    """How far `add`, `embed`, `reembed` or `import_vectors` has come, passed to its `progress` callback.
 
     `documents` are stored; `passages` have been embedded by this call, found to have no vector, or read from files. The
-    totals are None where the input does not give them.
+    totals are None where they are unknown.
     """
 
     documents: int
@@ -102,7 +102,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """One index of the table: rows it covers and rows that are searched without it."""
+    """One index of the table: the rows that it covers, and the rows that are searched without it."""
 
     name: str
     column: str
@@ -113,7 +113,7 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What `optimize` did. `built`: indexes made anew; `recall`: of the vector index, None while search is exact."""
+    """What `optimize` did: the names of the indexes that it built, and the vector index's recall (None if exact)."""
 
     built: tuple[str, ...]
     indexes: tuple[IndexInfo, ...]

@@ -1,4 +1,4 @@
-"""What a table holds, and how its searches are calibrated."""
+"""What a table contains, and how its searches are calibrated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import IndexInfo, Skipped
 
 IndexKind = Literal["ivf_rq", "ivf_sq", "ivf_pq"]
-"""How a vector index keeps vectors: rotated and rounded to four bits a dimension, a byte a dimension, or a quarter."""
+"""Kinds of vector indexes: RaBitQ with four bits a dimension, one byte a dimension, product quantisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class WeightPoint:
 
 @dataclass(frozen=True, slots=True)
 class EffortPoint:
-    """A number of partitions that was tried: recall@20 against exact search, and the time of a question asked alone."""
+    """A number of partitions that was tried: its recall@20 against exact search, and the time of a single question."""
 
     probes: int
     recall: float
@@ -33,15 +33,14 @@ class EffortPoint:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a table's questions are answered unless they say otherwise; kept beside the table by `calibrate`.
+    """The defaults of a table's searches that `calibrate` has chosen; they are stored next to the table.
 
-    `hybrid_weight` is the λ of `bm25 + λ·dense`, `mode` what a search without a mode uses, `probed_share` the part of
-    the vector index's partitions that is probed (None: as many as the index has found to need).
-    `questions` were asked, `labelled` of them had answers or labels. `before` and `after` are the mean reciprocal ranks
-    of the first answer with what was in force and with what was chosen, on questions that it was not chosen on (None
-    where nothing was chosen by labels). `weights` and `efforts` are all that was tried; `recall` is that of
-    `probed_share`. Calibrated again without labels, all stands that labels have chosen, with the numbers of then; only
-    the effort changes. `column` is that of the vectors it holds for: new vectors of another encoder drop it.
+    `hybrid_weight` is the λ of `bm25 + λ·dense`, `mode` the mode of a search without one, and `probed_share` the share
+    of the vector index's partitions that is searched (None: what the index needs by its own measurement), with its
+    `recall`. `questions` were used, `labelled` of them with answers or labels. `before` and `after` are the mean
+    reciprocal ranks of the first answer with the old and the new settings on held-out questions (None if labels chose
+    nothing). `weights` and `efforts` list everything that was tried. Calibrating again without labels keeps what labels
+    have chosen. `column` has the vectors that this holds for; it does not apply to vectors of another encoder.
     """
 
     hybrid_weight: float
@@ -57,11 +56,11 @@ class Calibration:
     efforts: tuple[EffortPoint, ...] = ()
     seconds: float = 0.0
     skipped: tuple[Skipped, ...] = ()
-    """Questions that the encoder makes no vector of; not kept beside the table."""
+    """Questions that the encoder makes no vector of; these are not stored."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Calibration:
-        """Return the calibration whose fields were written as JSON."""
+        """Return the calibration with these fields, as read from JSON."""
         points = {
             "weights": tuple(WeightPoint(**point) for point in fields["weights"]),
             "efforts": tuple(EffortPoint(**point) for point in fields["efforts"]),
@@ -72,12 +71,12 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """What the table holds; all counts are 0 and `encoder` is None while nothing has been added.
+    """What a table contains; before the first `add` all counts are 0 and `encoder` is None.
 
-    `metadata` gives the Arrow type of each metadata column. `recall` is that of the vector index against exact search,
-    as it was last measured; None while search is exact. `bytes_on_disk` includes old versions that are still kept;
-    None where the table is not in a local folder. `bytes_resident` is what the vectors take that this retriever holds
-    in memory now; while it does, dense search without a filter is exact, whatever indexes there are.
+    `metadata` gives the Arrow type of each metadata column. `recall` is the last measurement of the vector index,
+    against exact search; None if search is exact. `bytes_on_disk` includes old versions; it is None if the table is not
+    in a local folder. `bytes_resident` is the size of the vectors that this retriever holds in memory; while it does,
+    dense search without a filter is exact.
     """
 
     uri: str

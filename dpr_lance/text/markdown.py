@@ -1,7 +1,7 @@
-"""Markdown as sections: the headings above each, and its paragraphs and code as places in the text.
+"""Markdown as sections: the headings above each, and its paragraphs and code as offsets in the text.
 
-CommonMark's headings (ATX `## …` and underlined), fenced code and thematic breaks, and front matter in YAML or TOML.
-Headings within code and quotations are none.
+It knows the headings of CommonMark (ATX `## …` and underlined), fenced code, thematic breaks, and front matter in YAML
+or TOML. A heading inside code or a quotation does not count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+from dpr_lance.text.boundaries import lines
+
 _FRONT_MATTER = re.compile(
     r"\ufeff?(?P<mark>---|\+\+\+)[ \t]*\r?\n(?=(?:#[^\n]*\n)*[\w\"'-]+[ \t]*[:=]|(?P=mark))"
     r"(?:(?!(?:(?P=mark)|\.\.\.)[ \t]*\r?(?:\n|\Z))[^\n]*\n)*(?:(?P=mark)|\.\.\.)[ \t]*\r?(?:\n|\Z)"
@@ -19,9 +20,9 @@ _FRONT_MATTER = re.compile(
 _FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`]*$)|~{3,})")
 _ATX = re.compile(r"#{1,6}(?=[ \t]|$)")
 _NO_PARAGRAPH = re.compile(r"[>|<]|[-*+][ \t]|\d{1,9}[.)][ \t]")
-"""How a line begins that an underline does not make a heading: quotations, tables, HTML, list items."""
+"""The beginning of a line that no underline makes a heading: a quotation, table, HTML, list item."""
 _NO_TEXT = re.compile(r"[-*_=|:>#+~`\\\s\ufeff]*")
-"""Markup alone."""
+"""Nothing but markup."""
 
 _MARKUP = (
     (re.compile(r"(?i)<!--.*?-->|</?(?:a|b|br|code|em|font|i|img|kbd|small|span|strong|sub|sup)\b[^<>]*>"), ""),
@@ -31,12 +32,12 @@ _MARKUP = (
     (re.compile(r"(`+|(?<!\w)_{1,3}(?=\S))(.+?)\1"), r"\2"),
     (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
 )
-"""What is taken off a heading: tags, links, attributes, emphasis and code marks, escapes."""
+"""What is removed from a heading: tags, links, attributes, emphasis and code marks, escapes."""
 
 _MARKED = re.compile(r"[<\[{*`_\\]")
 
 _LONGEST_HEADING = 400
-"""Characters of a heading that go into titles."""
+"""Characters of a heading that a title takes."""
 
 
 class Block(NamedTuple):
@@ -56,10 +57,10 @@ class Section:
 
 
 def sections(text: str) -> Iterator[Section]:
-    """Yield the sections of a Markdown text that have any text, in order.
+    """Yield the sections of a Markdown text that are not empty, in order.
 
-    A heading with nothing below it, neither text nor a deeper heading, is itself the text of a section under the
-    headings above it, so that nothing is lost.
+    A heading with neither text nor a deeper heading below it becomes the text of a section itself, so that nothing is
+    lost.
     """
     outline = _Outline()
     for item in _items(text):
@@ -72,7 +73,7 @@ def sections(text: str) -> Iterator[Section]:
 
 
 def first_heading(text: str) -> str | None:
-    """Return the content of the first ATX heading (`# ...`) that has any, outside of fenced code; None without one."""
+    """Return the text of the first ATX heading (`# ...`) outside fenced code that is not empty; None without one."""
     fenced = False
     for line in text.splitlines():
         if line.lstrip().startswith(("```", "~~~")):
@@ -93,7 +94,7 @@ class _Heading(NamedTuple):
 
 @dataclass(slots=True)
 class _Outline:
-    """The headings above the place that has been reached, and the blocks since the last one."""
+    """The headings above the current offset, and the blocks since the last heading."""
 
     above: list[_Heading] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -104,7 +105,7 @@ class _Outline:
         self.above.append(heading)
 
     def finished(self, *, next_level: int) -> Iterator[Section]:
-        """Yield the section that ends here, unless it is empty and goes on in a deeper one."""
+        """Yield the section that ends here, unless it is empty and continues in a deeper one."""
         headings = [heading.plain for heading in self.above if heading.plain]
         if self.blocks:
             yield Section(tuple(headings), tuple(self.blocks))
@@ -117,16 +118,16 @@ class _Outline:
 def _items(text: str) -> Iterator[Block | _Heading]:
     """Yield headings and blocks in order, line by line."""
     front = _FRONT_MATTER.match(text)
-    block: int | None = None  # where the open block began
-    fence = ""  # what its closing line begins with, while the block is fenced code
+    block: int | None = None  # offset of the open block
+    fence = ""  # of the closing line, while the block is fenced code
     paragraph = False  # whether an underline makes the open block a heading
-    for line in _LINE.finditer(text, front.end() if front else 0):
-        start = line.start()
-        body = line[0].strip(" \ufeff" if start == 0 else " ").rstrip()
-        indent = len(line[0]) - len(line[0].lstrip(" "))
+    for start, end in lines(text, front.end() if front else 0):
+        line = text[start:end]
+        body = line.strip(" \ufeff" if start == 0 else " ").rstrip()
+        indent = len(line) - len(line.lstrip(" "))
         if fence:
             if body.startswith(fence) and not body.strip(fence[0]):
-                yield Block(block or 0, line.end(), code=True)
+                yield Block(block or 0, end, code=True)
                 block, fence = None, ""
             continue
         if not body:
@@ -144,10 +145,10 @@ def _items(text: str) -> Iterator[Block | _Heading]:
         elif indent <= 3 and (mark := _ATX.match(body)):
             yield from _closed(text, block, start)
             block = None
-            content = start + line[0].index("#") + mark.end()
+            content = start + line.index("#") + mark.end()
             yield _heading(text, mark.end(), content, content + len(_without_end_mark(body[mark.end() :])))
         elif block is None:
-            block, paragraph = start, indent <= 3 and line[0][0] != "\t" and not _NO_PARAGRAPH.match(body)
+            block, paragraph = start, indent <= 3 and line[0] != "\t" and not _NO_PARAGRAPH.match(body)
     if fence and block is not None:
         yield Block(block, len(text), code=True)
     else:
@@ -160,7 +161,7 @@ def _closed(text: str, start: int | None, end: int) -> Iterator[Block]:
 
 
 def _without_end_mark(content: str) -> str:
-    """Return an ATX heading's content without the `##` that may close it: they follow a space."""
+    """Return an ATX heading's text without the `##` that may close it after a space."""
     before = content.rstrip("#")
     return before if not before or before[-1] in " \t" else content
 
@@ -171,7 +172,7 @@ def _is_thematic_break(body: str) -> bool:
 
 
 def _heading(text: str, level: int, start: int, end: int) -> _Heading:
-    """Return the heading whose content lies between two places, its markup taken off for titles."""
+    """Return the heading between two offsets, without its markup."""
     plain = text[start:end][:_LONGEST_HEADING]
     if _MARKED.search(plain):
         for pattern, replacement in _MARKUP:

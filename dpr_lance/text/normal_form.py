@@ -1,17 +1,15 @@
-"""The form in which BM25 sees a text: one spelling for what people write, and files hold, in several.
+"""The normal form of a text for BM25: one spelling of what people and programs write in several.
 
-It is Unicode's composed form (NFC), and a little more, which was found by what the index's tokenizer makes of it. Plain
-text stays as it is, to the bit.
+It is Unicode's composed form (NFC) with corrections for what the index's tokenizer does. Plain text does not change.
 
-    decomposed letters              "e" and an accent are "é"; a Korean syllable's parts are the syllable
-    what nobody sees in a word      soft hyphens, joiners and variation selectors go: they would cut the word in two
-    accents that stay by themselves the index drops accents on letters; one that Unicode has no letter for would cut the
-                                    word in two (the stress marks of Russian, the tones of Yoruba)
-    letters as PDFs draw them       Arabic presentation forms, Kangxi radicals, half-width katakana are the letters
-    letters that NFC takes apart    those of Hindi, Bengali, Panjabi and Odia with a dot stay one: the dot cuts words
+    decomposed letters           "e" and an accent become "é"; the parts of a Korean syllable become the syllable
+    invisible characters         soft hyphens, joiners and variation selectors go: they would cut the word in two
+    accents without a letter     an accent that Unicode cannot compose with its letter goes, for the same reason (stress
+                                 marks of Russian, tones of Yoruba); the index drops the other accents itself
+    letters as PDFs draw them    Arabic presentation forms, Kangxi radicals, half-width katakana become the letters
+    letters that NFC decomposes  dotted letters of Hindi, Bengali, Punjabi and Odia stay composed: the dot cuts words
 
-NFKC would do more harm than good: "Windows™" would become the word "WindowsTM". The index itself takes care of
-full-width letters and ligatures.
+NFKC would do harm: "Windows™" would become "WindowsTM". The index handles full-width letters and ligatures itself.
 """
 
 from __future__ import annotations
@@ -41,13 +39,13 @@ _DOTTED_LETTER = re.compile("|".join(_DOTTED))
 
 _PART = re.compile("[\x00-\x7f]+[^\x00-\x7f]*|[^\x00-\x7f]+")
 _LONG = 1_000
-"""Characters of a part that Python normalises fast whatever they are."""
+"""Characters of a part that Python always normalises fast."""
 _LONGEST_LETTER = 32
-"""Characters that one letter and its marks are looked for in."""
+"""Characters in which to look for one letter with its marks."""
 
 
 def normal_form(text: str) -> str:
-    """Return a text as BM25 sees it, in the index and in questions."""
+    """Return the normal form of a text, in which BM25 indexes passages and reads questions."""
     if text.isascii() or (unicodedata.is_normalized("NFC", text) and not _ODD.search(text)):
         return text
     drawn = _FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), _UNSEEN.sub("", text))
@@ -56,17 +54,14 @@ def normal_form(text: str) -> str:
 
 
 def content_of(title: str, text: str) -> str:
-    """Return what BM25 indexes of a passage: title, newline, text, in their normal form.
-
-    Indexing the title is worth 11 points of top-20 on NQ. The table keeps title and text as they were given as well.
-    """
+    """Return what BM25 indexes of a passage: title, newline and text in their normal form."""
     return f"{normal_form(title)}\n{normal_form(text)}" if title else normal_form(text)
 
 
 def origins(text: str) -> list[tuple[int, int]] | None:
-    """Return the offsets (start, end) in a text that each character of its normal form is made of.
+    """Return the offsets (start, end) in a text of each character of its normal form.
 
-    None where that cannot be told, as for a letter with dozens of marks.
+    None where they cannot be traced, as for a letter with dozens of marks.
     """
     places: list[tuple[int, int]] = []
     start, normal = 0, ""
@@ -88,7 +83,7 @@ def origins(text: str) -> list[tuple[int, int]] | None:
 def normalised(form: Literal["NFC", "NFD"], text: str) -> str:
     """Return a text in one of Unicode's forms, in linear time.
 
-    Python sorts the marks on a letter by insertion, which takes minutes for a letter with very many.
+    Python's own function takes minutes for a letter with thousands of marks: it sorts them by insertion.
     """
     if unicodedata.is_normalized(form, text):
         return text
@@ -99,7 +94,7 @@ def normalised(form: Literal["NFC", "NFD"], text: str) -> str:
 
 
 def _with_sorted_marks(text: str) -> str:
-    """Return the text taken apart, the marks on each letter in their canonical order."""
+    """Return the decomposed text with the marks of each letter in canonical order."""
     apart = "".join(unicodedata.normalize("NFD", character) for character in text)
     return "".join(
         "".join(sorted(run, key=unicodedata.combining) if marks else run)

@@ -1,4 +1,4 @@
-"""The part of a text that says most about a question, with the words that match it."""
+"""Snippets: the part of a text with most of a question's words, and the matching words in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dpr_lance.checks import checked_whole
 from dpr_lance.text.terms import Word, terms, words
 
 LENGTH = 240
-"""Characters of a snippet, marks and ellipses not counted."""
+"""Characters of a snippet without marks and ellipses."""
 ELLIPSIS = "…"
 
 _BLANKS = re.compile(r"\s+")
@@ -20,20 +20,21 @@ _SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*\s+$""")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a snippet: a word that matches, or what stands between such words."""
+    """A part of a snippet: a word that matches, or the text between such words."""
 
     text: str
     matches: bool
 
 
 def snippet(text: str, question: str, length: int = LENGTH) -> list[Piece]:
-    """Return the pieces of the window of up to `length` characters that holds most of the question's words.
+    """Return the pieces of the window of up to `length` characters with most of the question's words.
 
-    More different words win, then more words, then a window that begins a sentence, then one with its words in the
-    middle, then the first. Words match as they do for BM25, whatever their case, accents and endings. Blanks become
-    single spaces; an ellipsis stands where the text goes on. Raises `InvalidInputError` for a length below 1.
+    The window with the most different words wins, then the one with the most words, then one that begins a sentence,
+    then one with its words in the middle, then the first. Words match as in BM25, ignoring case, accents and endings.
+    White space becomes single spaces; an ellipsis shows where the text continues. Raises `InvalidInputError` for a
+    length below 1.
     """
-    length = checked_whole(length, "length", "a snippet has 1 or more characters, as a whole number", least=1)
+    length = checked_whole(length, "length", "give a whole number of characters, 1 or more", least=1)
     length = min(length, max(1, len(text)))
     wanted = terms(question)
     matching = [word for word in words(text) if not wanted.isdisjoint(word.terms)]
@@ -51,7 +52,7 @@ def snippet(text: str, question: str, length: int = LENGTH) -> list[Piece]:
 
 
 def _window(text: str, matching: list[Word], length: int) -> tuple[int, int]:
-    """Return the offsets of the best window; it begins and ends where words do, unless one alone is longer."""
+    """Return the offsets of the best window; it begins and ends with a word, unless one word alone is longer."""
     # A run longer than the window is cut, so that each piece fits.
     pieces = [found.span() for found in re.finditer(rf"\S{{1,{length}}}", text)]
     if not pieces:

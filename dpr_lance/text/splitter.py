@@ -1,9 +1,8 @@
-"""Documents to passages: disjoint blocks of about 100 words (Karpukhin et al. 2020, section 4.1), and kinder cuts.
+"""Splitters: from documents to passages.
 
-`WordSplitter` is the paper's, `SentenceSplitter` keeps sentences whole, `MarkdownSplitter` keeps to sections and puts
-their headings into the title. Anything else with the two members of `Splitter` does as well. What a word is, and where
-a sentence ends, is said in `boundaries`. A passage's text is always a slice of its document's, so its offsets lead back
-to the place it came from.
+`WordSplitter` makes the paper's disjoint blocks of 100 words (Karpukhin et al. 2020, section 4.1), `SentenceSplitter`
+keeps sentences whole, `MarkdownSplitter` keeps to sections and puts their headings into the title. `boundaries` defines
+words and sentences. The text of a passage is always a slice of its document.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from dpr_lance.text.boundaries import lines, sentences, words
 from dpr_lance.text.markdown import Block, sections
 
 DEFAULT_WORDS = 100
-"""Words a passage (paper, section 4.1)."""
+"""Words in a passage (paper, section 4.1)."""
 
 HEADING_SEPARATOR = " › "
-"""Between the parts of a title that is made of the document's and of headings."""
+"""Between the parts of a title that consists of the document's title and headings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A passage's place in its document: character offsets, `end` exclusive, and the headings above it."""
+    """The character offsets of a passage in its document, `end` exclusive, and the headings above it."""
 
     start: int
     end: int
     headings: tuple[str, ...] = ()
 
     def titled(self, title: str) -> str:
-        """Return the passage's title: the document's, then the headings, the first one not if it says the same."""
+        """Return the title: the document's, then the headings; a first heading that repeats it is left out."""
         headings = self.headings
         if headings and " ".join(title.split()).casefold() == headings[0].casefold():
             headings = headings[1:]
@@ -44,21 +43,21 @@ class Span:
 
 @runtime_checkable
 class Splitter(Protocol):
-    """What `Retriever.add` takes: a way to cut documents into passages, by a name that a table can remember."""
+    """Splits documents into passages; the table stores its name."""
 
     @property
     def name(self) -> str:
-        """Name of the kind and its settings: another name means other passages."""
+        """Name of the kind and its settings: a splitter that makes other passages has another name."""
         ...
 
     def split(self, text: str) -> Iterator[Span]:
-        """Yield the passages' spans in order; the same text always gives the same ones."""
+        """Yield the spans of the passages in order; the same text always gives the same spans."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Sized:
-    """The settings that the splitters here share, and the name that is made of them."""
+    """The settings of the splitters in this module, and the name that they make."""
 
     kind: ClassVar[str]
     words: int = DEFAULT_WORDS
@@ -66,17 +65,17 @@ class _Sized:
 
     def __post_init__(self) -> None:
         made = type(self).__name__
-        words = checked_whole(self.words, f"{made}: words", "a passage has at least 1 word, as a whole number", least=1)
-        wanted = f"overlap is a whole number from 0 to {words - 1}"
+        words = checked_whole(self.words, f"{made}: words", "give a whole number of words, 1 or more", least=1)
+        wanted = f"give a whole number of words from 0 to {words - 1}"
         overlap = checked_whole(self.overlap, f"{made}: overlap", wanted, least=0)
         if overlap >= words:
             raise refused(f"{made}: overlap", overlap, wanted)
-        object.__setattr__(self, "words", words)  # NumPy's numbers are written in another way
+        object.__setattr__(self, "words", words)  # not one of NumPy's, which `name` would show differently
         object.__setattr__(self, "overlap", overlap)
 
     @property
     def name(self) -> str:
-        """How the table's schema names this splitter; `splitter_named` is the inverse."""
+        """Name of this splitter in the table's schema; `splitter_named` is the inverse."""
         return f"{self.kind}:{self.words}:{self.overlap}" if self.overlap else f"{self.kind}:{self.words}"
 
 
@@ -84,13 +83,13 @@ class _Sized:
 class WordSplitter(_Sized):
     """Splits a text into passages of `words` words; the last one may be shorter.
 
-    Each passage begins with the last `overlap` words of the one before: 0, as in the paper, makes them disjoint.
+    Each passage begins with the last `overlap` words of the one before it; 0, as in the paper, makes them disjoint.
     """
 
     kind = "words"
 
     def split(self, text: str) -> Iterator[Span]:
-        """Yield the passages' spans in order; together they hold every word of `text`."""
+        """Yield the spans of the passages in order; together they contain every word of `text`."""
         found = words(_checked(text))
         held: list[tuple[int, int]] = []
         while new := list(islice(found, self.words - len(held))):
@@ -101,15 +100,15 @@ class WordSplitter(_Sized):
 
 @dataclass(frozen=True, slots=True)
 class SentenceSplitter(_Sized):
-    """Splits a text into passages of whole sentences, as many as go into `words` words; a longer one is cut by words.
+    """Splits a text into passages of whole sentences with up to `words` words; longer sentences are cut.
 
-    Each passage begins with the last sentences of the one before that go into `overlap` words.
+    Each passage begins with the last sentences of the one before it that have up to `overlap` words.
     """
 
     kind = "sentences"
 
     def split(self, text: str) -> Iterator[Span]:
-        """Yield the passages' spans in order; together they hold every word of `text`."""
+        """Yield the spans of the passages in order; together they contain every word of `text`."""
         pieces = _pieces(_checked(text), sentences(text), self.words)
         return (Span(start, end) for start, end in _packed(pieces, self.words, self.overlap))
 
@@ -118,15 +117,16 @@ class SentenceSplitter(_Sized):
 class MarkdownSplitter(_Sized):
     """Splits Markdown at its headings, and sections into passages of up to `words` words.
 
-    Paragraphs stay whole where they fit, else their sentences, lines of code, at last words; `overlap` is of such
-    pieces, within a section. A passage's title is the document's and the headings above it, `Guide › Install › Linux`;
-    heading lines are not in its text, unless there is nothing below them. Front matter is passed over.
+    Paragraphs stay whole where they fit; else their sentences or lines of code do, else words. `overlap` repeats such
+    pieces within a section. A passage's title is the document's and the headings above it, such as
+    `Guide › Install › Linux`; its text has no heading lines, unless there is nothing below them. Front matter is
+    skipped.
     """
 
     kind = "markdown"
 
     def split(self, text: str) -> Iterator[Span]:
-        """Yield the passages' spans in order; no passage reaches over a heading."""
+        """Yield the spans of the passages in order; no passage crosses a heading."""
         for section in sections(_checked(text)):
             pieces = (piece for block in section.blocks for piece in self._of_block(text, block))
             for start, end in _packed(pieces, self.words, self.overlap):
@@ -141,25 +141,25 @@ class MarkdownSplitter(_Sized):
 
 
 WHOLE = "whole"
-"""The name of `splitter=None`: a document is one passage, its text stored as it is."""
+"""The name of `splitter=None`: a document is one passage."""
 
 _KINDS = {made.kind: made for made in (WordSplitter, SentenceSplitter, MarkdownSplitter)}
 
 
 def splitter_name(splitter: Splitter | None) -> str:
-    """Return the name under which a table remembers `splitter`; raise `InvalidInputError` for what is none."""
+    """Return the name under which a table stores `splitter`; raise `InvalidInputError` if it is not a splitter."""
     if splitter is None:
         return WHOLE
     if isinstance(splitter, type) or not isinstance(splitter, Splitter):
         raise InvalidInputError(
-            f"splitter={splitter!r:.80} is no splitter: give WordSplitter(), SentenceSplitter(), MarkdownSplitter(), "
-            f"None for whole documents, or an object with `name` and `split(text)`"
+            f"splitter={splitter!r:.80} is not a splitter: give WordSplitter(), SentenceSplitter(), "
+            f"MarkdownSplitter(), None for whole documents, or an object with `name` and `split(text)`"
         )
     return splitter.name
 
 
 def splitter_named(name: str) -> Splitter | None:
-    """Return the splitter that a table remembers under `name`; raise `InvalidInputError` for one not known here."""
+    """Return the splitter of this name; raise `InvalidInputError` for an unknown name."""
     if name == WHOLE:
         return None
     kind, *numbers = name.split(":")
@@ -176,14 +176,14 @@ def splitter_named(name: str) -> Splitter | None:
 def spans_of(text: str, splitter: Splitter | None) -> list[Span]:
     """Return the spans of `text` under `splitter`, at least one.
 
-    None keeps the whole text, surrounding white space included, and so does a splitter that finds nothing in it. Raises
-    `InvalidInputError` for a splitter whose spans are not text of the document.
+    None keeps the whole text, surrounding white space included, and so does a splitter that yields no span. Raises
+    `InvalidInputError` for a splitter whose spans lie outside the document or contain no text.
     """
     spans = [] if splitter is None else list(splitter.split(text))
     for span in spans:
         if not 0 <= span.start < span.end <= len(text) or text[span.start : span.end].isspace():
             raise InvalidInputError(
-                f"splitter {splitter_name(splitter)!r} gave {span!r:.120}, which is no text of a document of "
+                f"splitter {splitter_name(splitter)!r} gave {span!r:.120}, which is not text of a document of "
                 f"{len(text)} characters: it must yield spans with 0 <= start < end <= length and text between them"
             )
     return spans or [Span(0, len(text))]
@@ -191,12 +191,12 @@ def spans_of(text: str, splitter: Splitter | None) -> list[Span]:
 
 def _checked(text: object) -> str:
     if not isinstance(text, str):
-        raise refused("text", text, "a splitter splits a string")
+        raise refused("text", text, "give a string")
     return text
 
 
 class _Piece(NamedTuple):
-    """What is not cut any further, with its number of words."""
+    """Text that is not cut any further, with its number of words."""
 
     start: int
     end: int
@@ -204,7 +204,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(text: str, parts: Iterable[tuple[int, int]], size: int) -> Iterator[_Piece]:
-    """Yield the parts of a text that have words, without the space around them; those of more than `size` are cut."""
+    """Yield the parts of a text that have words, without surrounding space; parts of more than `size` words are cut."""
     for start, end in parts:
         found = words(text, start, end)
         while piece := list(islice(found, size)):
@@ -212,10 +212,9 @@ def _pieces(text: str, parts: Iterable[tuple[int, int]], size: int) -> Iterator[
 
 
 def _packed(pieces: Iterable[_Piece], size: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Yield the offsets of neighbouring pieces that have up to `size` words together.
+    """Yield the offsets of adjacent pieces that have up to `size` words together.
 
-    The last ones are repeated in the next passage as far as they have up to `overlap` words and leave room for one more
-    piece: every passage ends with a piece that is new.
+    The next passage repeats the last pieces, up to `overlap` words, as long as one new piece still fits.
     """
     held: deque[_Piece] = deque()
     count = 0

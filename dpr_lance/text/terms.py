@@ -1,4 +1,4 @@
-"""The words of a text as the full-text index sees them: in one spelling, folded, stemmed, without stop words."""
+"""Terms: the words of a text as the full-text index stores them, normalised, stemmed and without stop words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CACHED_RUNS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word where it stands in a text, and the terms that the index has for it: one, seldom more."""
+    """A word at its offset in a text, and its terms in the index: one, rarely more."""
 
     text: str
     start: int
@@ -30,7 +30,7 @@ class Word:
 
 
 def words(text: str) -> Iterator[Word]:
-    """Yield the words of a text that the index has terms for, in order."""
+    """Yield the words of a text that have terms in the index, in order."""
     for run in _RUN.finditer(text):
         for start, part, terms in _parts(run.group()):
             yield Word(part, run.start() + start, terms)
@@ -42,7 +42,7 @@ def terms(text: str) -> frozenset[str]:
 
 
 def distinct_words(question: str) -> list[Word]:
-    """Return the words that BM25 asks for: the first one of each term, since a repeated term would count again."""
+    """Return the words of a question for BM25: the first of each term, because a repeated term would count twice."""
     seen: set[str] = set()
     distinct = []
     for word in words(question):
@@ -64,12 +64,12 @@ def _parts(run: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
         places = spans if normal == run else _places(run, spans)
         if places is not None:
             return tuple((start, run[start:end], part[2]) for (start, end), part in zip(places, found, strict=True))
-    # In some scripts the index's words hold marks that Python's do not.
+    # In some scripts the index's words contain marks that Python's do not.
     return ((0, run, whole),) if whole else ()
 
 
 def _places(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
-    """Return where parts of a run's normal form stand in the run; None where they share a character or none is told."""
+    """Return the offsets in a run of parts of its normal form; None if parts share a character or cannot be traced."""
     if (known := origins(run)) is None:
         return None
     places = [(known[start][0], known[end - 1][1]) for start, end in spans]

@@ -289,7 +289,7 @@ def test_a_plot_of_nothing_is_refused(run, library, tmp_path):
     pytest.importorskip("matplotlib")
     code, _, err = run("calibrate", library / "lib", "--plot", tmp_path / "a.png")
     assert code == 1
-    assert "nothing was tried that could be drawn" in err
+    assert "there is nothing to plot" in err
 
 
 def test_efforts_are_drawn_too(tmp_path):

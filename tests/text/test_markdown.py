@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -164,24 +163,3 @@ def test_every_word_is_in_one_block_or_in_a_heading(kinds, newline):
     in_headings = {word for section in found for heading in section.headings for word in re.findall(r"w\d+", heading)}
     assert not in_headings & set(in_blocks)
     assert in_headings | set(in_blocks) == set(re.findall(r"w\d+", text))
-
-
-@pytest.mark.parametrize(
-    "hard",
-    [
-        "# " + "x" + " " * 400_000 + "y #",
-        "# " + "[" * 400_000,
-        "# " + "*a" * 200_000,
-        "- " * 200_000 + "x",
-        "---\nkey: value\n" * 50_000,
-        "```\n" * 100_001,
-        "`" * 400_000 + " `",
-        "x\n" * 200_000 + "===\n",
-        "# A\n## B\n" * 50_000,
-    ],
-    ids=lambda text: ascii(text[:12]),
-)
-def test_no_text_takes_more_than_linear_time(hard):
-    started = time.process_time()
-    list(sections(hard))
-    assert time.process_time() - started < 10

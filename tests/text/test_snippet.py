@@ -60,7 +60,7 @@ def test_without_a_match_it_is_the_beginning():
 
 @pytest.mark.parametrize("length", [0, -1, 2.5, True, "9"])
 def test_a_length_that_is_none(length):
-    with pytest.raises(InvalidInputError, match=f"length={length!r}: a snippet has 1 or more characters"):
+    with pytest.raises(InvalidInputError, match=f"length={length!r}: give a whole number of characters, 1 or more"):
         hit("text", "text").snippet(length)
 
 

@@ -209,7 +209,7 @@ def test_an_unknown_name_is_told_with_the_known_ones():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [0, -1, 1.5, "3", True, None])
 def test_a_passage_has_a_word(kind, count):
-    with pytest.raises(InvalidInputError, match=rf"{kind.__name__}: words={re.escape(repr(count))}: .*at least 1"):
+    with pytest.raises(InvalidInputError, match=rf"{kind.__name__}: words={re.escape(repr(count))}: .*1 or more"):
         kind(count)
 
 
@@ -246,7 +246,7 @@ def test_spans_that_are_no_text_are_refused(span):
 
 @pytest.mark.parametrize("splitter", ["words:100", 100, WordSplitter, object(), str.split])
 def test_what_is_no_splitter_is_refused(splitter):
-    with pytest.raises(InvalidInputError, match="is no splitter"):
+    with pytest.raises(InvalidInputError, match="is not a splitter"):
         splitter_name(splitter)
 
 
@@ -274,7 +274,7 @@ def test_a_table_made_with_ones_own_splitter_asks_for_it(retriever):
 def test_adding_with_what_is_no_splitter_stores_nothing(retriever, stored):
     if stored:
         retriever.add([{"id": "a", "text": "one two"}])
-    with pytest.raises(InvalidInputError, match="splitter='words' is no splitter"):
+    with pytest.raises(InvalidInputError, match="splitter='words' is not a splitter"):
         retriever.add([{"id": "b", "text": "one two"}], splitter="words")
     assert len(retriever) == stored
 
