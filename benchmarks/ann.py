@@ -8,7 +8,6 @@ vectors held in memory, and with all of them there.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -130,7 +129,8 @@ def ours(place: Path, size: int) -> dict[str, Any]:
 def built(place: Path, size: int) -> dict[str, Any]:
     """Fill the table; then train the vector index again at the full size, and return the CPU seconds of that."""
     from dpr_lance.connection import connect
-    from dpr_lance.indexes import maintenance, policy
+    from dpr_lance.indexes.vector_index import train_if_due
+    from dpr_lance.table.index_policy import IndexPolicy
     from dpr_lance.table.store import Store
 
     def documents() -> Iterator[dict[str, str]]:
@@ -140,10 +140,10 @@ def built(place: Path, size: int) -> dict[str, Any]:
     with connect(place / "dpr_lance", encoder=FileEncoder(place)) as retriever:
         retriever.add(documents(), splitter=None)
         retriever.optimize()
-        store = Store(place / "dpr_lance", "passages")
-        now = dataclasses.replace(policy.POLICY, retrain_growth=0.0, vector_index_rows=min(size, 50_000))
+        policy = IndexPolicy(retrain_growth=0.0, vector_index_rows=min(size, 50_000))
+        store = Store(place / "dpr_lance", "passages", policy=policy)
         used = time.process_time()
-        maintenance.train_if_due(store, store.card, now)
+        train_if_due(store, store.card)
         spent = time.process_time() - used
         return {"build_cpu": spent, "bytes": retriever.optimize().bytes_after}
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, NoReturn, overload
 
-from dpr_lance.calibration.calibrate import Asked, Calibrating, sorted_questions
+from dpr_lance.calibration.calibrate import CalibrationQuestions, Calibrator, sorted_questions
 from dpr_lance.checks import checked_choice, checked_flag, checked_items, checked_strings, checked_whole, refused
-from dpr_lance.encoders.onnx_encoder import available_threads
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError, TableError
-from dpr_lance.health.check import ENCODED, Checking
+from dpr_lance.health.check import ENCODED, Checker
 from dpr_lance.health.check_report import CheckReport
 from dpr_lance.health.rebuild import rebuild as rebuilt
 from dpr_lance.health.table_info import table_info
 from dpr_lance.indexes import maintenance as indexes
+from dpr_lance.indexes.filter_indexes import check_filter_columns
+from dpr_lance.indexes.vector_index import choose_kind
 from dpr_lance.ingest.embedding import ProgressCallback, Reembedder, check_progress
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
@@ -28,18 +28,13 @@ from dpr_lance.readers.questions import checked_question
 from dpr_lance.records.hits import MODES, Hit, Hits, Mode, Passage
 from dpr_lance.records.reports import AddReport, IndexReport, OnError, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
-from dpr_lance.search import ranking as search
-from dpr_lance.search.resident import RESIDENT_BYTES, ResidentVectors
+from dpr_lance.search.resident import RESIDENT_BYTES
+from dpr_lance.search.searcher import Searcher
 from dpr_lance.table.encoder import EncoderSource, TableEncoder, check_source, loaded, source_names
-from dpr_lance.table.filters import Filter, checked_filter
-from dpr_lance.table.forks import is_cut_off
+from dpr_lance.table.filters import Filter
 from dpr_lance.table.passages import Ids, all_of, meant_by, named, neighbours
-from dpr_lance.table.schema import CONTENT
-from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.store import Store
 from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
-
-_WARMING = "what is asked first?"
 
 
 class Retriever:
@@ -47,9 +42,8 @@ class Retriever:
 
     def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
         self._store = store
-        self._memory = ResidentVectors(resident_bytes)
         self._encoder = TableEncoder(store, encoder)
-        self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
+        self._searcher = Searcher(store, self._encoder, resident_bytes)
 
     def add(
         self,
@@ -187,15 +181,15 @@ class Retriever:
         self._store.check_usable()
         if mode is not None:
             mode = checked_choice(mode, "mode", MODES)
-        k, explain = search.checked_count(k), checked_flag(explain, "explain")
+        k = checked_whole(k, "k", "ask for at least 1 hit, as a whole number", least=1)
+        explain = checked_flag(explain, "explain")
         if isinstance(question, str):
-            return self._search([checked_question(question, "the question")], k, mode, where, explain)[0]
+            only = checked_question(question, "the question")
+            return self._searcher.search([only], k, mode=mode, where=where, explain=explain)[0]
         if not isinstance(question, Sequence):
             raise refused("question", question, "a question is a string, or a list of strings")
         questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
-        size = search.questions_at_once(k)
-        parts = [questions[start : start + size] for start in range(0, len(questions), size)]
-        return [hits for part in parts for hits in self._search(part, k, mode, where, explain)]
+        return self._searcher.search(questions, k, mode=mode, where=where, explain=explain)
 
     async def search_async(
         self,
@@ -222,12 +216,7 @@ class Retriever:
         Raises `EncoderError` when the encoder is not available.
         """
         self._store.check_usable()
-        self._encoder.encode_questions([_WARMING])
-        card = self._store.find_card()
-        if card is not None:
-            held = self._store.with_snapshot(self._memory.load)
-            indexes.warm(self._store, {CONTENT} if held else {CONTENT, card.column})
-            self.search(_WARMING, 1)
+        self._searcher.warm()
 
     def delete(self, ids: Ids = None, *, where: Filter = None) -> int:
         """Delete documents or passages by id, or all passages that match `where`; return how many passages went.
@@ -274,7 +263,7 @@ class Retriever:
         return all_of(self._store)
 
     def calibrate(
-        self, questions: Asked | None = None, *, split: str | None = None, regex: bool = False
+        self, questions: CalibrationQuestions | None = None, *, split: str | None = None, regex: bool = False
     ) -> Calibration:
         """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them beside it.
 
@@ -294,10 +283,7 @@ class Retriever:
         self._store.check_usable()
         regex = checked_flag(regex, "regex")
         labelled, unlabelled = sorted_questions(questions, split=split)
-        work = Calibrating(
-            self._store, self._memory, self._store.card, self._encoder.encode_questions, self._pool, regex
-        )
-        return work.run(labelled, unlabelled)
+        return Calibrator(self._searcher, self._store.card, regex).run(labelled, unlabelled)
 
     def optimize(
         self, *, filter_columns: Sequence[str] = (), index: IndexKind | None = None, rebuild: bool = False
@@ -322,9 +308,9 @@ class Retriever:
         if checked_flag(rebuild, "rebuild"):
             with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
                 built = rebuilt(self._store)
-        indexes.check_filter_columns(self._store, columns)
+        check_filter_columns(self._store, columns)
         if index is not None:
-            indexes.ask_for_kind(self._store, index)
+            choose_kind(self._store, index)
         with self._store.lock(timeout=indexes.LOCK_TIMEOUT):
             report = indexes.optimize(self._store, filter_columns=columns)
         return replace(report, built=tuple(dict.fromkeys((*built, *report.built)))) if rebuild else report
@@ -340,18 +326,16 @@ class Retriever:
         """
         self._store.check_usable()
         encode = checked_whole(encode, "encode", "give a number of passages, 0 or more", least=0)
-        return Checking(self._store, self._encoder.loaded, encode).run()
+        return Checker(self._store, self._encoder.loaded, encode).run()
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
-        return table_info(self._store, self._memory)
+        return table_info(self._store, self._searcher.bytes_resident)
 
     def close(self) -> None:
         """End the search threads and free the vectors in memory; every other call then raises `TableError`."""
         self._store.close()
-        self._memory = ResidentVectors(0)
-        if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks
-            self._pool.shutdown()
+        self._searcher.close()
 
     def __enter__(self) -> Retriever:
         self._store.check_usable()
@@ -367,32 +351,3 @@ class Retriever:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} cannot be pickled, for its threads and open files: call connect() in each process")
-
-    def _search(self, questions: list[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
-        """Search the table as it is now; what others commit meanwhile is not seen."""
-        where = None if where is None else checked_filter(where)
-
-        def answer(snapshot: Snapshot) -> list[Hits]:
-            return search.answer(
-                snapshot,
-                self._memory,
-                questions,
-                k,
-                mode=mode,
-                where=where,
-                encode=self._encoder.encode_questions,
-                pool=self._pool,
-                explain=explain,
-            )
-
-        if self._store.find() is None:
-            return search.nothing(questions, mode)
-        if mode != "bm25":
-            self._encoder.load_named()
-        try:
-            return self._store.with_snapshot(answer)
-        except (ValueError, RuntimeError, TypeError):
-            self._store.check_usable()  # closed meanwhile, or its threads ended by a fork
-            if where is not None:
-                self._store.check_filter(where)
-            raise

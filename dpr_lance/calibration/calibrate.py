@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -16,7 +14,7 @@ import numpy as np
 
 from dpr_lance.calibration.hybrid_weight import (
     FEWEST_QUESTIONS,
-    Judged,
+    JudgedCandidates,
     balanced_weight,
     choose,
     mutual_weight,
@@ -26,20 +24,17 @@ from dpr_lance.checks import checked_items
 from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderError, InvalidInputError
-from dpr_lance.indexes.policy import POLICY, training_of
 from dpr_lance.indexes.recall import efforts
 from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.records.table_info import Calibration, WeightPoint
-from dpr_lance.search.candidates import CALIBRATION, QUESTIONS_AT_ONCE, Encode, calibration_of, gather
 from dpr_lance.search.fusion import Candidates, Scores
-from dpr_lance.search.resident import ResidentVectors
-from dpr_lance.search.stopwatch import Stopwatch
+from dpr_lance.search.searcher import QUESTIONS_AT_ONCE, Searcher
 from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
-from dpr_lance.table.store import Store
+from dpr_lance.table.tuning import calibration_in, keep_calibration, training_of
 
-Asked = QuestionSource | Sequence[str]
+CalibrationQuestions = QuestionSource | Sequence[str]
 T = TypeVar("T")
 Q = TypeVar("Q", str, LabelledQuestion)
 
@@ -56,31 +51,27 @@ real questions do (balanced weights of 30-31 beside 26-40)."""
 
 
 @dataclass(slots=True)
-class Calibrating:
+class Calibrator:
     """One calibration of a table; see `Retriever.calibrate`."""
 
-    store: Store
-    memory: ResidentVectors
+    searcher: Searcher
     card: TableCard
-    encode: Encode
-    pool: Executor
     regex: bool = False
     _vectors: list[Vector] = field(default_factory=list)
     _skipped: list[Skipped] = field(default_factory=list)
 
     def run(self, labelled: Sequence[LabelledQuestion], unlabelled: Sequence[str]) -> Calibration:
-        """Choose on these questions, store the choice beside the table, and return it."""
-        started = time.perf_counter()
+        """Choose by these questions, store the choice, and return it."""
+        started, store = time.perf_counter(), self.searcher.store
         judged = [each for part in _parts(labelled) for each in self._judged(part)]
         spreads = [(each.dense, each.bm25) for each in judged]
         spreads += [pair for part in _parts(unlabelled) for pair in self._spreads(part)]
-        asked = self._asked()
-        skipped = tuple(self._skipped)
+        vectors, skipped = self._vectors.copy(), tuple(self._skipped)
         if skipped and not spreads:
             raise InvalidInputError(f"no question is left to calibrate with: {skipped[0].place}: {skipped[0].reason}")
-        # A few questions tell little of how scores spread.
+        # A few questions say little about how scores spread.
         made = self._made_questions() if len(spreads) < QUESTIONS_FOR_EFFORT.start else []
-        now = calibration_of(self.store.remembered.values(), self.card)
+        now = calibration_in(store.remembered.values(), self.card)
         usual = self.card.encoder.hybrid_weight
         weight = usual if now is None else now.hybrid_weight
         mode: Mode = "hybrid" if now is None else now.mode
@@ -89,31 +80,26 @@ class Calibrating:
         found = Calibration(weight, mode, self.card.column, questions=len(spreads), labelled=len(judged))
         if len(judged) >= FEWEST_QUESTIONS:
             if not any(each.relevant.any() for each in judged):
-                raise _none_answered(labelled, self.store.place)
+                raise _none_answered(labelled, store.place)
             chosen = choose(judged, weight, mode, suggested)
             points = tuple(WeightPoint(tried, mean) for tried, mean in chosen.curve)
             found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=points)
             found = replace(found, before=chosen.before, after=chosen.after)
         elif now is not None and now.after is not None:
-            # What labels have chosen stands.
-            found = now
+            found = now  # chosen by labels
         else:
             in_scale = suggested if spreads else weight_in_scale(weight, balanced)
-            # Without labels, too few passages tell nothing.
-            found = replace(found, hybrid_weight=weight if self.store.count() < DEPTH else in_scale)
-        found = replace(self._with_effort(found, asked, now), seconds=time.perf_counter() - started)
-        self.store.remembered.keep(**{CALIBRATION: dataclasses.asdict(found)})
+            # Without labels, too few passages say nothing.
+            found = replace(found, hybrid_weight=weight if store.count() < DEPTH else in_scale)
+        found = replace(self._with_effort(found, vectors, now), seconds=time.perf_counter() - started)
+        keep_calibration(store, found)
         return replace(found, skipped=skipped)
-
-    def _asked(self) -> Vector | None:
-        """Return the vectors of all questions so far, float32[n, d]; None without any."""
-        return np.concatenate(self._vectors) if self._vectors else None
 
     def _encodable(self, questions: Sequence[Q], text: Callable[[Q], str]) -> tuple[list[Q], Vector]:
         """Return the questions that have a vector, and their vectors; the others are noted as skipped."""
-        chosen = list(questions)
+        chosen, encode = list(questions), self.searcher.encoder.encode_questions
         try:
-            return chosen, self.encode([text(each) for each in chosen], self.card)
+            return chosen, encode([text(each) for each in chosen], self.card)
         except UnencodableError as error:
             for at, reason in error.reasons.items():
                 each = chosen[at]
@@ -122,75 +108,60 @@ class Calibrating:
             chosen = [each for at, each in enumerate(chosen) if at not in error.reasons]
         if not chosen:
             return [], np.empty((0, self.card.encoder.dimension), dtype=np.float32)
-        return chosen, self.encode([text(each) for each in chosen], self.card)
+        return chosen, encode([text(each) for each in chosen], self.card)
 
     def _candidates(self, questions: Sequence[str], vectors: Vector) -> list[Candidates]:
-        """Return the union of both legs for each question."""
+        """Return the candidates of both legs for each question."""
         if not questions:
             return []
         self._vectors.append(vectors)
-        found = self.store.with_snapshot(
-            lambda snapshot: gather(
-                snapshot,
-                self.memory,
-                questions,
-                DEPTH,
-                mode="hybrid",
-                where=None,
-                encode=lambda *_: vectors,
-                pool=self.pool,
-                watch=Stopwatch(),
-            )
-        )
+        found = self.searcher.candidates(questions, vectors, DEPTH)
         if found.fallback is not None:
-            raise EncoderError(f"{self.store.place} cannot be calibrated: {found.fallback}")
-        return found.united
+            raise EncoderError(f"{self.searcher.store.place} cannot be calibrated: {found.fallback}")
+        return found.candidates
 
     def _spreads(self, questions: Sequence[str]) -> list[tuple[Scores, Scores]]:
         """Return the dense and BM25 scores of each question's candidates."""
         chosen, vectors = self._encodable(questions, str)
         return [(each.dense, each.bm25) for each in self._candidates(chosen, vectors)]
 
-    def _judged(self, questions: Sequence[LabelledQuestion]) -> Iterator[Judged]:
+    def _judged(self, questions: Sequence[LabelledQuestion]) -> Iterator[JudgedCandidates]:
         """Yield each question's candidates with which of them answer it: by its answers, else by its labels."""
-        columns = [ID, DOCUMENT_ID, "text"]
         chosen, vectors = self._encodable(questions, lambda each: each.text)
         candidates = self._candidates([each.text for each in chosen], vectors)
-        for question, united in zip(chosen, candidates, strict=True):
-            holds_answer = question.matcher(regex=self.regex)
-            answering = {
+        for question, found in zip(chosen, candidates, strict=True):
+            holds_answer, labels = question.matcher(regex=self.regex), question.labels
+            rows = self.searcher.store.take(found.row_ids.tolist(), [ID, DOCUMENT_ID, "text"]).to_pylist()
+            answering = [
                 row["_rowid"]
-                for row in self.store.take(united.row_ids.tolist(), columns).to_pylist()
-                if (
-                    holds_answer(row["text"])
-                    if question.answers
-                    else row[ID] in question.labels or row[DOCUMENT_ID] in question.labels
-                )
-            }
-            relevant = np.array([row in answering for row in united.row_ids.tolist()], dtype=np.bool_)
-            yield Judged(united.dense, united.bm25, relevant)
+                for row in rows
+                if (holds_answer(row["text"]) if question.answers else row[ID] in labels or row[DOCUMENT_ID] in labels)
+            ]
+            yield JudgedCandidates(found.dense, found.bm25, np.isin(found.row_ids, answering))
 
     def _made_questions(self) -> list[str]:
         """Return the first words of passages spread over the table."""
-        total = self.store.count()
+        store = self.searcher.store
+        total = store.count()
         offsets = np.linspace(0, total - 1, min(total, MADE_QUESTIONS), dtype=np.int64).tolist()
-        found = self.store.retry_on_conflict(lambda table: table.take_offsets(offsets).select(["text"]).to_arrow())
+        found = store.retry_on_conflict(lambda table: table.take_offsets(offsets).select(["text"]).to_arrow())
         return [" ".join(text.split()[:MADE_QUESTION_WORDS]) for text in found["text"].to_pylist()]
 
-    def _with_effort(self, found: Calibration, asked: Vector | None, now: Calibration | None) -> Calibration:
-        """Return the calibration with the least share of partitions that reaches the recall target for the questions.
+    def _with_effort(self, found: Calibration, vectors: Sequence[Vector], now: Calibration | None) -> Calibration:
+        """Return the calibration with the smallest share of partitions that reaches the recall target.
 
-        With too few of them, an earlier calibration's share stands.
+        With too few questions, an earlier calibration's share stands.
         """
-        training = training_of(self.store, self.card)
-        if training is None or asked is None or len(asked) < QUESTIONS_FOR_EFFORT.start:
+        store = self.searcher.store
+        training, count = training_of(store, self.card), sum(map(len, vectors))
+        if training is None or count < QUESTIONS_FOR_EFFORT.start:
             if now is None:
                 return found
             return replace(found, probed_share=now.probed_share, recall=now.recall, efforts=now.efforts)
-        most = min(len(asked), QUESTIONS_FOR_EFFORT.stop - 1)
-        chosen = asked[np.linspace(0, len(asked) - 1, most, dtype=np.int64)]
-        points = self.store.retry_on_conflict(lambda table: tuple(efforts(table, training, chosen)))
-        enough = [point for point in points if point.recall >= POLICY.target_recall]
+        most = min(count, QUESTIONS_FOR_EFFORT.stop - 1)
+        chosen = np.concatenate(vectors)[np.linspace(0, count - 1, most, dtype=np.int64)]
+        points = store.retry_on_conflict(lambda table: tuple(efforts(table, training, chosen, store.policy)))
+        enough = [point for point in points if point.recall >= store.policy.target_recall]
         point = enough[0] if enough else max(points, key=lambda point: point.recall)
         return replace(found, probed_share=point.probes / training.partitions, recall=point.recall, efforts=points)
 
@@ -205,7 +176,9 @@ def _none_answered(labelled: Sequence[LabelledQuestion], place: str) -> InvalidI
     )
 
 
-def sorted_questions(questions: Asked | None, *, split: str | None) -> tuple[list[LabelledQuestion], list[str]]:
+def sorted_questions(
+    questions: CalibrationQuestions | None, *, split: str | None
+) -> tuple[list[LabelledQuestion], list[str]]:
     """Return the labelled questions, or the unlabelled ones, which come as a list of strings.
 
     Raises `InvalidInputError` for what cannot be used, and where there is no question in what was given.

@@ -45,7 +45,7 @@ LEG_PAYS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedCandidates:
     """One question's candidates, as in `fusion.Candidates`, and which of them answer it."""
 
     dense: Scores
@@ -118,7 +118,7 @@ def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
     return [lost, [float(dense.std()), float(bm25.std())]]
 
 
-def choose(judged: Sequence[Judged], weight: float, mode: Mode, suggested: float) -> Choice:
+def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, suggested: float) -> Choice:
     """Return the weight and mode to use in place of those in force; they change only where that pays.
 
     The best weight is the one under which the questions' answers are most likely (see `_likelihoods`), all the more
@@ -170,7 +170,7 @@ def _most_likely(likelihoods: Values) -> int:
     return int((likelihoods.sum(axis=0).max(axis=1) - doubt).argmax())
 
 
-def _likelihoods(judged: Judged, weights: Values) -> NDArray[np.float32]:
+def _likelihoods(judged: JudgedCandidates, weights: Values) -> NDArray[np.float32]:
     """Return log P(answer) under each weight: float32[weights, sharpness]; 0 where no candidate is an answer.
 
     P is that of a softmax over the candidates' fused scores, times a sharpness (a conditional logit model: McFadden
@@ -193,7 +193,7 @@ def _clearly_above(first: Values, second: Values, errors: float) -> bool:
     return bool(difference.mean() > errors * difference.std() / np.sqrt(len(difference)))
 
 
-def _reciprocal_ranks(judged: Judged, weights: Values) -> Values:
+def _reciprocal_ranks(judged: JudgedCandidates, weights: Values) -> Values:
     """Return 1 / the rank of the first answer under each weight, 0 where there is none: float64[weights]."""
     if not judged.relevant.any():
         return np.zeros(len(weights))
@@ -203,7 +203,7 @@ def _reciprocal_ranks(judged: Judged, weights: Values) -> Values:
     return ranks
 
 
-def _leg_ranks(judged: Sequence[Judged], leg: Mode) -> Values:
+def _leg_ranks(judged: Sequence[JudgedCandidates], leg: Mode) -> Values:
     """Return 1 / the rank of the first answer in one leg alone, for each question."""
     found = np.zeros(len(judged))
     for number, each in enumerate(judged):

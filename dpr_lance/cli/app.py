@@ -242,7 +242,7 @@ def search(  # noqa: PLR0913 - one argument an option
     """
     if not questions and sys.stdin.isatty():
         raise UsageError("no question: give it as an argument (in quotation marks) or on standard input")
-    from dpr_lance.search.candidates import QUESTIONS_AT_ONCE
+    from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
 
     remaining = iter(questions or piped_questions(sys.stdin.buffer))
     with opened(uri, table, encoder=encoder) as retriever:

@@ -40,7 +40,7 @@ from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, read_q
 from dpr_lance.records.hits import MODES, Hit, Hits, Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.retriever import Retriever
-from dpr_lance.search.candidates import QUESTIONS_AT_ONCE
+from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
 from dpr_lance.table.encoder import EncoderSource, check_source
 
 KS = (1, 5, 20, 100)

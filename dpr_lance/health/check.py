@@ -18,8 +18,6 @@ from dpr_lance.encoders.encoding import encoded_passages
 from dpr_lance.encoders.vectors import Vector, vectors_of
 from dpr_lance.errors import DprLanceError, EncoderError, MissingExtraError
 from dpr_lance.health.check_report import IDS_NAMED, CheckReport, Finding
-from dpr_lance.indexes.policy import training_in
-from dpr_lance.search.candidates import calibration_of
 from dpr_lance.table.coverage import column_of
 from dpr_lance.table.files import REBUILD, RESTORE, TableFiles
 from dpr_lance.table.filters import among
@@ -27,6 +25,7 @@ from dpr_lance.table.rows import UPDATED_HASH, hash_of
 from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard
 from dpr_lance.table.snapshot import Snapshot, part_of
 from dpr_lance.table.store import Store
+from dpr_lance.table.tuning import calibration_in, training_in
 from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.terms import words
 
@@ -61,7 +60,7 @@ class _Sampled:
 
 
 @dataclass(slots=True)
-class Checking:
+class Checker:
     """One check of a table; see `Retriever.check`."""
 
     store: Store
@@ -129,7 +128,7 @@ class Checking:
             self._find(f"{self.store.remembered.name}.lance, what calibrate() and optimize() keep, is missing", REBUILD)
         card, kept = self.store.card, self.store.remembered.values()
         training_in(kept, card)
-        calibration_of(kept, card)
+        calibration_in(kept, card)
         kind = self.store.schema().field(card.column).type
         if kind.list_size != card.encoder.dimension:
             self._find(

@@ -12,19 +12,21 @@ import pyarrow as pa
 from lancedb.table import Table
 
 from dpr_lance.errors import DamagedTableError, DprLanceError
-from dpr_lance.indexes.maintenance import build_filters, create_text_index, train_if_due
-from dpr_lance.indexes.policy import POLICY, TRAINING, IndexPolicy
-from dpr_lance.table.coverage import column_of
+from dpr_lance.indexes.filter_indexes import build_filter_indexes
+from dpr_lance.indexes.maintenance import create_text_index
+from dpr_lance.indexes.vector_index import train_if_due
+from dpr_lance.table.coverage import indexed_columns
 from dpr_lance.table.doubled import doubled_rows, drop_doubled
 from dpr_lance.table.files import FileDamage
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import CONTENT, ID, TableCard
 from dpr_lance.table.snapshot import PART_ROWS, part_of
 from dpr_lance.table.store import Store
+from dpr_lance.table.tuning import TRAINING
 from dpr_lance.text.normal_form import content_of
 
 
-def rebuild(store: Store, policy: IndexPolicy = POLICY) -> tuple[str, ...]:
+def rebuild(store: Store) -> tuple[str, ...]:
     """Make all of it again; return the columns whose indexes were made. The caller holds the store's lock.
 
     Raises `DamagedTableError` where passages themselves are damaged: there is nothing to make them from.
@@ -35,7 +37,7 @@ def rebuild(store: Store, policy: IndexPolicy = POLICY) -> tuple[str, ...]:
     card = store.card
     store.commit(lambda table: drop_doubled(table, doubled_rows(table, card.embedded)))
     _spell_again(store)
-    built = _index_again(store, card, policy)
+    built = _index_again(store, card)
     store.files.record_again()
     store.remembered.files.record_again()
     return built
@@ -111,17 +113,17 @@ def _spell_again(store: Store) -> None:
         store.commit(lambda table: table.merge_insert(ID).when_matched_update_all().execute(rows))
 
 
-def _index_again(store: Store, card: TableCard, policy: IndexPolicy) -> tuple[str, ...]:
+def _index_again(store: Store, card: TableCard) -> tuple[str, ...]:
     """Make the BM25 index and those that there are for ids and filters again; the vector index, where it is due."""
-    columns = {column_of(config): config.name for config in store.retry_on_conflict(lambda table: table.list_indices())}
+    columns = store.retry_on_conflict(indexed_columns)
     built = [CONTENT]
     store.retry_on_conflict(lambda table: _without(table, columns.get(CONTENT), create_text_index))
     others = [column for column in columns if column not in (CONTENT, card.column)]
     for column in others:
         store.retry_on_conflict(partial(_drop, name=columns[column]))
-    built += store.retry_on_conflict(lambda table: build_filters(table, others))
+    built += store.retry_on_conflict(lambda table: build_filter_indexes(table, others))
     store.remembered.keep(**{TRAINING: None})
-    if train_if_due(store, card, policy):
+    if train_if_due(store, card):
         built.append(card.column)
     elif card.column in columns:
         store.retry_on_conflict(partial(_drop, name=columns[card.column]))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
-from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes.policy import training_of
+from dpr_lance.indexes.maintenance import index_infos
 from dpr_lance.records.table_info import TableInfo
-from dpr_lance.search.candidates import calibration_of
-from dpr_lance.search.resident import ResidentVectors
 from dpr_lance.table.schema import DOCUMENT_ID, metadata_fields
 from dpr_lance.table.store import Store
+from dpr_lance.table.tuning import calibration_in, training_of
 
 
-def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
+def table_info(store: Store, bytes_resident: int) -> TableInfo:
     """Return counts, encoder, indexes, calibration and size; see `Retriever.info`."""
     card = store.find_card()
     if card is None:
@@ -29,10 +27,10 @@ def table_info(store: Store, memory: ResidentVectors) -> TableInfo:
         encoder=card.encoder,
         splitter=card.splitter,
         metadata={field.name: str(field.type) for field in metadata_fields(store.schema())},
-        indexes=store.retry_on_conflict(indexes.index_infos),
+        indexes=store.retry_on_conflict(index_infos),
         recall=None if training is None else training.recall,
-        calibration=calibration_of(store.remembered.values(), card),
+        calibration=calibration_in(store.remembered.values(), card),
         bytes_on_disk=store.files.bytes_on_disk(),
-        bytes_resident=memory.bytes_held,
+        bytes_resident=bytes_resident,
         versions=store.retry_on_conflict(lambda table: len(table.list_versions())),
     )

@@ -1,4 +1,4 @@
-"""The recall of the vector index, measured against exact search, and the effort that reaches what is aimed at."""
+"""The recall of the vector index, measured against exact search, and the effort that reaches the target."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from collections.abc import Iterator
 import numpy as np
 from lancedb.table import Table
 
-from dpr_lance.encoders.vectors import Vector, vectors_of
-from dpr_lance.indexes.policy import POLICY, IndexPolicy, Training, remember, training_of, with_spare
+from dpr_lance.encoders.vectors import Numbers, Vector, nearest, vectors_of
 from dpr_lance.records.table_info import EffortPoint
+from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.snapshot import PART_ROWS, part_of
 from dpr_lance.table.store import Store
+from dpr_lance.table.tuning import Training, keep_training, training_of
 
 _NOISE = 17_041_968_530
-"""The noise's own seed: made vectors from the same stream as the noise would lie where it points to, and be found."""
+"""A seed of its own: synthetic vectors from the same stream as the noise would lie where it points to, and be found."""
 
 
-def recall_of(store: Store, card: TableCard, policy: IndexPolicy) -> float | None:
+def recall_of(store: Store, card: TableCard) -> float | None:
     """Return the vector index's recall, measured again when much has changed since; None without an index."""
-    training = training_of(store, card)
+    training, policy = training_of(store, card), store.policy
     if training is None:
         return None
     if training.recall is not None and training.changed_rows < policy.recall_change * training.measured_rows:
         return training.recall
-    probes, recall = store.retry_on_conflict(lambda table: _effort(table, training, policy))
-    measured = dataclasses.replace(training, recall=recall, probes=probes, measured_rows=store.count(), changed_rows=0)
+    point = store.retry_on_conflict(lambda table: _least_effort(table, training, policy))
+    measured = dataclasses.replace(
+        training, recall=point.recall, probes=point.probes, measured_rows=store.count(), changed_rows=0
+    )
     if training.recall is None:
-        measured = dataclasses.replace(measured, trained_probes=probes, trained_recall=recall)
-    remember(store, measured)
-    return recall
+        measured = dataclasses.replace(measured, trained_probes=point.probes, trained_recall=point.recall)
+    keep_training(store, measured)
+    return point.recall
 
 
-def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int, float]:
-    """Return how many partitions to probe for the policy's recall, and the recall@20 that this gives.
+def _least_effort(table: Table, training: Training, policy: IndexPolicy) -> EffortPoint:
+    """Return the least effort that reaches the policy's recall, never less than the present one.
 
-    Never less than the present effort. The questions are vectors spread over the table, with noise.
+    The questions are vectors spread over the table, with noise.
     """
     column = training.column
     total = table.count_rows()
@@ -51,49 +54,41 @@ def _effort(table: Table, training: Training, policy: IndexPolicy) -> tuple[int,
     for point in efforts(table, training, questions, policy, at_least=training.probes):
         if point.recall >= policy.target_recall:
             break
-    return point.probes, point.recall
+    return point
 
 
 def efforts(
-    table: Table, training: Training, questions: Vector, policy: IndexPolicy = POLICY, *, at_least: int = 0
+    table: Table, training: Training, questions: Vector, policy: IndexPolicy, *, at_least: int = 0
 ) -> Iterator[EffortPoint]:
     """Yield recall@20 against exact search, and a question's median time, for growing shares of the partitions probed.
 
     `at_least` is the first number of probes, if it is not 0.
     """
-    exact = _exact_nearest(table, training.column, questions, policy.recall_at)
+    exact = [set(rows.tolist()) for rows, _ in nearest(questions, _parts(table, training.column), policy.recall_at)]
     shares = {max(1, round(share * training.partitions)) for share in policy.probed_shares}
     for probes in sorted(count for count in shares | {at_least} if count >= max(1, at_least)):
         recalls, times = [], []
         # One by one: a batch would hold all partitions at once that any of its questions probes.
         for question, best in zip(questions, exact, strict=True):
             started = time.perf_counter()
-            near = _nearest(table, training, question, probes, policy)
+            found = _indexed_nearest(table, training, question, probes, policy)
             times.append(time.perf_counter() - started)
-            recalls.append(len(near & best) / len(best))
+            recalls.append(len(found & best) / len(best))
         # The median: the first to probe a partition reads it.
         yield EffortPoint(probes, float(np.mean(recalls)), 1000 * float(np.median(times)))
 
 
-def _nearest(table: Table, training: Training, question: Vector, probes: int, policy: IndexPolicy) -> set[int]:
+def _indexed_nearest(table: Table, training: Training, question: Vector, probes: int, policy: IndexPolicy) -> set[int]:
     """Return the row ids that a dense search through the vector index gives for a question."""
     search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
     search = search.nprobes(probes).refine_factor(policy.refine_factor(training.kind))
     search = search.with_row_id(True).select(["_distance"])
-    rows = search.limit(with_spare(policy.recall_at)).to_arrow()["_rowid"]
+    rows = search.limit(policy.overfetched(policy.recall_at)).to_arrow()["_rowid"]
     return set(rows[: policy.recall_at].to_pylist())
 
 
-def _exact_nearest(table: Table, column: str, questions: Vector, k: int) -> list[set[int]]:
-    """Return the row ids of each question's k largest inner products, in one pass over the table, a part at a time."""
-    best = np.empty((len(questions), 0), dtype=np.float32)  # scores [questions, <= k]
-    rows = np.empty((len(questions), 0), dtype=np.uint64)  # their row ids
+def _parts(table: Table, column: str) -> Iterator[tuple[Vector, Numbers]]:
+    """Yield the vectors and their row ids, in one pass over the table."""
     for start in range(0, table.count_rows(), PART_ROWS):
         part = part_of(table, [column], start)
-        vectors, ids = vectors_of(part[column]), part["_rowid"].filter(part[column].is_valid()).to_numpy()
-        best = np.hstack([best, questions @ vectors.T])
-        rows = np.hstack([rows, np.broadcast_to(ids, (len(questions), len(ids)))])
-        if best.shape[1] > k:
-            kept = np.argpartition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k :]
-            best, rows = np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
-    return [set(row) for row in rows.tolist()]
+        yield vectors_of(part[column]), part["_rowid"].filter(part[column].is_valid()).to_numpy().astype(np.int64)

@@ -20,6 +20,7 @@ from dpr_lance.encoders.encoder import Encoder, TokenCounter
 from dpr_lance.encoders.encoding import encoded_passages
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.indexes import maintenance as indexes
+from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.records.reports import Progress, ReembedReport, Skipped
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, is_vector_column
@@ -159,7 +160,7 @@ class Reembedder:
         self._total = self.store.count(card.unembedded)
         fill_vectors(self.store, card, self._work)
         with self._index_lock():
-            indexes.train_if_due(self.store, card)
+            train_if_due(self.store, card)
             self._switch(old, card)
         fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
         with self._index_lock():

@@ -8,7 +8,8 @@ import pyarrow as pa
 from lancedb.table import Table
 
 from dpr_lance.documents.column_casts import cast_expression
-from dpr_lance.indexes.maintenance import build_filters, indexed_columns
+from dpr_lance.indexes.filter_indexes import build_filter_indexes
+from dpr_lance.table.coverage import indexed_columns
 from dpr_lance.table.schema import REPLACED, REPLACEMENT, is_temporary
 from dpr_lance.table.snapshot import PART_ROWS, part_of
 from dpr_lance.table.store import Store
@@ -30,7 +31,7 @@ def prepare_columns(
         indexed: list[str] = []
         store.commit(lambda table: indexed.extend(_widen(table, wider)))
         if indexed:
-            store.retry_on_conflict(lambda table: build_filters(table, indexed))
+            store.retry_on_conflict(lambda table: build_filter_indexes(table, indexed))
     return bool(new or strict or wider)
 
 

@@ -1,4 +1,4 @@
-"""How a search came to its hits: ranks within the legs, what each word adds to BM25, and the effort it took."""
+"""How a search found its hits: ranks within the legs, what each word adds to BM25, and the effort."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from dataclasses import replace
 
 from dpr_lance.indexes.maintenance import unindexed_tail
 from dpr_lance.records.hits import Explanation, HitExplanation, Hits, WordScore
-from dpr_lance.search.candidates import Found, Leg, bm25_leg
+from dpr_lance.search.candidates import LegResults
+from dpr_lance.search.legs import Leg, bm25_leg
 from dpr_lance.table.filters import among
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.text.terms import distinct_words
 
 
-def explained(snapshot: Snapshot, found: Found, number: int, asked: int, hits: Hits, row_ids: Sequence[int]) -> Hits:
-    """Return the hits of one of the questions, whose row ids come along, explained, and the search too.
+def explained(
+    snapshot: Snapshot, found: LegResults, number: int, asked: int, hits: Hits, row_ids: Sequence[int]
+) -> Hits:
+    """Return the hits of one of the questions with explanations of each hit and of the search.
 
-    Each word of the question is scored once more, alone, on the hits: the index itself tells what it adds.
+    `asked` is how many candidates each leg was asked for; `row_ids` are those of the hits. Each word of the question is
+    searched once more, alone, among the hits, to find what it adds.
     """
-    ask, candidates = found.asks[number], found.united[number]
-    words = _word_scores(snapshot, ask.question, row_ids) if ask.bm25 is not None else {}
-    ranks = [{} if leg is None else _ranks(leg) for leg in (ask.dense, ask.bm25)]
-    told = tuple(
+    legs, candidates = found.legs[number], found.candidates[number]
+    words = _word_scores(snapshot, hits.question, row_ids) if legs.bm25 is not None else {}
+    ranks = [{} if leg is None else _ranks(leg) for leg in (legs.dense, legs.bm25)]
+    explained_hits = tuple(
         replace(hit, explanation=HitExplanation(ranks[0].get(row), ranks[1].get(row), words.get(row, ())))
         for hit, row in zip(hits, row_ids, strict=True)
     )
     explanation = Explanation(
         candidates=len(candidates),
-        dense_candidates=None if ask.dense is None else len(ask.dense),
-        bm25_candidates=None if ask.bm25 is None else len(ask.bm25),
+        dense_candidates=None if legs.dense is None else len(legs.dense),
+        bm25_candidates=None if legs.bm25 is None else len(legs.bm25),
         candidates_asked=asked,
         effort=found.effort,
-        unfolded_rows=0 if ask.bm25 is None else unindexed_tail(snapshot.table)[0],
+        unfolded_rows=0 if legs.bm25 is None else unindexed_tail(snapshot.table)[0],
     )
-    return replace(hits, hits=told, explanation=explanation)
+    return replace(hits, hits=explained_hits, explanation=explanation)
 
 
 def _ranks(leg: Leg) -> dict[int, int]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
+RowIds = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Candidates:
     vector, or a leg that the mode does not use. `row_ids` are LanceDB's stable row ids.
     """
 
-    row_ids: NDArray[np.int64]
+    row_ids: RowIds
     dense: Scores
     bm25: Scores
 

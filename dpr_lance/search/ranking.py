@@ -1,165 +1,102 @@
-"""A search: what the legs found, ranked by the mode's score, with the stored fields of the best."""
+"""Hits: the candidates of a search, ranked by the mode's score, with the stored fields of the best."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from dpr_lance.checks import checked_whole
 from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, MissingExtraError
-from dpr_lance.indexes.policy import with_spare
 from dpr_lance.records.hits import Hit, Hits, Mode
-from dpr_lance.search.candidates import QUESTIONS_AT_ONCE, Encode, Wanted, calibration_of, gather
+from dpr_lance.search.candidates import CandidateSearch, HitBudget
 from dpr_lance.search.explanation import explained
 from dpr_lance.search.fusion import Candidates, Scores, fused_scores, known, leading
-from dpr_lance.search.resident import ResidentVectors
 from dpr_lance.search.stopwatch import Stopwatch
-from dpr_lance.table.filters import Filter
+from dpr_lance.table.index_policy import MOST_CANDIDATES
 from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
 from dpr_lance.table.snapshot import Snapshot
+from dpr_lance.table.tuning import calibration_in
 
 Ranked: TypeAlias = tuple[int, float]
 """A passage's row id and its score."""
 
-MIN_CANDIDATES = 100
-CANDIDATES_PER_HIT = 4
-"""Each leg hands `max(100, 4·k)` candidates to the fusion."""
-MOST_CANDIDATES = 2**31 - 1
-"""What LanceDB takes as a limit; no table has as many passages."""
 TIES = 16
-"""Where ties go on to the last candidate, so many times as many are asked for. Beyond, LanceDB chooses among them."""
-CANDIDATES_AT_ONCE = QUESTIONS_AT_ONCE * MIN_CANDIDATES * CANDIDATES_PER_HIT
-"""Candidates of a leg that are in memory at once, with their vectors: 40 MB at 384 dimensions."""
+"""Where ties go on to the last candidate, this multiple is asked for. Beyond it, LanceDB chooses among them."""
 
 
-def checked_count(k: object) -> int:
-    """Return a number of hits: any whole number, NumPy's too."""
-    return checked_whole(k, "k", "ask for at least 1 hit, as a whole number", least=1)
-
-
-def candidates_wanted(k: int, mode: Mode) -> int:
-    """Return how many candidates each leg is asked for."""
-    wanted = max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k) if mode == "hybrid" else with_spare(k)
-    return min(wanted, MOST_CANDIDATES)
-
-
-def questions_at_once(k: int) -> int:
-    """Return how many questions of a batch are searched together."""
-    return max(1, min(QUESTIONS_AT_ONCE, CANDIDATES_AT_ONCE // candidates_wanted(k, "hybrid")))
-
-
-def nothing(questions: Sequence[str], mode: Mode | None) -> list[Hits]:
-    """Return what is found where there is no table yet."""
-    return [Hits(question, (), mode or "hybrid", seconds=Stopwatch().seconds) for question in questions]
-
-
-def answer(  # noqa: PLR0913 - keywords
-    snapshot: Snapshot,
-    memory: ResidentVectors,
-    questions: Sequence[str],
-    k: int,
-    *,
-    mode: Mode | None,
-    where: Filter,
-    encode: Encode,
-    pool: Executor,
-    explain: bool = False,
+def ranked_hits(
+    search: CandidateSearch, questions: Sequence[str], k: int, *, mode: Mode | None, explain: bool
 ) -> list[Hits]:
-    """Return the k best passages for each question; `encode` gives float32[n, d] or raises what a fallback tells.
+    """Return the k best passages for each question.
 
     Without a mode it is the calibrated one, which falls back to BM25 as hybrid does; else hybrid. A question that the
     encoder makes no vector of is answered by BM25 alone, the others are not. The times in `Hits.seconds` are those of
-    all the questions together; "total" is all of it.
+    all the questions together.
     """
-    asked = partial(_answer, snapshot, memory, k=k, where=where, encode=encode, pool=pool, explain=explain)
     try:
-        return asked(questions, mode=mode)
+        return _ranked_hits(search, questions, k, mode, explain)
     except UnencodableError as error:
         if mode == "dense":
             raise
         reasons = error.reasons
-    answers: list[Hits | None] = [None] * len(questions)
+    answers: dict[int, Hits] = {}
     for chosen, used in (([at for at in range(len(questions)) if at not in reasons], mode), (list(reasons), "bm25")):
-        found = asked([questions[at] for at in chosen], mode=used) if chosen else []
-        for at, hits in zip(chosen, found, strict=True):
-            answers[at] = replace(hits, fallback=_without_vector(reasons[at])) if at in reasons else hits
-    return [hits for hits in answers if hits is not None]
+        found = _ranked_hits(search, [questions[at] for at in chosen], k, used, explain) if chosen else []
+        answers |= zip(chosen, found, strict=True)
+    for at, reason in reasons.items():
+        answers[at] = replace(answers[at], fallback=f"the encoder makes no vector of this question: {reason}")
+    return [answers[at] for at in range(len(questions))]
 
 
-def _without_vector(reason: str) -> str:
-    return f"the encoder makes no vector of this question: {reason}"
-
-
-def _answer(  # noqa: PLR0913 - keywords
-    snapshot: Snapshot,
-    memory: ResidentVectors,
-    questions: Sequence[str],
-    *,
-    k: int,
-    mode: Mode | None,
-    where: Filter,
-    encode: Encode,
-    pool: Executor,
-    explain: bool,
+def _ranked_hits(
+    search: CandidateSearch, questions: Sequence[str], k: int, mode: Mode | None, explain: bool
 ) -> list[Hits]:
-    """Return the k best passages for questions that all have a vector; see `answer`."""
-    started = time.perf_counter()
-    watch = Stopwatch()
-    calibration = calibration_of(snapshot.state, snapshot.card)
+    """Return the same for questions that all have a vector."""
+    started, watch = time.perf_counter(), Stopwatch()
+    snapshot, policy = search.snapshot, search.policy
+    calibration = calibration_in(snapshot.state, snapshot.card)
     weight = snapshot.card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
     usual: Mode = "hybrid" if calibration is None else calibration.mode
-    n = candidates_wanted(k, mode or usual)
-    searched = partial(
-        gather,
-        snapshot,
-        memory,
-        where=where,
-        encode=encode,
-        pool=pool,
-        watch=watch,
-        wanted=Wanted(k, weight),
-    )
+    n, budget = policy.candidates(k, mode or usual), HitBudget(k, weight)
     try:
-        found = searched(questions, n, mode=mode or usual)
+        found = search.collect_candidates(questions, n, mode or usual, watch, budget)
     except (EncoderError, MissingExtraError) as error:
         if mode is not None:
             raise
-        found = replace(searched(questions, n, mode="bm25"), fallback=str(error))
+        found = replace(search.collect_candidates(questions, n, "bm25", watch, budget), fallback=str(error))
     tied = [
         number
-        for number, candidates in enumerate(found.united)
+        for number, candidates in enumerate(found.candidates)
         if _cut_within_ties(_scores(candidates, found.mode, weight), k, n)
     ]
-    more = min(TIES * max(n, MIN_CANDIDATES), MOST_CANDIDATES)
+    more = min(TIES * max(n, policy.least_candidates), MOST_CANDIDATES)
     if tied:
-        again = searched([questions[number] for number in tied], more, mode=found.mode)
-        for number, ask, candidates in zip(tied, again.asks, again.united, strict=True):
-            found.asks[number], found.united[number] = ask, candidates
+        again = search.collect_candidates([questions[number] for number in tied], more, found.mode, watch, budget)
+        for number, legs, candidates in zip(tied, again.legs, again.candidates, strict=True):
+            found.legs[number], found.candidates[number] = legs, candidates
     with watch.stage("fuse"):
-        best = [_ranked(candidates, k, found.mode, weight) for candidates in found.united]
+        best = [_best(candidates, k, found.mode, weight) for candidates in found.candidates]
     with watch.stage("fetch"):
         # What an explanation counts must be there too.
-        counted = (row for candidates in found.united for row in candidates.row_ids.tolist()) if explain else ()
+        counted = (row for candidates in found.candidates for row in candidates.row_ids.tolist()) if explain else ()
         fields = _fetch(snapshot, {*(row for top in best for row, _ in top), *counted})
-        best = [_by_id(top, fields, k) for top in best]
+        # Ties are ordered by id.
+        best = [sorted(top, key=lambda ranked: (-ranked[1], fields[ranked[0]][ID]))[:k] for top in best]
     answers = [
         Hits(
-            question=ask.question,
-            hits=_hits(ask.question, candidates, top, fields),
+            question=question,
+            hits=_hits(question, candidates, top, fields),
             mode=found.mode,
             fallback=found.fallback,
             hybrid_weight=weight if found.mode == "hybrid" else None,
             seconds=watch.seconds,
         )
-        for ask, candidates, top in zip(found.asks, found.united, best, strict=True)
+        for question, candidates, top in zip(questions, found.candidates, best, strict=True)
     ]
     if explain:
         with watch.stage("explain"):
@@ -185,7 +122,7 @@ def _cut_within_ties(scores: Scores, k: int, n: int) -> bool:
     return len(scores) >= n and bool(np.partition(scores, -k)[-k] == scores.min())
 
 
-def _ranked(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[Ranked]:
+def _best(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[Ranked]:
     """Return the k best candidates under `mode`, best first, and those that are as good as the last of them."""
     scores = _scores(candidates, mode, weight)
     return [(int(candidates.row_ids[index]), float(scores[index])) for index in leading(scores, k)]
@@ -201,11 +138,6 @@ def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
     if len(fields) < len(row_ids):
         raise snapshot.gone_rows()
     return fields
-
-
-def _by_id(best: Sequence[Ranked], fields: Mapping[int, Mapping[str, Any]], k: int) -> list[Ranked]:
-    """Return the k best; ties are ordered by id."""
-    return sorted(best, key=lambda ranked: (-ranked[1], fields[ranked[0]][ID]))[:k]
 
 
 def _hits(

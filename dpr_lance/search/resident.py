@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dpr_lance.encoders.onnx_encoder import available_threads
-from dpr_lance.encoders.vectors import Vector, vectors_of
-from dpr_lance.search.fusion import Scores
+from dpr_lance.encoders.vectors import Vector, largest, nearest, vectors_of
+from dpr_lance.search.fusion import RowIds, Scores
 from dpr_lance.table.identity import Revision
 from dpr_lance.table.memory import trim_heap
 from dpr_lance.table.snapshot import PART_ROWS, Snapshot, part_of
@@ -43,7 +43,6 @@ _UPDATED = "_row_last_updated_at_version"
 """LanceDB's column of the version that has last changed a row."""
 _NEVER = np.uint64(0)
 
-RowIds = NDArray[np.int64]
 Places = NDArray[np.int64]
 
 
@@ -112,12 +111,17 @@ class Resident:
                 return [self._exact(question, among) for question in questions]
             hidden = np.ones_like(self.hidden)
             hidden[among] = False
-        found = (
-            self._multiplied(questions, n, hidden)
-            if len(questions) > 1
-            else [self._scanned(questions[0], n, hidden, pool)]
-        )
+        if len(questions) > 1:
+            found = [places for places, _ in nearest(questions, self._parts(hidden), n)]
+        else:
+            found = [self._scanned(questions[0], n, hidden, pool)]
         return [self._exact(question, places) for question, places in zip(questions, found, strict=True)]
+
+    def _parts(self, hidden: NDArray[np.bool_]) -> Iterator[tuple[Vector, Places]]:
+        places = np.where(hidden, -1, np.arange(len(hidden)))
+        for start in range(0, len(hidden), _BLOCK):
+            numbers = places[start : start + _BLOCK]
+            yield self.blocks[start // _BLOCK][: len(numbers)], numbers
 
     def _scanned(self, question: Vector, n: int, hidden: NDArray[np.bool_], pool: Executor | None) -> Places:
         """Return the places of the n largest inner products.
@@ -142,37 +146,13 @@ class Resident:
         for other in others:
             other.result()
         products[hidden] = -np.inf
-        places: Places = _largest(products[None], n)[0]
+        places: Places = largest(products[None], n)[0]
         return np.compress(products[places] > -np.inf, places)
-
-    def _multiplied(self, questions: Vector, n: int, hidden: NDArray[np.bool_]) -> list[Places]:
-        """Return the places of the n largest inner products of each question, with a few megabytes besides."""
-        scores = np.empty((len(questions), 0), dtype=np.float32)  # the largest so far, [questions, <= n]
-        places = np.empty((len(questions), 0), dtype=np.int64)
-        for start in range(0, len(hidden), _BLOCK):
-            out = hidden[start : start + _BLOCK]
-            products = questions @ self.blocks[start // _BLOCK][: len(out)].T  # [questions, rows]
-            if out.any():
-                products[:, out] = -np.inf
-            best = _largest(products, n)
-            scores = np.hstack([scores, np.take_along_axis(products, best, 1)])
-            places = np.hstack([places, best + start])
-        best = _largest(scores, n)
-        scores, places = np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
-        return [row[line > -np.inf] for row, line in zip(places, scores, strict=True)]
 
     def _exact(self, question: Vector, places: Places) -> tuple[RowIds, Scores]:
         products = self.inner_products(places, question)
         order = np.argsort(-products, kind="stable")
         return self.row_ids[places[order]], products[order]
-
-
-def _largest(scores: Vector, n: int) -> Places:
-    """Return the columns of each row's n largest values, in no order: int64[rows, min(n, columns)]."""
-    columns = scores.shape[1]
-    if columns <= n:
-        return np.broadcast_to(np.arange(columns), scores.shape)
-    return np.argpartition(scores, columns - n, axis=1)[:, columns - n :]
 
 
 class ResidentVectors:
@@ -181,7 +161,7 @@ class ResidentVectors:
     def __init__(self, most_bytes: int = RESIDENT_BYTES) -> None:
         self._most_bytes = most_bytes
         self._loading = threading.Lock()
-        self._asked = 0
+        self._questions = 0
         self._held: Resident | None = None
         self._counted: tuple[Revision | None, int] = (None, 0)
 
@@ -196,7 +176,7 @@ class ResidentVectors:
         held = self._held
         return held if held is not None and _is_of(held, snapshot) else None
 
-    def asked(self, snapshot: Snapshot, questions: int) -> Resident | None:
+    def request(self, snapshot: Snapshot, questions: int) -> Resident | None:
         """Return the vectors as the snapshot has them, for so many questions.
 
         None when there are too many for the bound, when too few questions have been asked yet to make up for loading
@@ -206,12 +186,12 @@ class ResidentVectors:
             return None
         if (held := self.held(snapshot)) is not None:
             return held
-        self._asked += questions
+        self._questions += questions
         wanted = self._wanted(snapshot)
         if wanted > self._most_bytes:
             self._held = None
             return None
-        if self._held is None and self._asked * BYTES_PER_QUESTION < wanted:
+        if self._held is None and self._questions * BYTES_PER_QUESTION < wanted:
             return None
         return self.load(snapshot)
 
@@ -222,7 +202,7 @@ class ResidentVectors:
         return self._counted[1] * snapshot.card.encoder.dimension * 4
 
     def load(self, snapshot: Snapshot) -> Resident | None:
-        """Return the vectors as the snapshot has them, loaded now; None as for `asked`."""
+        """Return the vectors as the snapshot has them, loaded now; None as for `request`."""
         if not self._loading.acquire(blocking=False):
             return None
         try:

@@ -30,6 +30,11 @@ def column_of(config: IndexConfig) -> str:
     return name.removeprefix("`").removesuffix("`")
 
 
+def indexed_columns(table: Table) -> dict[str, str]:
+    """Return the columns that have an index, and its name."""
+    return {column_of(config): config.name for config in table.list_indices()}
+
+
 def coverage_in(configs: Iterable[IndexConfig]) -> dict[str, Any] | None:
     """Return the identity of the BM25 index and how many of the rows that it lists are there; None without it.
 
@@ -62,5 +67,5 @@ def lists_gone_rows(table: Table, remembered: Mapping[str, Any]) -> bool:
 def touch(table: Table) -> None:
     """Write one row again as it is, so that it waits outside all indexes: see above."""
     some = table.search().select([ID]).limit(1).to_arrow()[ID].to_pylist()
-    columns = [column_of(config) for config in table.list_indices()]
-    table.update(where=sql_for(table, among(ID, some)), values_sql={column: f"`{column}`" for column in columns})
+    values = {column: f"`{column}`" for column in indexed_columns(table)}
+    table.update(where=sql_for(table, among(ID, some)), values_sql=values)

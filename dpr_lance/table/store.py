@@ -25,6 +25,7 @@ from dpr_lance.table.engine_errors import storage_named
 from dpr_lance.table.files import TableFiles
 from dpr_lance.table.filters import among, sql_for, unusable
 from dpr_lance.table.forks import check_process, note_use
+from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.opening import CACHE_BYTES, Opening
 from dpr_lance.table.remembered import CARD, NEXT_CARD, Remembered
 from dpr_lance.table.retention import KEEP_VERSIONS
@@ -56,10 +57,12 @@ class Store:
         storage_options: Mapping[str, str] | None = None,
         cache_bytes: int = CACHE_BYTES,
         keep_versions: timedelta = KEEP_VERSIONS,
+        policy: IndexPolicy | None = None,
     ) -> None:
         self.uri, self.folder = checked_address(uri, name)
         self.name = name
         self.keep_versions = keep_versions
+        self.policy = policy or IndexPolicy()
         check_process(self.place)
         note_use()
         self.files = TableFiles(self.folder and self.folder / f"{name}.lance", self.place)
@@ -148,7 +151,7 @@ class Store:
         if self.folder is None:
             yield self
         else:
-            yield Store(self.uri, self.name, None, MAINTENANCE_CACHE_BYTES, self.keep_versions)
+            yield Store(self.uri, self.name, None, MAINTENANCE_CACHE_BYTES, self.keep_versions, self.policy)
 
     def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | NoLock:
         """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.

@@ -11,10 +11,11 @@ import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError
 from dpr_lance.cli import app as cli
 from dpr_lance.evaluation.plot import _calibration_figure, plot_calibration
-from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes import policy as index_policy
 from dpr_lance.records.table_info import Calibration, EffortPoint, WeightPoint
-from tests.search.test_ranking import WORDS, random_documents
+from dpr_lance.table.index_policy import IndexPolicy
+from dpr_lance.table.tuning import keep_calibration
+from tests import tables
+from tests.tables import WORDS, random_documents
 
 COUNT = 300
 
@@ -53,8 +54,8 @@ def documents():
     return random_documents(11, COUNT)
 
 
-def opened(folder, encoder, documents):
-    retriever = dpr_lance.connect(folder, encoder=encoder, resident_bytes=0)
+def opened(folder, encoder, documents, policy=None):
+    retriever = tables.opened(folder, encoder, policy=policy, resident_bytes=0)
     retriever.add(documents, splitter=None)
     retriever.optimize()
     return retriever
@@ -142,7 +143,7 @@ def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
     """A table whose best mode is dense is still answered where the encoder is missing."""
     with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
         found = retriever.calibrate()
-        retriever._store.remembered.keep(calibration=dataclasses.asdict(dataclasses.replace(found, mode="dense")))
+        keep_calibration(tables.store_in(tmp_path / "t"), dataclasses.replace(found, mode="dense"))
         assert retriever.search("river").mode == "dense"
         assert retriever.search("river", mode="hybrid").mode == "hybrid"
     with dpr_lance.connect(tmp_path / "t") as blind:
@@ -175,10 +176,9 @@ def test_new_vectors_drop_it(tmp_path, documents):
 
 
 def test_questions_choose_the_effort_of_an_index(tmp_path, documents):
-    small = index_policy.IndexPolicy(vector_index_rows=200, rows_per_partition=32)
+    small = IndexPolicy(vector_index_rows=200, rows_per_partition=32)
     texts = [" ".join(words) for words in zip(WORDS * 3, WORDS[3:] * 5, strict=False)]
-    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
-        indexes.optimize(retriever._store, small)
+    with opened(tmp_path / "t", ScaledEncoder(20.0), documents, small) as retriever:
         index = retriever.search("river", explain=True).explanation.effort
         few = retriever.calibrate(texts[:5])
         assert (few.probed_share, few.recall, few.efforts) == (None, None, ())

@@ -8,7 +8,7 @@ from dpr_lance.calibration.hybrid_weight import (
     DOUBTS,
     EVEN_LOSSES,
     OVER_BALANCED,
-    Judged,
+    JudgedCandidates,
     balanced_weight,
     choose,
     mutual_weight,
@@ -24,7 +24,7 @@ def judged(seed, count, *, weight=40.0, dense_noise=0.05, bm25_noise=2.0):
         quality = choose_from.normal(size=100)
         dense = 0.1 * quality + choose_from.normal(scale=dense_noise, size=100)
         bm25 = np.maximum(0.0, 0.1 * weight * quality + choose_from.normal(scale=bm25_noise, size=100) + 6)
-        found.append(Judged(dense, bm25, quality == quality.max()))
+        found.append(JudgedCandidates(dense, bm25, quality == quality.max()))
     return found
 
 
@@ -75,7 +75,7 @@ def test_what_is_in_force_is_kept_where_nothing_is_better():
 
 
 def test_questions_without_an_answer_among_the_candidates_decide_nothing():
-    lost = [Judged(each.dense, each.bm25, np.zeros(100, dtype=bool)) for each in judged(5, 30)]
+    lost = [JudgedCandidates(each.dense, each.bm25, np.zeros(100, dtype=bool)) for each in judged(5, 30)]
     choice = choose(lost, 7.0, "hybrid", 40.0)
     assert (choice.weight, choice.mode, choice.before, choice.after) == (7.0, "hybrid", 0.0, 0.0)
 
@@ -133,8 +133,8 @@ def test_a_weight_goes_part_of_the_way_where_all_of_it_costs_rank():
 def test_what_one_question_alone_would_change_stays():
     """It is judged by the choice of the others, which rank their answers first under any weight."""
     answer = np.array([True, False])
-    content = Judged(np.array([0.5, 0.4]), np.array([10.0, 5.0]), answer)
-    alone = Judged(np.array([0.6, 0.3]), np.array([0.0, 15.0]), answer)  # its answer is first from 50 on
+    content = JudgedCandidates(np.array([0.5, 0.4]), np.array([10.0, 5.0]), answer)
+    alone = JudgedCandidates(np.array([0.6, 0.3]), np.array([0.0, 15.0]), answer)  # its answer is first from 50 on
     choice = choose([*[content] * 49, alone], 40.0, "hybrid", 40.0)
     assert (choice.weight, choice.after) == (40.0, choice.before)
     assert choose([*[content] * 40, *[alone] * 10], 40.0, "hybrid", 40.0).weight > 50.0
@@ -142,7 +142,7 @@ def test_what_one_question_alone_would_change_stays():
 
 def test_the_likelihood_of_answers():
     """That of a softmax over the fused scores, for every weight and sharpness; of several answers the sum."""
-    each = Judged(np.array([0.3, 0.5, np.nan]), np.array([2.0, 1.0, 4.0]), np.array([True, True, False]))
+    each = JudgedCandidates(np.array([0.3, 0.5, np.nan]), np.array([2.0, 1.0, 4.0]), np.array([True, True, False]))
     found = weighing._likelihoods(each, np.array([0.0, 10.0]))
     for row, weight in zip(found, (0.0, 10.0), strict=True):
         scores = np.outer(weighing.SHARPNESS, np.array([2.0, 1.0, 4.0]) + weight * np.array([0.3, 0.5, 0.3]))
@@ -157,7 +157,7 @@ def test_several_answers_are_likely_together():
     for each in questions:
         relevant = each.relevant.copy()
         relevant[each.bm25.argmax()] = True
-        both.append(Judged(each.dense, each.bm25, relevant))
+        both.append(JudgedCandidates(each.dense, each.bm25, relevant))
     alone = choose(questions, 40.0, "hybrid", 40.0).weight
     assert choose(both, 40.0, "hybrid", 40.0).weight < alone
 
@@ -178,7 +178,7 @@ def outstanding(seed, count, *, dense=3.0, bm25=3.0):
     choose_from = np.random.default_rng(seed)
     answer = np.arange(100) == 0
     return [
-        Judged(
+        JudgedCandidates(
             0.1 * (choose_from.normal(size=100) + dense * answer),
             np.maximum(0.0, 4.0 * (choose_from.normal(size=100) + bm25 * answer) + 6.0),
             answer,

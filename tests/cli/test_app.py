@@ -17,7 +17,7 @@ import typer
 from dpr_lance import connect
 from dpr_lance.cli import app as cli
 from dpr_lance.encoders.hash_encoder import HashEncoder
-from dpr_lance.search.candidates import QUESTIONS_AT_ONCE
+from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
 
 RECORDS = [
     {"id": "snow", "title": "Snow ❄", "text": "Snow falls in winter, 雪 in Japanese.", "year": 1999},

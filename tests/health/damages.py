@@ -3,7 +3,6 @@
 Run as a program it is that process: it reads a seed a line, damages a copy of the table and answers with what happened.
 """
 
-import dataclasses
 import json
 import random
 import shutil
@@ -15,10 +14,9 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import dpr_lance
 from dpr_lance import DprLanceError, HashEncoder
-from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes import policy as index_policy
+from dpr_lance.table.index_policy import IndexPolicy
+from tests import tables
 
 ENCODER = HashEncoder(32)
 WORDS = (
@@ -52,13 +50,9 @@ def make_table(folder):
 
 
 def opened(folder):
-    return dpr_lance.connect(folder, encoder=ENCODER, resident_bytes=0)
-
-
-def with_small_bounds():
-    """Let a hundred rows have all indexes."""
-    policy = dataclasses.replace(index_policy.POLICY, vector_index_rows=60, rows_per_partition=16, scalar_index_rows=40)
-    indexes.optimize.__defaults__ = (policy,)
+    """Open the table; a hundred rows have all indexes."""
+    policy = IndexPolicy(vector_index_rows=60, rows_per_partition=16, scalar_index_rows=40)
+    return tables.opened(folder, ENCODER, policy=policy, resident_bytes=0)
 
 
 def damage(folder, choice):
@@ -171,7 +165,6 @@ def healed(folder, expected, tried):
 def work(table):
     """Answer seeds from standard input."""
     warnings.simplefilter("ignore")
-    with_small_bounds()
     with opened(table) as retriever:
         expected = {name: call() for name, call in readings(retriever)}
     for line in sys.stdin:

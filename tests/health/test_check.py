@@ -1,7 +1,6 @@
 """Damaged tables: every error is ours and names file and remedy, `check` finds what is wrong, rebuilding helps."""
 
 import shutil
-import time
 import warnings
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ import dpr_lance
 from dpr_lance import DamagedTableError, HashEncoder, TableError
 from dpr_lance.cli.app import run
 from tests.health import damages
+from tests.tables import store_in
 
 DOCUMENTS = [{"id": f"d{number}", "text": f"a river and word{number}", "year": number} for number in range(12)]
 
@@ -52,22 +52,13 @@ def rows_of(folder):
     return lancedb.connect(folder).open_table("passages")
 
 
-@pytest.mark.usefixtures("restored_policy")
 def test_random_damages_are_named_or_found(tmp_path):
-    damages.with_small_bounds()
     damages.make_table(tmp_path / "table")
     counts, failures = damages.tally(tmp_path / "table", range(12))
     assert not failures
     assert sum(counts.values()) - counts["rebuilt"] == 12
     assert counts["rebuilt"]
     assert counts["named"]
-
-
-@pytest.fixture
-def restored_policy(monkeypatch):
-    from dpr_lance.indexes import maintenance as indexes
-
-    monkeypatch.setattr(indexes.optimize, "__defaults__", indexes.optimize.__defaults__)
 
 
 # Errors
@@ -86,10 +77,8 @@ def test_a_lost_file_is_named_at_once_also_with_a_filter(table, pattern, remedy,
         path.write_bytes(b"")
     with opened(table) as retriever:
         for where in (None, "year > 3"):
-            started = time.process_time()
             with pytest.raises(DamagedTableError, match=path.name) as raised:
                 retriever.search("river", mode="bm25", where=where)
-            assert time.process_time() - started < 10  # not the patience that other processes' commits get
             assert remedy in str(raised.value)
             assert raised.value.__cause__ is not None
             assert "/rustc/" not in str(raised.value)
@@ -115,8 +104,8 @@ def test_a_table_without_any_version_is_not_taken_for_a_new_one(table):
 
 
 def test_an_error_of_the_engine_that_is_no_damage_is_ours_and_says_why(table):
-    with opened(table) as retriever, pytest.raises(TableError, match=r"LanceDB could not do this .*no_such") as raised:
-        retriever._store.retry_on_conflict(lambda opened: opened.search().select(["no_such"]).to_arrow())
+    with pytest.raises(TableError, match=r"LanceDB could not do this .*no_such") as raised:
+        store_in(table).retry_on_conflict(lambda opened: opened.search().select(["no_such"]).to_arrow())
     assert not isinstance(raised.value, DamagedTableError)
 
 
@@ -124,8 +113,8 @@ def test_what_a_caller_raises_stays_as_it_is(table):
     def fail(_):
         raise ValueError("mine")
 
-    with opened(table) as retriever, pytest.raises(ValueError, match="mine"):
-        retriever._store.retry_on_conflict(fail)
+    with pytest.raises(ValueError, match="mine"):
+        store_in(table).retry_on_conflict(fail)
 
 
 # What `check` finds

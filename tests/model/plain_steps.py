@@ -8,13 +8,13 @@ import warnings
 
 import pyarrow as pa
 
-import dpr_lance
 from dpr_lance import DprLanceError, WordSplitter
 from tests.model.filters import holds, sql_of
 from tests.model.model import Model
 from tests.model.steps import STEPS, step, usable
 from tests.model.values import made
-from tests.model.world import BATCH
+from tests.model.world import BATCH, SMALL
+from tests.tables import opened
 
 __all__ = ["STEPS"]
 
@@ -177,7 +177,7 @@ def remake(world, documents, encoder, embed=True):
         world.remove()
     world.model = Model(encoder=encoder)
     world.stale = {0, 1}
-    with dpr_lance.connect(world.folder, encoder=world.encoder) as other:
+    with opened(world.folder, world.encoder, policy=SMALL) as other:
         other.add(documents, splitter=WordSplitter(4), embed=embed)
     for batch, _ in world.model.batches(documents, BATCH):
         world.model.add(batch, 4, embed)
@@ -206,6 +206,6 @@ def damaged_copy(world, number, question):
     ):
         with contextlib.suppress(DprLanceError), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # says that the small table is missing
-            with dpr_lance.connect(copy, encoder=world.encoder) as other:
+            with opened(copy, world.encoder, policy=SMALL) as other:
                 call(other)
     shutil.rmtree(copy)

@@ -4,49 +4,35 @@ replay([("add", {...}), ("optimize", {"by": 0})])  # with the names of tests/mod
 """
 
 import contextlib
-import dataclasses
 import pprint
 import random
 import tempfile
 import time
 from pathlib import Path
 
-from dpr_lance.indexes import policy as index_policy
 from dpr_lance.ingest import ingestion
 from tests.model.choices import Choices
 from tests.model.plain_steps import STEPS
 from tests.model.world import BATCH, World
 
-SMALL = {
-    "fold_rows": 30, "fold_rows_least": 10, "rebuild_rows": 60, "scalar_index_rows": 80, "vector_index_rows": 150,
-    "rows_per_partition": 32, "kmeans_iterations": 2, "sample_rate": 16, "retrain_growth": 1.5, "fold_fragments": 8,
-    "recall_questions": 20, "probed_shares": (0.2, 0.5, 1.0),
-}  # fmt: skip
-"""A policy under which some hundred rows are folded, compacted, rebuilt and trained as many thousands are otherwise."""
-
 SHRINK_SECONDS = 60
 
 
 @contextlib.contextmanager
-def small_tables_work_as_large_ones():
-    """Put the numbers of `SMALL` in force, and batches of few documents."""
-    policy, size = index_policy.POLICY, ingestion.BATCH_DOCUMENTS
-    before = {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)}
+def batches_of_few_documents():
+    """Let `add` commit few documents at once."""
+    size = ingestion.BATCH_DOCUMENTS
     try:
         ingestion.BATCH_DOCUMENTS = BATCH
-        for name, value in SMALL.items():
-            object.__setattr__(policy, name, value)
         yield
     finally:
         ingestion.BATCH_DOCUMENTS = size
-        for name, value in before.items():
-            object.__setattr__(policy, name, value)
 
 
 @contextlib.contextmanager
 def new_world():
     """Yield a world in a folder of its own."""
-    with small_tables_work_as_large_ones(), tempfile.TemporaryDirectory(prefix="dpr-lance-") as place:
+    with batches_of_few_documents(), tempfile.TemporaryDirectory(prefix="dpr-lance-") as place:
         world = World(Path(place))
         try:
             yield world

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, WordSplitter
-from dpr_lance.indexes import policy as index_policy
+from dpr_lance.table.index_policy import IndexPolicy
+from tests.tables import opened
 
 STEPS = int(os.environ.get("DPR_LANCE_MODEL_STEPS", "300"))
 STEPS_PER_TABLE = 50
@@ -97,7 +97,9 @@ class Table(RuleBasedStateMachine):
 
     def open(self):
         self.encoder = CountingEncoder(self.dimension)
-        self.retriever = dpr_lance.connect(Path(self.place.name) / "table", encoder=self.encoder)
+        # The small tables here fold their indexes within `add`, as large ones do.
+        policy = IndexPolicy(fold_rows=12, scalar_index_rows=10)
+        self.retriever = opened(Path(self.place.name) / "table", self.encoder, policy=policy)
 
     def teardown(self):
         self.retriever.close()
@@ -281,19 +283,7 @@ class Table(RuleBasedStateMachine):
         assert len(self.retriever) == len(stored)
 
 
-@pytest.fixture
-def few_rows_fold():
-    """Let the small tables here fold their indexes within `add`, as large ones do."""
-    low = {"fold_rows": 12, "scalar_index_rows": 10}
-    before = {name: getattr(index_policy.POLICY, name) for name in low}
-    for name, value in low.items():
-        object.__setattr__(index_policy.POLICY, name, value)
-    yield
-    for name, value in before.items():
-        object.__setattr__(index_policy.POLICY, name, value)
-
-
-def test_any_sequence_of_calls_equals_the_model(few_rows_fold, record_testsuite_property):
+def test_any_sequence_of_calls_equals_the_model(record_testsuite_property):
     Table.steps = 0
     run_state_machine_as_test(
         Table,

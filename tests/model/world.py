@@ -6,11 +6,20 @@ import lancedb
 
 import dpr_lance
 from dpr_lance import DamagedTableError, EncoderMismatchError, TableError
+from dpr_lance.table.index_policy import IndexPolicy
 from tests.model.brute_force import Entry, Promise, bm25_scores
 from tests.model.encoders import encoders
 from tests.model.filters import holds
 from tests.model.model import Model
 from tests.model.values import same_metadata
+from tests.tables import opened
+
+SMALL = IndexPolicy(
+    fold_rows=30, fold_rows_least=10, rebuild_rows=60, scalar_index_rows=80, vector_index_rows=150,
+    rows_per_partition=32, kmeans_iterations=2, sample_rate=16, retrain_growth=1.5, fold_fragments=8,
+    recall_questions=20, probed_shares=(0.2, 0.5, 1.0),
+)  # fmt: skip
+"""A policy under which some hundred rows are folded, compacted, rebuilt and trained as many thousands are otherwise."""
 
 BATCH = 40
 """Documents of one commit."""
@@ -43,7 +52,7 @@ class World:
     def _opened(self, by):
         where = self.folder if by == 0 else self.folder.as_uri()
         resident = {} if by == 0 else {"resident_bytes": 0}
-        return dpr_lance.connect(where, encoder=self.encoder, **resident)
+        return opened(where, self.encoder, policy=SMALL, **resident)
 
     @property
     def encoder(self):

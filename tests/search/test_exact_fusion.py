@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dpr_lance
 from dpr_lance import HashEncoder
 from dpr_lance.search.fusion import fused_scores
+from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.text.terms import terms
-from tests.search.test_ranking import brute_force_bm25
+from tests.tables import brute_force_bm25, opened
 
 WORDS = [
     "river",
@@ -73,12 +73,8 @@ def test_every_hit_has_its_exact_scores(table, questions, weight, depth, residen
     embedded = np.array([embed for _, _, embed in table])
     contents = [f"{document['title']}\n{document['text']}" for document in documents]
     vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        dpr_lance.connect("memory://", encoder=encoder, resident_bytes=resident_bytes) as retriever,
-    ):
-        patch.setattr("dpr_lance.search.ranking.MIN_CANDIDATES", depth)
-        patch.setattr("dpr_lance.search.ranking.CANDIDATES_PER_HIT", 1)
+    policy = IndexPolicy(least_candidates=depth, candidates_per_hit=1)
+    with opened("memory://", encoder, policy=policy, resident_bytes=resident_bytes) as retriever:
         for embed in (True, False):
             chosen = [document for document, has in zip(documents, embedded, strict=True) if has == embed]
             if chosen:
@@ -107,10 +103,8 @@ def test_every_hit_has_its_exact_scores(table, questions, weight, depth, residen
 
 
 @pytest.mark.parametrize("weight", [0.0, 3.0, 20.0, 300.0])
-def test_the_hits_are_the_best_of_both_legs_together(monkeypatch, weight):
+def test_the_hits_are_the_best_of_both_legs_together(weight):
     """Few hits out of many candidates: those that are not scored by both legs could not have been among them."""
-    monkeypatch.setattr("dpr_lance.search.ranking.MIN_CANDIDATES", 20)
-    monkeypatch.setattr("dpr_lance.search.ranking.CANDIDATES_PER_HIT", 1)
     encoder = WeightedEncoder(weight)
     choose = np.random.default_rng(3)
     words = np.array([f"word{number}" for number in range(80)])
@@ -120,7 +114,8 @@ def test_the_hits_are_the_best_of_both_legs_together(monkeypatch, weight):
     contents = [f"{document['title']}\n{document['text']}" for document in documents]
     vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
     questions = [text[:40] for text in made[200:]]
-    with dpr_lance.connect("memory://", encoder=encoder) as retriever:
+    policy = IndexPolicy(least_candidates=20, candidates_per_hit=1)
+    with opened("memory://", encoder, policy=policy) as retriever:
         retriever.add(documents, splitter=None)
         retriever.optimize()
         for question in questions:

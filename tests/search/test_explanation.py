@@ -4,15 +4,19 @@ import pytest
 
 import dpr_lance
 from dpr_lance import HashEncoder
-from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes import policy as index_policy
 from dpr_lance.records.hits import Effort
-from tests.search.test_ranking import brute_force_bm25, random_documents
+from dpr_lance.table.index_policy import IndexPolicy
+from tests.tables import FEW_CANDIDATES, brute_force_bm25, opened, random_documents
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory):
-    with dpr_lance.connect(tmp_path_factory.mktemp("t") / "t", encoder=HashEncoder(dimension=32)) as retriever:
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("t") / "t"
+
+
+@pytest.fixture(scope="module")
+def filled(place):
+    with dpr_lance.connect(place, encoder=HashEncoder(dimension=32)) as retriever:
         retriever.add(random_documents(3, 300), splitter=None)
         retriever.optimize()
         yield retriever
@@ -56,10 +60,10 @@ def test_ranks_are_those_of_the_legs_alone(filled):
                 assert sorted(scores.values(), reverse=True)[rank - 1] == pytest.approx(scores[hit.id], abs=1e-5)
 
 
-def test_a_passage_that_one_leg_did_not_find_has_no_rank_there(filled, monkeypatch):
-    monkeypatch.setattr("dpr_lance.search.ranking.MIN_CANDIDATES", 5)
-    monkeypatch.setattr("dpr_lance.search.ranking.CANDIDATES_PER_HIT", 1)
-    hits = filled.search("river bridge", 5, explain=True)
+@pytest.mark.usefixtures("filled")
+def test_a_passage_that_one_leg_did_not_find_has_no_rank_there(place):
+    with opened(place, HashEncoder(dimension=32), policy=FEW_CANDIDATES) as retriever:
+        hits = retriever.search("river bridge", 5, explain=True)
     ranks = [(hit.explanation.dense_rank, hit.explanation.bm25_rank) for hit in hits]
     assert any(None in pair for pair in ranks)
     assert all(pair != (None, None) for pair in ranks)
@@ -102,11 +106,11 @@ def test_rows_outside_the_index_are_told(tmp_path):
         assert retriever.search("river", explain=True).explanation.unfolded_rows == 7
 
 
-def test_the_effort_of_an_index_is_told(tmp_path, monkeypatch):
-    small = index_policy.IndexPolicy(vector_index_rows=300, rows_per_partition=64)
-    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), resident_bytes=0) as retriever:
+def test_the_effort_of_an_index_is_told(tmp_path):
+    small = IndexPolicy(vector_index_rows=300, rows_per_partition=64)
+    with opened(tmp_path / "t", HashEncoder(dimension=32), policy=small, resident_bytes=0) as retriever:
         retriever.add(random_documents(5, 600), splitter=None)
-        indexes.optimize(retriever._store, small)
+        retriever.optimize()
         effort = retriever.search("river", explain=True).explanation.effort
         assert (effort.partitions, effort.refine_factor) == (9, 1)
         effort = retriever.search("river", mode="dense", explain=True).explanation.effort

@@ -1,11 +1,9 @@
 """Searching a real table: both legs against brute force, their exact union, filters, order, batches, the fallback."""
 
 import asyncio
-import math
 import threading
 import time
 
-import lancedb
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,30 +13,10 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, InvalidInputError
 from dpr_lance.search.fusion import fused_scores
-from dpr_lance.search.ranking import questions_at_once
+from dpr_lance.search.searcher import questions_at_once
 from dpr_lance.search.stopwatch import STAGES
-
-WORDS = ["river", "mountain", "glacier", "bridge", "castle", "violin", "engine", "harbour", "lantern", "comet"]
-
-
-def brute_force_bm25(question, contents):
-    """Lucene's BM25 (k1 1.2, b 0.75) over all contents, with LanceDB's own tokens: float64[n]."""
-
-    def tokens(text):
-        return [token.text for token in lancedb.tokenize(text)]
-
-    documents = [tokens(content) for content in contents]
-    counted = [document for document in documents if document]  # as Lucene does: those that have a word
-    average = sum(map(len, counted)) / max(1, len(counted))
-    scores = np.zeros(len(contents))
-    for term in set(tokens(question)):
-        matching = sum(term in document for document in documents)
-        if matching:
-            weight = math.log(1 + (len(counted) - matching + 0.5) / (matching + 0.5))
-            for index, document in enumerate(documents):
-                count = document.count(term)
-                scores[index] += weight * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(document) / average))
-    return scores
+from dpr_lance.table.index_policy import IndexPolicy
+from tests.tables import FEW_CANDIDATES, WORDS, brute_force_bm25, opened, random_documents
 
 
 @pytest.fixture
@@ -46,14 +24,6 @@ def filled(retriever, documents):
     retriever.add(documents)
     retriever.optimize()
     return retriever
-
-
-def random_documents(seed, count):
-    choose = np.random.default_rng(seed)
-    return [
-        {"id": f"d{number:03}", "title": str(choose.choice(WORDS)), "text": " ".join(choose.choice(WORDS, 12))}
-        for number in range(count)
-    ]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -82,14 +52,12 @@ def test_hybrid_equals_brute_force_over_the_whole_table(tmp_path, seed):
             assert [hit.rank for hit in hits] == list(range(1, 61))
 
 
-def test_a_candidate_of_one_leg_has_the_exact_score_of_the_other(tmp_path, monkeypatch):
+def test_a_candidate_of_one_leg_has_the_exact_score_of_the_other(tmp_path):
     """With legs of 5 candidates the union holds passages of one leg only; their other score is still exact."""
-    monkeypatch.setattr("dpr_lance.search.ranking.MIN_CANDIDATES", 5)
-    monkeypatch.setattr("dpr_lance.search.ranking.CANDIDATES_PER_HIT", 1)
     encoder = HashEncoder(dimension=32)
     documents = random_documents(99, 200)
     question = "river bridge"
-    with dpr_lance.connect(tmp_path / "t", encoder=encoder) as retriever:
+    with opened(tmp_path / "t", encoder, policy=FEW_CANDIDATES) as retriever:
         retriever.add(documents, splitter=None)
         retriever.optimize()
         bm25 = brute_force_bm25(question, [f"{document['title']}\n{document['text']}" for document in documents])
@@ -206,7 +174,8 @@ def test_the_time_of_bm25_is_its_own(tmp_path):
 
 
 def test_a_batch_of_many_hits_is_searched_in_smaller_parts():
-    assert [questions_at_once(k) for k in (1, 10, 100, 1000, 10**9)] == [64, 64, 64, 6, 1]
+    asked = [IndexPolicy().candidates(k, "hybrid") for k in (1, 10, 100, 1000, 10**9)]
+    assert [questions_at_once(candidates) for candidates in asked] == [64, 64, 64, 6, 1]
 
 
 def test_repeated_words_count_once(filled):

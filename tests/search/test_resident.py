@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 
+import lancedb
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -13,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError
 from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes.policy import IndexPolicy
 from dpr_lance.search import resident
 from dpr_lance.search.resident import ResidentVectors
-from tests.search.test_ranking import random_documents
+from dpr_lance.table.index_policy import IndexPolicy
+from tests.tables import random_documents, store_in
 
 DIMENSION = 16
 QUESTIONS = ["river bridge", "castle comet", "engine"]
@@ -41,7 +42,8 @@ def pair(tmp_path):
 
 
 def held(retriever):
-    return retriever._store.with_snapshot(retriever._memory.held)
+    # What is in memory, and of which version, is nobody's business but the searcher's.
+    return retriever._store.with_snapshot(retriever._searcher._memory.held)
 
 
 def assert_same(ours, plain, **options):
@@ -104,11 +106,11 @@ def test_places_of_what_is_gone_are_freed_in_the_end(pair):
     assert len(held(ours).row_ids) == 19
 
 
-def test_a_restored_version_is_read_again(pair):
+def test_a_restored_version_is_read_again(pair, tmp_path):
     """The rows' versions go back, too."""
     ours, plain = pair
     ours.add(random_documents(1, 20), splitter=None)
-    table = ours._store.table
+    table = lancedb.connect(tmp_path / "t").open_table("passages")
     first = table.version
     ours.add(random_documents(2, 20), splitter=None)
     ours.delete(["d003"])
@@ -304,7 +306,7 @@ def test_a_bound_that_is_none(tmp_path, resident_bytes):
 def test_the_largest_inner_products(tmp_path, questions, n):
     with opened(tmp_path / "t") as ours:
         ours.add(random_documents(4, 50), splitter=None)
-        found = ours._store.with_snapshot(ResidentVectors().load)
+        found = store_in(tmp_path / "t").with_snapshot(ResidentVectors().load)
         asked = HashEncoder(DIMENSION).encode_questions(QUESTIONS[:questions])
         rows = np.concatenate(found.blocks)[:50]
         for question, (row_ids, scores) in zip(asked, found.nearest(asked, n), strict=True):
@@ -321,7 +323,7 @@ def test_a_filter_asks_the_index_where_there_is_one(tmp_path):
         ours.warm()
         where = "title = 'river'"
         for policy, partitions in ((IndexPolicy(), None), (small, 9)):
-            indexes.optimize(ours._store, policy)
+            indexes.optimize(store_in(tmp_path / "t", policy=policy))
             every = ours.search("river", 5, explain=True).explanation.effort
             some = ours.search("river", 5, where=where, explain=True).explanation.effort
             assert (every.partitions, some.partitions) == (None, partitions)

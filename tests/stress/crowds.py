@@ -19,6 +19,7 @@ from dpr_lance.records.hits import MODES
 from tests.stress import scripted_writer as writer
 from tests.stress.scripted_writer import Journal, State, Stored
 from tests.stress.table_checks import DamageError, check_searches, stored_documents
+from tests.tables import opened
 
 DOCUMENTS = 60
 """Ids that all writers share."""
@@ -58,7 +59,7 @@ def _document(choice: random.Random, name: str, state: str) -> Stored:
 def write(folder: str, number: int, calls: int, seed: int) -> None:
     """Add in this many calls: the body of a writer."""
     writer.lower_bounds()
-    with dpr_lance.connect(folder, encoder=HashEncoder(writer.DIMENSIONS[0])) as retriever:
+    with opened(folder, HashEncoder(writer.DIMENSIONS[0]), policy=writer.POLICY) as retriever:
         for call in range(calls):
             documents = written_by(number, call, seed)
             report = retriever.add((stored.document(name) for name, stored in documents.items()), splitter=SPLITTER)
@@ -70,7 +71,7 @@ def optimise(folder: str, journal: str, end: Event) -> None:
     """Optimise until `end`, and once after it, when nothing gets in the way: the body of a process."""
     writer.lower_bounds()
     times = 0
-    with dpr_lance.connect(folder) as retriever:
+    with opened(folder, policy=writer.POLICY) as retriever:
         while not end.is_set():
             if len(retriever):
                 # While writers never pause, a compaction may find no moment; nothing is lost by that.

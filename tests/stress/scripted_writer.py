@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 import dpr_lance
 from dpr_lance import HashEncoder, WordSplitter
-from dpr_lance.indexes import policy as index_policy
 from dpr_lance.ingest import embedding, ingestion
 from dpr_lance.ingest.embedding import ProgressCallback
 from dpr_lance.records.reports import Progress
+from dpr_lance.table.index_policy import IndexPolicy
+from tests.tables import opened
 
 KINDS = ("add", "text", "embed", "optimize", "reembed", "delete")
 WEIGHTS = (6, 3, 2, 2, 2, 1)
@@ -196,21 +197,17 @@ class CountingEncoder(HashEncoder):
         return super().encode_passages(passages)
 
 
+POLICY = IndexPolicy(
+    vector_index_rows=300, rows_per_partition=100, retrain_growth=1.2, scalar_index_rows=100, fold_rows=60
+)
+"""A policy under which few rows are folded and trained."""
+
+
 def lower_bounds() -> None:
-    """Make the library commit, fold and train after few rows; for this process alone."""
+    """Make the library commit after few rows; for this process alone."""
     ingestion.BATCH_DOCUMENTS = BATCH_DOCUMENTS
     embedding.BATCH_ROWS = 40
     embedding.ENCODE_PASSAGES = 16
-    low = {
-        "vector_index_rows": 300,
-        "rows_per_partition": 100,
-        "retrain_growth": 1.2,
-        "scalar_index_rows": 100,
-        "fold_rows": 60,
-    }
-    for name, value in low.items():
-        getattr(index_policy.POLICY, name)  # a bound that is gone must not be passed over
-        object.__setattr__(index_policy.POLICY, name, value)
 
 
 def open_table(
@@ -220,7 +217,7 @@ def open_table(
     with dpr_lance.connect(folder) as known:
         card = known.info().encoder
     encoder = CountingEncoder(DIMENSIONS[0] if card is None else card.dimension)
-    return dpr_lance.connect(folder, encoder=encoder, keep_versions=keep_versions), encoder
+    return opened(folder, encoder, policy=POLICY, keep_versions=keep_versions), encoder
 
 
 def perform(retriever: dpr_lance.Retriever, step: Step, committed: ProgressCallback) -> int:

@@ -8,8 +8,8 @@ import pytest
 
 import dpr_lance
 from dpr_lance import HashEncoder
-from tests.search.test_ranking import random_documents
 from tests.table.test_opening import open_files
+from tests.tables import random_documents
 
 WRITES = int(os.environ.get("DPR_LANCE_LONG_WRITES", "10000"))
 CACHE_BYTES = 16 << 20

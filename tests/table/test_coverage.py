@@ -1,6 +1,5 @@
 """Rows that are gone while an index still lists them: every search finds all that is there, with exact scores."""
 
-import dataclasses
 import itertools
 
 import lancedb
@@ -10,16 +9,13 @@ from lancedb.expr import col
 
 import dpr_lance
 from dpr_lance import HashEncoder
-from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes import policy as index_policy
 from dpr_lance.search.fusion import fused_scores
 from dpr_lance.table.coverage import COVERAGE
+from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.snapshot import GoneRowsError
-from tests.search.test_ranking import brute_force_bm25, random_documents
+from tests.tables import brute_force_bm25, opened, random_documents, store_in
 
-INDEXED = dataclasses.replace(
-    index_policy.POLICY, vector_index_rows=600, rows_per_partition=128, probed_shares=(1.0,), scalar_index_rows=300
-)
+INDEXED = IndexPolicy(vector_index_rows=600, rows_per_partition=128, probed_shares=(1.0,), scalar_index_rows=300)
 QUESTIONS = ["river bridge", "comet", "lantern harbour violin"]
 
 
@@ -90,9 +86,7 @@ def test_after_many_deletions_and_optimize_every_score_is_exact(tmp_path, count,
 
 
 @pytest.mark.parametrize(("count", "share", "resident_bytes"), [(50, 0.2, 0), (400, 0.3, 0), (400, 0.3, 1 << 24)])
-def test_rows_that_another_program_has_compacted_away_are_passed_over(
-    tmp_path, monkeypatch, count, share, resident_bytes
-):
+def test_rows_that_another_program_has_compacted_away_are_passed_over(tmp_path, count, share, resident_bytes):
     documents = documents_of(count)
     gone = int(count * share)
     with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(32), resident_bytes=resident_bytes) as retriever:
@@ -100,10 +94,9 @@ def test_rows_that_another_program_has_compacted_away_are_passed_over(
         retriever.optimize(filter_columns=["part"])
         names = ", ".join(f"'{name}'" for name in names_in(documents[:gone]))
         compacted_elsewhere(tmp_path / "t", f"document_id IN ({names})")
-        with monkeypatch.context() as few:
-            few.setattr("dpr_lance.search.ranking.MIN_CANDIDATES", 20)
-            few.setattr("dpr_lance.search.ranking.CANDIDATES_PER_HIT", 1)
-            hits = retriever.search("river", 20)
+        few = IndexPolicy(least_candidates=20, candidates_per_hit=1)
+        with opened(tmp_path / "t", HashEncoder(32), policy=few, resident_bytes=resident_bytes) as shallow:
+            hits = shallow.search("river", 20)
         check(retriever, documents[gone:], exact=False)
         alone = {hit.id: hit.score for hit in retriever.search("river", 400, mode="bm25")}
         for hit in hits:
@@ -116,15 +109,14 @@ def test_rows_that_another_program_has_compacted_away_are_passed_over(
         check(retriever, documents[gone:])
 
 
-def test_an_index_of_each_kind_passes_over_rows_that_are_gone(tmp_path, monkeypatch):
+def test_an_index_of_each_kind_passes_over_rows_that_are_gone(tmp_path):
     """A vector index lists them too, and an index on a filter's column."""
-    monkeypatch.setattr(indexes.optimize, "__defaults__", (INDEXED,))
     documents, encoder = documents_of(1_200), HashEncoder(32)
     vectors = encoder.encode_passages([(document["title"], document["text"]) for document in documents])
     order = np.argsort(-(vectors @ encoder.encode_questions(QUESTIONS[:1])[0]))
     gone, left = [documents[at] for at in order[:240]], [documents[at] for at in order[240:]]
     vectors = vectors[order[240:]]
-    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(32), resident_bytes=0) as retriever:
+    with opened(tmp_path / "t", encoder, policy=INDEXED, resident_bytes=0) as retriever:
         retriever.add(documents, splitter=None)
         retriever.optimize(filter_columns=["part"])
         assert {index.kind for index in retriever.info().indexes} == {"FTS", "BTree", "IvfRq"}
@@ -147,8 +139,9 @@ def test_an_index_of_each_kind_passes_over_rows_that_are_gone(tmp_path, monkeypa
         )
         retriever.optimize()
         assert recall() >= 0.6
-        snapshot = retriever._store.with_snapshot(lambda snapshot: snapshot)
-        assert not snapshot._hides_gone_rows
+        # Nothing is hidden any more: the next search does not have to look for rows that are gone.
+        snapshot = store_in(tmp_path / "t").with_snapshot(lambda snapshot: snapshot)
+        assert not snapshot.ask(snapshot.may_list_gone_rows()).result()
 
 
 def test_a_table_that_was_emptied_finds_what_is_added_afterwards(retriever):
@@ -162,25 +155,26 @@ def test_a_table_that_was_emptied_finds_what_is_added_afterwards(retriever):
         assert [hit.document_id for hit in retriever.search("river", 5, mode=mode)] == ["new"]
 
 
-def test_nothing_is_written_again_where_no_row_is_gone(retriever):
+def test_nothing_is_written_again_where_no_row_is_gone(retriever, folder):
+    store = store_in(folder)
     retriever.add(documents_of(60), splitter=None)
     retriever.optimize()
-    version, covered = retriever._store.table.version, retriever._store.remembered.values()[COVERAGE]
+    version, covered = store.table.version, store.remembered.values()[COVERAGE]
     retriever.optimize()
-    assert retriever._store.table.version == version
-    assert retriever._store.remembered.values()[COVERAGE] == covered
+    assert store.table.version == version
+    assert store.remembered.values()[COVERAGE] == covered
     retriever.delete("d001")
     retriever.optimize()
-    assert retriever._store.remembered.values()[COVERAGE]["rows"] == 59
-    assert retriever._store.remembered.values()[COVERAGE]["index"] != covered["index"]
+    assert store.remembered.values()[COVERAGE]["rows"] == 59
+    assert store.remembered.values()[COVERAGE]["index"] != covered["index"]
 
 
-def test_rows_that_stay_gone_are_told_as_damage(retriever, monkeypatch):
+def test_rows_that_stay_gone_are_told_as_damage(retriever, folder, monkeypatch):
     """Where hiding them does not help, the search ends, with an error that says what to do."""
     retriever.add(documents_of(60), splitter=None)
     monkeypatch.setattr("dpr_lance.table.snapshot.Snapshot.hide_gone_rows", lambda self: None)
     names = ", ".join(f"'d{number:03}'" for number in range(20))
     retriever.optimize()
-    compacted_elsewhere(retriever._store.uri, f"document_id IN ({names})")
+    compacted_elsewhere(folder, f"document_id IN ({names})")
     with pytest.raises(GoneRowsError, match=r"lists passages that are gone: call optimize\(\)"):
         retriever.search("river mountain glacier", 40, mode="bm25")

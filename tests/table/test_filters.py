@@ -9,9 +9,8 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError
 from dpr_lance.cli import app as cli
-from dpr_lance.indexes import maintenance as indexes
-from dpr_lance.indexes import policy as index_policy
-from tests.search.test_ranking import WORDS, brute_force_bm25, random_documents
+from dpr_lance.table.index_policy import IndexPolicy
+from tests.tables import WORDS, brute_force_bm25, opened, random_documents
 
 COUNT = 600
 COLUMNS = ["year", "kind", "rare", "day", "tags"]
@@ -47,16 +46,16 @@ WHERES = [
 
 @pytest.fixture(scope="module", params=["in memory", "exact", "vector index", "all indexes", "few probes of the index"])
 def filled(request, tmp_path_factory):
-    policy, shares = index_policy.POLICY, (1.0,)
+    policy, shares = IndexPolicy(), (1.0,)
     if "index" in request.param:
         shares = (0.05,) if request.param.startswith("few") else (1.0,)
-        policy = index_policy.IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=shares)
+        policy = IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=shares)
     resident = 1 << 20 if request.param == "in memory" else 0
     place = tmp_path_factory.mktemp("t") / "t"
-    with dpr_lance.connect(place, encoder=HashEncoder(dimension=32), resident_bytes=resident) as retriever:
+    with opened(place, HashEncoder(dimension=32), policy=policy, resident_bytes=resident) as retriever:
         retriever.add(documents(), splitter=None)
         columns = COLUMNS if request.param == "all indexes" else []
-        indexes.optimize(retriever._store, policy, filter_columns=columns)
+        retriever.optimize(filter_columns=columns)
         assert {index.column for index in retriever.info().indexes} >= {*columns, "content"}
         yield retriever, shares == (1.0,)
 
@@ -85,10 +84,10 @@ def test_filters_keep_the_best_of_what_matches(filled, where, matches):
 
 def test_a_batch_probes_no_more_for_a_question_than_it_would_alone(tmp_path):
     """A question that finds too few passages in the partitions probed for it leaves the others as they are."""
-    policy = index_policy.IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=(0.05,))
-    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=32), resident_bytes=0) as retriever:
+    policy = IndexPolicy(vector_index_rows=500, rows_per_partition=32, probed_shares=(0.05,))
+    with opened(tmp_path / "t", HashEncoder(dimension=32), policy=policy, resident_bytes=0) as retriever:
         retriever.add(documents(), splitter=None)
-        indexes.optimize(retriever._store, policy)
+        retriever.optimize()
         questions = [f"{first} {second}" for first in WORDS for second in WORDS[:4]]
         probes = set()
         for k in (12, 18, 24):
@@ -130,8 +129,8 @@ def test_a_column_with_any_name_that_is_stored_can_be_filtered_by(tmp_path, colu
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("colour", "'colour' is no metadata column .* it has year, rare"),
-        ("text", "no metadata column"),
+        ("colour", "'colour' is not a metadata column .* it has year, rare"),
+        ("text", "not a metadata column"),
         ("place", "cannot"),
     ],
 )

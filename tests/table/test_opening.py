@@ -10,7 +10,7 @@ import pytest
 import dpr_lance
 from dpr_lance import HashEncoder
 from dpr_lance.table.opening import MOST_INDEXES
-from tests.search.test_ranking import random_documents
+from tests.tables import random_documents
 
 DESCRIPTORS = Path("/proc/self/fd")
 

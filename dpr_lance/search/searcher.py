@@ -1,0 +1,100 @@
+"""Searches of one table: its vectors in memory, its encoder and the threads of its searches, bound together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from dpr_lance.encoders.onnx_encoder import available_threads
+from dpr_lance.encoders.vectors import Vector
+from dpr_lance.indexes.maintenance import warm
+from dpr_lance.records.hits import Hits, Mode
+from dpr_lance.search.candidates import CandidateSearch, Encode, LegResults
+from dpr_lance.search.ranking import ranked_hits
+from dpr_lance.search.resident import ResidentVectors
+from dpr_lance.search.stopwatch import Stopwatch
+from dpr_lance.table.encoder import TableEncoder
+from dpr_lance.table.filters import Filter, checked_filter
+from dpr_lance.table.forks import is_cut_off
+from dpr_lance.table.schema import CONTENT
+from dpr_lance.table.snapshot import Snapshot
+from dpr_lance.table.store import Store
+
+QUESTIONS_AT_ONCE = 64
+"""Questions of a batch that are searched together; this bounds the memory that a long list of them needs."""
+CANDIDATES_AT_ONCE = 400 * QUESTIONS_AT_ONCE
+"""Candidates of a leg that are in memory at once, with their vectors: 40 MB at 384 dimensions."""
+
+_WARMING = "what is asked first?"
+
+
+class Searcher:
+    """Searches one table, as it is at the moment of each call; shared by threads."""
+
+    def __init__(self, store: Store, encoder: TableEncoder, resident_bytes: int) -> None:
+        self.store, self.encoder = store, encoder
+        self._memory = ResidentVectors(resident_bytes)
+        self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
+
+    def search(
+        self, questions: Sequence[str], k: int, *, mode: Mode | None = None, where: Filter = None, explain: bool = False
+    ) -> list[Hits]:
+        """Return the k best passages for each question; see `Retriever.search`. A long list is searched in parts."""
+        size = questions_at_once(self.store.policy.candidates(k, "hybrid"))
+        parts = [questions[start : start + size] for start in range(0, len(questions), size)]
+        return [hits for part in parts for hits in self._search(part, k, mode, where, explain)]
+
+    def _search(self, questions: Sequence[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
+        where = None if where is None else checked_filter(where)
+        if self.store.find() is None:
+            return [Hits(question, (), mode or "hybrid", seconds=Stopwatch().seconds) for question in questions]
+        if mode != "bm25":
+            self.encoder.load_named()
+
+        def answer(snapshot: Snapshot) -> list[Hits]:
+            search = self._in(snapshot, where, self.encoder.encode_questions)
+            return ranked_hits(search, questions, k, mode=mode, explain=explain)
+
+        try:
+            return self.store.with_snapshot(answer)
+        except (ValueError, RuntimeError, TypeError):
+            self.store.check_usable()  # closed meanwhile, or its threads ended by a fork
+            if where is not None:
+                self.store.check_filter(where)
+            raise
+
+    def candidates(self, questions: Sequence[str], vectors: Vector, n: int) -> LegResults:
+        """Return up to n candidates of both legs, merged, for questions with these vectors."""
+
+        def collect(snapshot: Snapshot) -> LegResults:
+            return self._in(snapshot, None, lambda *_: vectors).collect_candidates(questions, n, "hybrid", Stopwatch())
+
+        return self.store.with_snapshot(collect)
+
+    def _in(self, snapshot: Snapshot, where: Filter, encode: Encode) -> CandidateSearch:
+        return CandidateSearch(snapshot, where, self.store.policy, self._memory, encode, self._pool)
+
+    @property
+    def bytes_resident(self) -> int:
+        """How much memory the vectors take now."""
+        return self._memory.bytes_held
+
+    def warm(self) -> None:
+        """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache."""
+        self.encoder.encode_questions([_WARMING])
+        card = self.store.find_card()
+        if card is not None:
+            held = self.store.with_snapshot(self._memory.load)
+            warm(self.store, {CONTENT} if held else {CONTENT, card.column})
+            self.search([_WARMING], 1)
+
+    def close(self) -> None:
+        """End the threads and free the vectors in memory."""
+        self._memory = ResidentVectors(0)
+        if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks
+            self._pool.shutdown()
+
+
+def questions_at_once(candidates: int) -> int:
+    """Return how many questions are searched together, each with this many candidates of a leg."""
+    return max(1, min(QUESTIONS_AT_ONCE, CANDIDATES_AT_ONCE // candidates))
