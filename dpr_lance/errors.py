@@ -1,14 +1,4 @@
-"""The error tree: `DprLanceError` is the base of every error that this library raises on purpose.
-
-    DprLanceError
-    ├── InvalidInputError (ValueError)       a document, question, argument, filter or path that cannot be used
-    ├── EncoderError (RuntimeError)          an encoder that cannot be loaded or run
-    │   └── EncoderMismatchError             an encoder that is not the one that made the table's vectors
-    ├── TableError (RuntimeError)            a table of another program or of a newer format
-    │   └── DamagedTableError                a table whose files are missing or damaged
-    ├── StorageError (OSError)               the disk is full, or files may not be read or written
-    ├── LockedError (TimeoutError)           another process is changing the table right now
-    └── MissingExtraError (ImportError)      a feature whose optional packages are not installed
+"""The errors that this library raises on purpose, all of them `DprLanceError`s.
 
 Each message names the problem, the value, the place and the remedy.
 """
@@ -19,7 +9,7 @@ from typing import Any
 
 
 class DprLanceError(Exception):
-    """Base of every error that dpr_lance raises on purpose."""
+    """The base of the library's errors."""
 
 
 class InvalidInputError(DprLanceError, ValueError):

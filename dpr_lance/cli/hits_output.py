@@ -70,8 +70,8 @@ def _passage(hit: Hit) -> Text:
     if title and title != identity:
         heading.append(f"  {identity}", style="dim not bold")
     found = Text()
-    for piece in snippet(one_line(hit.text), hit.question):
-        found.append(piece.text, style="bold" if piece.matches else "")
+    for piece, matches in snippet(one_line(hit.text), hit.question):
+        found.append(piece, style="bold" if matches else "")
     lines = [heading, found]
     if hit.explanation is not None:
         lines.append(Text(_hit_explained(hit, hit.explanation), style="dim"))

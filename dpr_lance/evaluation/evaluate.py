@@ -37,7 +37,7 @@ from dpr_lance.evaluation.results import (
 )
 from dpr_lance.evaluation.trec import RunFiles
 from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, read_questions
-from dpr_lance.records.hits import MODES, Hit, Hits, Mode
+from dpr_lance.records.hits import MODES, Hits, Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.retriever import Retriever
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
@@ -91,20 +91,20 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     report = progress or (lambda _: None)
     started = time.perf_counter()
     with ExitStack() as stack:
-        contenders = [_Contender(mode, retriever, mode, _ids) for mode in modes]
+        contenders = [_Contender(mode, retriever, mode) for mode in modes]
         if isinstance(compare, Retriever):
-            contenders += [_Contender(OTHER + mode, compare, mode, _ids) for mode in modes]
+            contenders += [_Contender(OTHER + mode, compare, mode) for mode in modes]
         elif compare is not None:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpr-lance-eval-"))
             other = stack.enter_context(connect(place, encoder=compare))
             _embed_again(retriever, other, report)
             # BM25 is the same whatever the encoder.
-            contenders += [_Contender(OTHER + mode, other, mode, _original_ids) for mode in modes if mode != "bm25"]
+            contenders += [_Contender(OTHER + mode, other, mode, copied=True) for mode in modes if mode != "bm25"]
         files = None
         if folder is not None:
             files = stack.enter_context(RunFiles(folder, [contender.name for contender in contenders]))
         source = stack.enter_context(closing(read_questions(questions, split=split)))
-        tally = _Tally(contenders, ks, regex, files, _Labels(retriever))
+        tally = _Tally(contenders, ks, regex, files, retriever)
         total = len(questions) if isinstance(questions, Sequence) and not isinstance(questions, str) else None
         while batch := list(itertools.islice(source, QUESTIONS_AT_ONCE)):
             tally.search(batch)
@@ -128,16 +128,6 @@ def _checked_ks(ks: object) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
-def _ids(hit: Hit) -> tuple[str, str]:
-    """Return the ids by which a label may name a passage: its own and its document's."""
-    return hit.id, hit.document_id
-
-
-def _original_ids(hit: Hit) -> tuple[str, str]:
-    """Return the same for a passage that `_embed_again` has copied: as a document with the passage's id."""
-    return hit.document_id, str(hit.metadata["original_document"])
-
-
 def _embed_again(source: Retriever, target: Retriever, report: Callable[[EvaluationProgress], None]) -> None:
     """Copy all passages into another table, whole, under its encoder."""
     total = len(source)
@@ -157,7 +147,7 @@ class _Contender:
     name: str
     retriever: Retriever
     mode: Mode
-    ids: Callable[[Hit], tuple[str, str]]
+    copied: bool = False
 
     def search(self, questions: Sequence[LabelledQuestion], k: int) -> list[Hits]:
         texts = [question.text for question in questions]
@@ -176,36 +166,12 @@ class _Contender:
         """
         scores: dict[str, float] = {}
         for hit in hits:
-            passage, document = self.ids(hit)
+            passage, document = hit.id, hit.document_id
+            if self.copied:  # by `_embed_again`, as a document with the passage's id
+                passage, document = document, hit.metadata["original_document"]
             labelled = document if document in question.labels and passage not in question.labels else passage
             scores.setdefault(labelled, hit.score)
         return list(scores.items())
-
-
-@dataclass(slots=True)
-class _Labels:
-    """The different labels of the questions so far: those of stored passages or documents, and the others."""
-
-    retriever: Retriever
-    stored: set[str] = field(default_factory=set)
-    missing: set[str] = field(default_factory=set)
-
-    def look_up(self, questions: Sequence[LabelledQuestion]) -> None:
-        new = sorted({label for question in questions for label in question.labels} - self.stored - self.missing)
-        for start in range(0, len(new), _IDS_AT_ONCE):
-            part = new[start : start + _IDS_AT_ONCE]
-            passages = self.retriever.get(part)
-            self.stored.update({passage.id for passage in passages}.intersection(part))
-            self.stored.update({passage.document_id for passage in passages}.intersection(part))
-        self.missing.update(set(new) - self.stored)
-
-    def check(self, *, with_answers: bool) -> None:
-        """Raise `InvalidInputError` when no label is stored and there are no answers either."""
-        if self.missing and not self.stored and not with_answers:
-            raise InvalidInputError(
-                f"none of the {len(self.missing):,} labels of these questions is stored here, for example "
-                f"{min(self.missing)!r:.60}: labels are ids of passages or documents of this table"
-            )
 
 
 @dataclass(slots=True)
@@ -216,16 +182,19 @@ class _Tally:
     ks: tuple[int, ...]
     regex: bool
     files: RunFiles | None
-    labels: _Labels
+    retriever: Retriever
     outcomes: list[EvaluationOutcome] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     _measures: dict[str, list[dict[str, Values]]] = field(default_factory=lambda: defaultdict(list))
     _seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _not_measured: str | None = None
+    _stored: set[str] = field(default_factory=set)
+    """Labels that are ids of stored passages or documents."""
+    _missing: set[str] = field(default_factory=set)
 
     def search(self, batch: Sequence[LabelledQuestion]) -> None:
         """Search in every row; a question that some encoder makes no vector of is left out of all rows."""
-        self.labels.look_up(batch)
+        self._look_up_labels(batch)
         while batch:
             try:
                 self._take(batch, [self._found(contender, batch) for contender in self.contenders])
@@ -236,6 +205,14 @@ class _Tally:
                 batch = [question for at, question in enumerate(batch) if at not in error.reasons]
             else:
                 return
+
+    def _look_up_labels(self, batch: Sequence[LabelledQuestion]) -> None:
+        new = sorted({label for question in batch for label in question.labels} - self._stored - self._missing)
+        for start in range(0, len(new), _IDS_AT_ONCE):
+            part = set(new[start : start + _IDS_AT_ONCE])
+            for passage in self.retriever.get(sorted(part)):
+                self._stored.update(part & {passage.id, passage.document_id})
+        self._missing.update(set(new) - self._stored)
 
     def _found(self, contender: _Contender, batch: Sequence[LabelledQuestion]) -> tuple[list[Hits], float]:
         """Return a row's hits, and the seconds that they took."""
@@ -266,13 +243,14 @@ class _Tally:
     def _measure(
         self, row: str, batch: Sequence[LabelledQuestion], rankings: Sequence[Sequence[tuple[str, float]]]
     ) -> None:
-        labelled = [(question.labels, ranking) for question, ranking in zip(batch, rankings, strict=True)
-                    if question.labels]  # fmt: skip
-        if not labelled or self._not_measured:
+        labels = [question.labels for question in batch if question.labels]
+        if not labels or self._not_measured:
             return
-        ids = [[label for label, _ in ranking] for _, ranking in labelled]
+        found = [ranking for question, ranking in zip(batch, rankings, strict=True) if question.labels]
         try:
-            self._measures[row].append(ranking_measures([labels for labels, _ in labelled], ids, self.ks))
+            self._measures[row].append(
+                ranking_measures(labels, [[name for name, _ in each] for each in found], self.ks)
+            )
         except MissingExtraError as error:
             self._not_measured = str(error)
 
@@ -287,7 +265,11 @@ class _Tally:
             found = [outcome.ranks(by) for outcome in self.outcomes]
             ranks[by][name] = [row[name] for row in found if row is not None]
         with_answers, with_labels = (len(ranks[by][names[0]]) for by in ranks)
-        self.labels.check(with_answers=with_answers > 0)
+        if self._missing and not self._stored and not with_answers:
+            raise InvalidInputError(
+                f"none of the {len(self._missing):,} labels of these questions is stored here, for example "
+                f"{min(self._missing)!r:.60}: labels are ids of passages or documents of this table"
+            )
         return Evaluation(
             questions=len(self.outcomes),
             with_answers=with_answers,
@@ -307,8 +289,8 @@ class _Tally:
             not_measured=self._not_measured,
             seconds=seconds,
             skipped=tuple(self.skipped),
-            labels=len(self.labels.stored) + len(self.labels.missing),
-            labels_missing=len(self.labels.missing),
+            labels=len(self._stored) + len(self._missing),
+            labels_missing=len(self._missing),
         )
 
     def _row(self, contender: _Contender, ranks: Mapping[Judgement, Mapping[str, Sequence[int]]]) -> EvaluationRow:

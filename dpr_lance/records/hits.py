@@ -123,7 +123,7 @@ class Hit:
         checked_text(before, name="before", place="snippet()")
         checked_text(after, name="after", place="snippet()")
         checked_callback(escape, "escape", "give a function from text to text, such as html.escape")
-        pieces = [(escape(piece.text), piece.matches) for piece in snippet(self.text, self.question, length)]
+        pieces = [(escape(piece), matches) for piece, matches in snippet(self.text, self.question, length)]
         if odd := [text for text, _ in pieces if not isinstance(text, str)]:
             raise refused("escape", escape, f"it must return a string, it returned {shown(odd[0])}")
         return "".join(f"{before}{text}{after}" if matches else text for text, matches in pieces)

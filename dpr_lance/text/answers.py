@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import groupby
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.text.normal_form import normalised
@@ -62,20 +63,13 @@ def _pattern(answer: str) -> re.Pattern[str]:
 @cache
 def _token() -> re.Pattern[str]:
     """Return the pattern of a token; `re` has no classes for Unicode categories, so they are listed."""
-    word = _characters(lambda category: category[0] in "LNM")
-    blank = _characters(lambda category: category[0] in "ZC")
+    word, blank = _characters("LNM"), _characters("ZC")
     return re.compile(f"[{word}]+|[^{word}{blank}]")
 
 
-def _characters(wanted: Callable[[str], bool]) -> str:
+def _characters(categories: str) -> str:
     """Return the characters of these categories as ranges of a regular expression's class."""
-    ranges: list[str] = []
-    start = None
-    for code in range(sys.maxunicode + 2):
-        inside = code <= sys.maxunicode and wanted(unicodedata.category(chr(code)))
-        if inside and start is None:
-            start = code
-        elif not inside and start is not None:
-            ranges.append(f"\\U{start:08x}-\\U{code - 1:08x}")
-            start = None
-    return "".join(ranges)
+    codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] in categories]
+    # Consecutive codes differ from their positions by the same number.
+    runs = [list(run) for _, run in groupby(enumerate(codes), key=lambda numbered: numbered[1] - numbered[0])]
+    return "".join(f"\\U{run[0][1]:08x}-\\U{run[-1][1]:08x}" for run in runs)

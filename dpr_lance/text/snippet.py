@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass
 
 from dpr_lance.checks import checked_whole
 from dpr_lance.text.terms import Word, terms, words
@@ -18,16 +17,8 @@ _BLANKS = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*\s+$""")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a snippet: a word that matches, or the text between such words."""
-
-    text: str
-    matches: bool
-
-
-def snippet(text: str, question: str, length: int = LENGTH) -> list[Piece]:
-    """Return the pieces of the window of up to `length` characters with most of the question's words.
+def snippet(text: str, question: str, length: int = LENGTH) -> list[tuple[str, bool]]:
+    """Return the window of up to `length` characters with most of the question's words, as pieces: text, matches.
 
     The window with the most different words wins, then the one with the most words, then one that begins a sentence,
     then one with its words in the middle, then the first. Words match as in BM25, ignoring case, accents and endings.
@@ -39,16 +30,16 @@ def snippet(text: str, question: str, length: int = LENGTH) -> list[Piece]:
     wanted = terms(question)
     matching = [word for word in words(text) if not wanted.isdisjoint(word.terms)]
     start, end = _window(text, matching, length)
-    pieces = [Piece(f"{ELLIPSIS} ", matches=False)] if text[:start].strip() else []
+    pieces = [(f"{ELLIPSIS} ", False)] if text[:start].strip() else []
     at = start
     for word in matching:
         if start <= word.start and word.end <= end:
-            pieces += [Piece(text[at : word.start], matches=False), Piece(word.text, matches=True)]
+            pieces += [(text[at : word.start], False), (word.text, True)]
             at = word.end
-    pieces.append(Piece(text[at:end], matches=False))
+    pieces.append((text[at:end], False))
     if text[end:].strip():
-        pieces.append(Piece(f" {ELLIPSIS}", matches=False))
-    return [Piece(_BLANKS.sub(" ", piece.text), piece.matches) for piece in pieces if piece.text]
+        pieces.append((f" {ELLIPSIS}", False))
+    return [(_BLANKS.sub(" ", piece), matches) for piece, matches in pieces if piece]
 
 
 def _window(text: str, matching: list[Word], length: int) -> tuple[int, int]:
