@@ -40,7 +40,7 @@ QUICK: dict[str, list[str]] = {
     "quality": ["xquad-en"],
     "calibration": ["nq-gold"],
     "encode": ["speed", "parity", "--rounds", "3", "--questions", "50"],
-    "cold-start": ["--rounds", "1", "--no-install"],
+    "cold-start": ["--rounds", "1"],
     "ingest": ["disk", "encoder"],
     "end-to-end": ["--passages", "200", "--questions", "30", "--rounds", "1"],
     "scale": ["10000"],

@@ -25,8 +25,9 @@ from benchmarks.ingest import in_new_process
 from benchmarks.peers.ann import CONTENDERS, RETURNED, K, measured
 from benchmarks.references import CACHE
 from benchmarks.summaries import p50_p99
-from benchmarks.synthetic_vectors import CLUSTERS, DIMENSION, QUESTION_SPREAD, SEED, SPREAD, Floats, nearest
+from benchmarks.synthetic_vectors import CLUSTERS, DIMENSION, QUESTION_SPREAD, SEED, SPREAD, Floats
 from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.vectors import nearest
 
 SIZES = (100_000,)
 LARGEST = 1_000_000
@@ -88,9 +89,10 @@ def make_vectors(size: int, place: Path, *, questions: int = QUESTIONS, chunk: i
         near = near / np.linalg.norm(near, axis=1, keepdims=True)
         noise = choose.standard_normal(near.shape, dtype=np.float32) * np.float32(QUESTION_SPREAD / np.sqrt(DIMENSION))
         asked = ((near + noise) / np.linalg.norm(near + noise, axis=1, keepdims=True)).astype(np.float32)
-        parts = ((range(start, size)[:chunk], vectors[start : start + chunk]) for start in range(0, size, chunk))
+        parts = ((vectors[at : at + chunk], np.arange(size)[at : at + chunk]) for at in range(0, size, chunk))
+        exact = np.stack([numbers for numbers, _ in nearest(asked, parts, RETURNED)])
         np.save(place / "questions.npy", asked)
-        np.save(place / "exact.npy", nearest(parts, asked, RETURNED))
+        np.save(place / "exact.npy", exact)
     return place
 
 

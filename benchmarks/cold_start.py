@@ -11,8 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ import numpy as np
 from benchmarks import data, results
 from benchmarks.summaries import ratios, spread
 
-PACKAGE_BUDGET = 45
 OURS, SEARCH, PEER, PEER_ALONE = (
     "dpr_lance",
     "dpr_lance, one hybrid search",
@@ -64,11 +61,10 @@ model.encode({QUESTION!r})
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this case."""
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
-    parser.add_argument("--no-install", action="store_true", help="do not resolve the base install (needs an index)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the processes, and resolve the base install. Returns the ratios, and the number of packages."""
+    """Measure the processes. Returns the ratios of their times."""
     with tempfile.TemporaryDirectory(prefix="dpr-lance-cold-") as folder:
         _make_table(Path(folder))
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in SCRIPTS}
@@ -80,12 +76,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     measured[name].append(process)
     values = summary(measured)
     results.write("cold-start", "processes", values)
-    if options.no_install:
-        return dict(values["ratios"])
-    print("cold-start: resolving the base install", file=sys.stderr)
-    packages = base_packages()
-    results.write("cold-start", "install", {"packages": len(packages), "budget": PACKAGE_BUDGET})
-    return {"packages": len(packages), **values["ratios"]}
+    found: dict[str, Any] = values["ratios"]
+    return found
 
 
 def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -103,30 +95,6 @@ def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         },
         "ratios": {f"{ours} / {theirs}": ratios(walls[ours], walls[theirs]) for ours, theirs in COMPARED},
     }
-
-
-def base_packages() -> list[str]:
-    """What pip would install for the base dependencies into an empty environment; raises if torch is part of it."""
-    project = tomllib.loads((data.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory(prefix="dpr-lance-install-") as folder:
-        venv.create(folder, with_pip=True)
-        report = Path(folder) / "report.json"
-        pip = [
-            str(Path(folder) / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--dry-run",
-            "--report",
-            str(report),
-        ]
-        subprocess.run([*pip, *project["project"]["dependencies"]], check=True, stdout=sys.stderr)
-        planned = json.loads(report.read_text(encoding="utf-8"))["install"]
-    packages = sorted(f"{item['metadata']['name']} {item['metadata']['version']}" for item in planned)
-    if heavy := [package for package in packages if package.split()[0].lower() in ("torch", "transformers")]:
-        raise RuntimeError(f"a base install would bring {heavy[0]}")
-    return packages
 
 
 def _make_table(folder: Path) -> None:

@@ -26,6 +26,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.references import Floats
 from benchmarks.summaries import cosines, p50_p99, ratios, spread
+from dpr_lance.encoders.vectors import nearest
 
 PAUSE = 0.05
 """Seconds between turns: threads of the one before that still spin must not take the next one's time."""
@@ -145,7 +146,7 @@ def parity(passages: list[tuple[str, str]], questions: list[str]) -> dict[str, A
         compared[name] = {
             "max_abs_difference": float(np.abs(vectors - reference).max()),
             "min_cosine": float(cosines(vectors, reference).min()),
-            "top20_overlap": float(np.mean([len({*a} & {*b}) / 20 for a, b in zip(top, mine, strict=True)])),
+            "top20_overlap": float(np.mean([len(a & b) / 20 for a, b in zip(top, mine, strict=True)])),
         }
     return {"passages": len(passages), "questions": len(questions), "encoders": compared}
 
@@ -155,6 +156,6 @@ def _vectors(name: str, passages: list[tuple[str, str]], questions: list[str]) -
     return passages_encoder(name)(passages), np.stack([single(question) for question in questions])
 
 
-def _top20(questions: Floats, passages: Floats) -> list[list[int]]:
-    found: list[list[int]] = np.argsort(-(questions @ passages.T), axis=1, kind="stable")[:, :20].tolist()
-    return found
+def _top20(questions: Floats, passages: Floats) -> list[set[int]]:
+    found = nearest(questions, [(passages, np.arange(len(passages)))], 20)
+    return [set(numbers.tolist()) for numbers, _ in found]

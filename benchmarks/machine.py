@@ -49,11 +49,11 @@ def commit_state() -> tuple[str, bool]:
 
 
 def _machine() -> str:
-    """Return cores, processor and the instructions for int8, as "2 cores of AMD EPYC (avx512_vnni)"."""
+    """Return cores, processor and the instructions for int8, as "2 cores of AMD EPYC, avx512_vnni"."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor, flags = _processor()
     instructions = next((name for name in INT8_INSTRUCTIONS if name in flags), "no instructions for int8")
-    return f"{cores} core{'s' * (cores != 1)} of {processor} ({instructions})"
+    return f"{cores} core{'s' * (cores != 1)} of {processor}, {instructions}"
 
 
 def _processor() -> tuple[str, set[str]]:

@@ -17,6 +17,7 @@ import numpy as np
 import dpr_lance
 from benchmarks import data, machine, references, results
 from benchmarks.summaries import accuracies, first_rank, gain, hits_within
+from dpr_lance.encoders.vectors import nearest
 from dpr_lance.records.hits import MODES
 
 SETS = (("nq-gold", "dev"), ("squad", "dev"), ("xquad-en", "test"))
@@ -119,6 +120,8 @@ def reference_ranks(questions: data.QuestionSet, *, fp32: bool) -> RanksByRow:
     ranks = {"bm25s": bm25s_ranks(questions, max(K))}
     if fp32:
         passages, asked = references.fp32_vectors(questions)
-        order = np.argsort(-(asked @ passages.T), axis=1, kind="stable")[:, : max(K)]
-        ranks["fp32"] = [first_rank(row, gold) for row, gold in zip(order.tolist(), questions.gold_rows, strict=True)]
+        found = nearest(asked, [(passages, np.arange(len(passages)))], max(K))
+        ranks["fp32"] = [
+            first_rank(rows.tolist(), gold) for (rows, _), gold in zip(found, questions.gold_rows, strict=True)
+        ]
     return ranks

@@ -6,8 +6,7 @@ number gives the same text and vector in every process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -85,15 +84,3 @@ def _noise(seed: int, length: float) -> Floats:
 def _unit(vectors: Floats) -> Floats:
     unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit
-
-
-def nearest(parts: Iterable[tuple[Sequence[int], Floats]], asked: Floats, k: int) -> Any:  # noqa: ANN401
-    """int64[questions, k]: numbers of the largest inner products, of vectors that come part by part."""
-    scores = np.zeros((len(asked), 0), dtype=np.float32)
-    names = np.zeros((len(asked), 0), dtype=np.int64)
-    for numbers, vectors in parts:
-        scores = np.hstack([scores, asked @ vectors.T])
-        names = np.hstack([names, np.broadcast_to(np.asarray(numbers), (len(asked), len(vectors)))])
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores, names = np.take_along_axis(scores, best, axis=1), np.take_along_axis(names, best, axis=1)
-    return names

@@ -16,12 +16,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def where(parts: Iterable[Mapping[str, Any]], *, commits: bool = True) -> str:
-    """On which machines, and at which commits, these parts were measured."""
-    origins = [part["origin"] for part in parts]
-    machines = " and ".join(dict.fromkeys(origin["machine"] for origin in origins))
-    sources = "; ".join(dict.fromkeys(source(origin) for origin in origins))
-    return f"Measured on {machines}{f', commit {sources}' if commits else ''}."
+def where(parts: Iterable[Mapping[str, Any]]) -> str:
+    """On which machines these parts were measured, and at which commits on each."""
+    commits: dict[str, dict[str, None]] = {}
+    for part in parts:
+        commits.setdefault(part["origin"]["machine"], {})[source(part["origin"])] = None
+    places = [f"{machine} (commit {'; '.join(sources)})" for machine, sources in commits.items()]
+    return f"Measured on {' and on '.join(places)}."
 
 
 def source(origin: Mapping[str, Any]) -> str:

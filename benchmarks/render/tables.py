@@ -79,7 +79,7 @@ def _quality(parts: Parts) -> list[str]:
         for name, part in parts.items()
     ]
     header = ["top-1 / 5 / 20 / 100, %", *ROWS.values(), "hybrid − better leg, top-20", "commit"]
-    return [table(header, rows), where(parts.values(), commits=False)]
+    return [table(header, rows), where(parts.values())]
 
 
 def _calibration(parts: Parts) -> list[str]:
@@ -153,11 +153,7 @@ def _cold_start(parts: Parts) -> list[str]:
         for name, each in found["processes"].items()
     ]
     compared = "; ".join(f"{name}: {spread(values)}" for name, values in found["ratios"].items())
-    said = [table(["process", "seconds", "CPU-s", "peak MiB"], rows), f"Ratios of seconds. {compared}."]
-    if "install" in parts:
-        install = parts["install"]
-        said.append(f"A base install brings {install['packages']} packages (at most {install['budget']}), no torch.")
-    return [*said, where(parts.values())]
+    return [table(["process", "seconds", "CPU-s", "peak MiB"], rows), f"Ratios of seconds. {compared}.", where([found])]
 
 
 def _ingest(parts: Parts) -> list[str]:
@@ -187,7 +183,7 @@ def _ingest(parts: Parts) -> list[str]:
         ],
     }
     rows = [[*lines[name](part), source(part["origin"])] for name, part in in_order(parts, ingest.PARTS).items()]
-    return [table(["what", "", "", "ratio", "commit"], rows), where(parts.values(), commits=False)]
+    return [table(["what", "", "", "ratio", "commit"], rows), where(parts.values())]
 
 
 def _end_to_end(parts: Parts) -> list[str]:
@@ -276,7 +272,7 @@ def _scale(parts: Parts) -> list[str]:
     return [
         table(header, rows),
         f"Vectors of {synthetic_vectors.DIMENSION} dimensions. The paper, with 21,015,324 passages on its machine, in "
-        f"questions/s: {PAPERS_RATES}. {where(parts.values(), commits=False)}",
+        f"questions/s: {PAPERS_RATES}. {where(parts.values())}",
     ]
 
 

@@ -121,7 +121,7 @@ def test_an_origin_says_what_code_was_measured(committed):
     assert markdown.source(origin | {"dirty": True, "note": "before 0.2"}) == "abc*, before 0.2"
     other = origin | {"machine": "another machine", "commit": "def"}
     assert markdown.where([{"origin": origin}, {"origin": other}]) == (
-        f"Measured on {origin['machine']} and another machine, commit abc; def."
+        f"Measured on {origin['machine']} (commit abc) and on another machine (commit def)."
     )
 
 
