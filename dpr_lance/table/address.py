@@ -1,4 +1,4 @@
-"""Where a database lies: the folder or the address that `connect` is given."""
+"""The folder or the address that `connect` is given."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.table.engine_errors import storage_error
 
 _FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
-"""How the address of a local folder begins: `file:///data/wiki`, which LanceDB also knows by a second name."""
+"""Prefix of the address of a local folder, as in `file:///data/wiki`; LanceDB knows a second one."""
 
 
 def checked_address(uri: str | os.PathLike[str], table: str) -> tuple[str, Path | None]:
-    """Return what LanceDB is given and the local folder, if it is one; raise for a path that cannot be ours.
+    """Return the address for LanceDB, and the local folder if it is one.
 
-    A folder is ours when it holds nothing but LanceDB's tables and hidden files, or this table already.
+    Raises for a folder that holds anything but LanceDB's tables and hidden files, unless it has this table.
     """
     folder = local_folder(uri)
     if folder is None:
@@ -46,7 +46,7 @@ def checked_address(uri: str | os.PathLike[str], table: str) -> tuple[str, Path 
 
 
 def local_folder(uri: str | os.PathLike[str]) -> Path | None:
-    """Return the local folder that a path or a `file:` address stands for, as an absolute path; None for another."""
+    """Return the absolute folder that a path or a `file:` address names; None for another address."""
     path = checked_path(uri, "uri", "give a folder, 'memory://', or an object store's address")
     if isinstance(uri, str) and _FILE_SCHEME.match(uri):
         path = Path(_folder_of(uri))
@@ -56,15 +56,15 @@ def local_folder(uri: str | os.PathLike[str]) -> Path | None:
 
 
 def _folder_of(uri: str) -> str:
-    """Return the path that a `file:` address stands for; raise for one that names no folder of this machine."""
+    """Return the path that a `file:` address names; raise for one that is not a folder of this machine."""
     parts = urlsplit(uri)
     fault = ""
     if parts.netloc not in ("", "localhost"):
-        fault = f"{parts.netloc!r} stands where a host does; a local folder has three slashes, as file:///data/wiki"
+        fault = f"{parts.netloc!r} is read as a host; a local folder has three slashes, as file:///data/wiki"
     elif parts.query or parts.fragment or uri.endswith(("?", "#")):
         fault = "write '?' as %3F and '#' as %23, or give the path without 'file://'"
     elif "\0" in (path := url2pathname(parts.path)):
-        fault = "a path cannot hold the character NUL"
+        fault = "a path cannot contain the character NUL"
     if fault:
         raise InvalidInputError(f"connect({uri!r}): {fault}")
     return path

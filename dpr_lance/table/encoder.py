@@ -1,4 +1,4 @@
-"""The encoder of a table: loaded when it is first used, and checked to be the one that made the stored vectors."""
+"""The encoder of a table: loaded at its first use, and checked to be the one that made the stored vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EncoderSource = str | Path | tuple[str, str] | Encoder
 
 
 class TableEncoder:
-    """What `connect` was given as the encoder of a table, shared by threads; None follows the table to its own."""
+    """The encoder that `connect` was given, shared by threads; None follows the table to its own."""
 
     def __init__(self, store: Store, source: EncoderSource | None) -> None:
         self._store = store
@@ -33,9 +33,9 @@ class TableEncoder:
         self._loading = threading.Lock()
 
     def loaded(self, card: TableCard | None = None) -> Encoder:
-        """Return the encoder of the table, or of a card that it has, loading it the first time.
+        """Return the encoder of the table, or of one of its cards, loading it the first time.
 
-        Raises `EncoderError` when it cannot be loaded, `EncoderMismatchError` when the table's vectors are another's.
+        Raises `EncoderError` when it cannot be loaded, `EncoderMismatchError` when another encoder made the vectors.
         """
         stored = card or self._store.find_card()
         with self._loading:
@@ -53,11 +53,11 @@ class TableEncoder:
 
     @property
     def is_named(self) -> bool:
-        """Whether `connect` was given an encoder: nothing stands in for it where it cannot be loaded."""
+        """Whether `connect` was given an encoder: there is no fallback where it cannot be loaded."""
         return self._source is not None
 
     def load_named(self) -> None:
-        """Load the encoder that `connect` was given, where it was given one; raise when it cannot be loaded."""
+        """Load the encoder that `connect` was given, if any; raise when it cannot be loaded."""
         with self._loading:
             if self._source is not None and self._encoder is None:
                 self._encoder = loaded(self._source)
@@ -65,7 +65,7 @@ class TableEncoder:
     def encode_questions(self, questions: Sequence[str], card: TableCard | None = None) -> Vector:
         """Return the questions' vectors, float32[n, d]; raise as `loaded` and `encoded_questions` do.
 
-        With the card that the search has read, `SupersededError` when another encoder was put in force since.
+        With the card that the search has read, raises `SupersededError` when another encoder was put in force since.
         """
         encoder = self._encoder
         if card is None or encoder is None or _differ(card, encoder):
@@ -75,18 +75,18 @@ class TableEncoder:
         return encoded_questions(encoder, questions)
 
     def new_card(self, splitter: Splitter | None) -> TableCard:
-        """Return the card of a table that is about to be created."""
+        """Return the card for a table that is about to be created."""
         source = self._source_or_default(None)
         encoder = self._encoder or loaded(source)
         return TableCard(encoder.card, source_names(source), splitter_name(splitter))
 
     def expect(self, source: EncoderSource, encoder: Encoder) -> None:
-        """Use another encoder as soon as the table's vectors are of it."""
+        """Use another encoder as soon as it made the table's vectors."""
         with self._loading:
             self._expected = source, encoder
 
     def _source_or_default(self, stored: TableCard | None) -> EncoderSource:
-        """Return what `connect` was given, else the source the table remembers, else the packaged default."""
+        """Return what `connect` was given, else the table's source, else the packaged default."""
         if self._source is not None:
             return self._source
         if stored is None:
@@ -98,13 +98,13 @@ class TableEncoder:
                 return question, passage
             case _:
                 raise EncoderError(
-                    f"{self._store.place} was made with the encoder object {stored.encoder.name!r}, which is not known "
+                    f"{self._store.place} was made with the encoder object {stored.encoder.name!r}, which is unknown "
                     f"here: pass it again, connect(..., encoder=...)"
                 )
 
 
 def check_source(source: object, name: str = "encoder") -> None:
-    """Raise `InvalidInputError` that names the argument for what can neither name an encoder nor be one."""
+    """Raise `InvalidInputError` that names the argument unless it names an encoder or is one."""
     if isinstance(source, (str, os.PathLike, tuple)):
         check_named(source, name)
     elif isinstance(source, type) or not isinstance(getattr(source, "card", None), EncoderCard):
@@ -129,7 +129,7 @@ def loaded(source: EncoderSource) -> Encoder:
 
 
 def source_names(source: EncoderSource) -> tuple[str, ...]:
-    """Return what a table remembers so that the encoder is found again; nothing for an encoder object."""
+    """Return what a table stores to load the encoder again; nothing for an encoder object."""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         return (str(path.absolute()) if path.exists() else str(source),)

@@ -1,4 +1,4 @@
-"""What LanceDB's errors mean: the disk, a missing or damaged file, another process, or what it was asked for."""
+"""What LanceDB's errors mean: the disk, a missing or damaged file, another process, or a bad query."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dpr_lance.errors import DamagedTableError, DprLanceError, StorageError, Tab
 from dpr_lance.table.files import REBUILD, TableFiles
 
 _ENGINE = ("lancedb", "lance", "pyarrow")
-"""Packages of the engine: what is raised in their code is its error."""
+"""Packages of the engine: an error raised in their code is the engine's."""
 _PANICS = ("PanicException", "RustPanic")
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 _PATH = re.compile(r"(/?(?:[^\s\"':,]+/)*[^\s\"':,/]+\.(?:lance|idx|manifest|arrow|txn|bin))\b")
 _NOISE = re.compile(
     r"lance error: |LanceError\(\w+\): |Generic \S+ error: |^Invalid input, |,? ?/(?:root|rustc)/\S+?:\d+(?::\d+)?"
 )
-"""What LanceDB's messages hold besides what is wrong: its names for it, and places on its build machine."""
+"""Noise in LanceDB's messages: its names for errors, and paths of its build machine."""
 _CONFLICTS = ("commit conflict", "concurrent writers")
 _FILES_BROKEN = ("LanceError(IO)", "LanceError(Arrow)", "corrupt", "does not appear to be a Lance file")
-"""How errors begin that come from a file's content, where no file can be looked at."""
+"""Signs of a damaged file in errors, where no file can be inspected."""
 
 _QUERY = ("Schema error", "Query Execution error", "No field named", "Invalid user input", "Error during planning")
-"""What errors of a query say, for which not every byte of the table is compared with its checksum."""
+"""Signs of a bad query, for which the table's checksums are not compared."""
 
 _STORAGE = {
     errno.ENOSPC: ("the disk is full", "free some space and repeat the call"),
@@ -43,7 +43,7 @@ _KEPT = "What was committed before is kept whole"
 
 
 def raised_by_engine(error: BaseException) -> bool:
-    """Tell whether an error comes out of LanceDB or Arrow, and not out of this library or of what it was given."""
+    """Tell whether an error was raised by LanceDB or Arrow, not by this library or a user's code."""
     if isinstance(error, DprLanceError):
         return False
     if type(error).__name__ in _PANICS:
@@ -51,7 +51,7 @@ def raised_by_engine(error: BaseException) -> bool:
     trace, engine = error.__traceback__, False
     while trace is not None:
         package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        # What comes after is the standard library's, on behalf of either.
+        # Frames of the standard library count for whichever called them.
         engine = package in _ENGINE if package in (*_ENGINE, "dpr_lance") else engine
         trace = trace.tb_next
     return engine and isinstance(error, Exception)
@@ -63,17 +63,17 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Tell whether LanceDB did not find a file: a clean-up has freed it, or it is lost."""
+    """Tell whether LanceDB missed a file, which a clean-up has freed or which is lost."""
     return "Not found" in str(error) or _number_of(error) == errno.ENOENT
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error of LanceDB says, without its names for it and the places in its source."""
+    """Return an error's message without LanceDB's noise."""
     return _NOISE.sub("", str(error)).strip(" .,") or type(error).__name__
 
 
 def storage_error(error: BaseException, place: str) -> StorageError | None:
-    """Return the error of the disk or of the system that this one is; None where it is another."""
+    """Return our error for one of the disk or the system; None for another one."""
     number = _number_of(error)
     if number not in _STORAGE:
         return None
@@ -85,7 +85,7 @@ def storage_error(error: BaseException, place: str) -> StorageError | None:
 
 
 def named(error: BaseException, files: TableFiles) -> DprLanceError:
-    """Return our error for one of LanceDB: of storage, of damage where the files show it, else a `TableError`."""
+    """Return our error for LanceDB's: of storage, of damage where the files show it, else a `TableError`."""
     if (storage := storage_error(error, files.place)) is not None:
         return storage
     of_query = any(sign in str(error) for sign in _QUERY)
@@ -100,10 +100,10 @@ def named(error: BaseException, files: TableFiles) -> DprLanceError:
         return DamagedTableError(f"{files.place}: a file is missing ({reason}); {REBUILD}, if it is of an index")
     if type(error).__name__ in _PANICS or (files.folder is None and any(sign in str(error) for sign in _FILES_BROKEN)):
         return DamagedTableError(
-            f"{files.place}: LanceDB broke off ({reason}), as it does at damaged files; `check()` reads them all and "
-            f"names what is damaged"
+            f"{files.place}: LanceDB broke off ({reason}), as it does at damaged files; `check()` reads all files and "
+            f"names the damaged ones"
         )
-    return TableError(f"{files.place}: LanceDB could not do this ({reason}); `check()` tells whether files are damaged")
+    return TableError(f"{files.place}: LanceDB could not do this ({reason}); `check()` shows whether files are damaged")
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def errors_named(files: TableFiles) -> Iterator[None]:
 
 @contextmanager
 def storage_named(place: str) -> Iterator[None]:
-    """Turn what the system says within the block, where a file is opened or a folder made, into `StorageError`."""
+    """Turn the system's errors within the block, where files or folders are opened, into `StorageError`."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The SQL of filters: one expression of known form and bounded size, written again for the engine to read.
+"""The SQL of filters: one expression of known form and bounded size, rewritten for the engine.
 
 LanceDB's parser reads the first expression of a string and ignores the rest, and deep or long expressions overflow the
-stack of its threads, which ends the process. So every filter is read here first. What is not known here is refused, and
-the engine is handed the tokens that were read, in one pair of parentheses: it cannot read them in another way.
+stack of its threads, which ends the process. So every filter is read here first; what is unknown here is refused. The
+engine gets the tokens in one pair of parentheses and cannot read them in another way.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ MOST_CHARACTERS = 4_000_000
 MOST_VALUES = 100_000
 """Values in lists."""
 MOST_TERMS = 4_000
-"""Columns, operators and function calls, as the engine makes of them: it writes the operand of BETWEEN twice."""
+"""Columns, operators and function calls, as the engine counts them: it writes the operand of BETWEEN twice."""
 DEEPEST = 40
-"""Operators within each other; AND and OR side by side count as one. The engine's threads overflow beyond 200."""
+"""Nested operators; a chain of AND or OR counts as one. The engine's threads overflow beyond 200."""
 MOST_BRACKETS = 12
-"""Brackets within each other, but for those that change nothing. The engine's parser gives up at about 24."""
+"""Nested brackets, except those that change nothing. The engine's parser gives up at about 24."""
 MOST_JOINED = 20
 """Texts joined by || or concat, each as long as a passage."""
 
@@ -34,7 +34,7 @@ _CALLED = """
     get_field
     """
 FUNCTIONS = frozenset(_CALLED.split())
-"""What a filter may call: what is of use in a filter, and needs no more memory than the columns that it reads."""
+"""Functions that are useful in a filter and need no more memory than the columns that they read."""
 
 _DOUBLING = frozenset({"coalesce", "nvl", "ifnull"})
 _PLAIN_TYPES = """
@@ -51,7 +51,7 @@ _OF_BRACKETS = {"(": ")", "[": "]"}
 
 @dataclass(slots=True)
 class _Level:
-    """What stands within one pair of brackets, or outside of all."""
+    """The contents of one pair of brackets, or of the whole filter."""
 
     kind: str
     """"whole", "group", "call", "list", "array", "index" or "cast"."""
@@ -61,7 +61,7 @@ class _Level:
     """Those of the finished parts: a part ends at AND, OR and a comma."""
     part: int = 0
     operators: int = 0
-    """Operators of the part, which are within each other, and the deepest of what stands in its brackets."""
+    """Nested operators of the part, and the depth of the deepest brackets in it."""
     inner: int = 0
     deepest: int = 0
     brackets: int = 0
@@ -77,7 +77,7 @@ class _Level:
 
 
 class _Reader:
-    """Reads one filter from left to right; an operand is awaited, or an operator after one."""
+    """Reads one filter from left to right: an operand, or an operator after one."""
 
     def __init__(self, sql: str, functions: frozenset[str]) -> None:
         self.sql = sql
@@ -89,14 +89,14 @@ class _Reader:
         self.joined = 0
 
     def read(self) -> str:
-        awaited = True
+        expected = True
         while self.tokens[self.index][0] != "end":
-            awaited = self._operand() if awaited else self._operator()
+            expected = self._operand() if expected else self._operator()
         level = self.levels[-1]
         if level.kind != "whole":
             opener = self.sql[level.at]
             refuse(self.sql, level.at, f"{opener!r} is not closed", f"add {_OF_BRACKETS[opener]!r}")
-        if awaited or level.betweens:
+        if expected or level.betweens:
             what = "BETWEEN without AND" if level.betweens else "the end" if level.out else "nothing at all"
             refuse(self.sql, len(self.sql), f"a value or a column is missing: there is {what}", "complete it")
         level.finish_part()
@@ -104,7 +104,7 @@ class _Reader:
         return " ".join(level.out)
 
     def _operand(self) -> bool:  # noqa: PLR0911, RET503 - one branch for each form; the last call does not return
-        """Read the beginning of an operand; return whether one is still awaited."""
+        """Read the beginning of an operand; return whether one is still expected."""
         kind, text, at = self.tokens[self.index]
         level = self.levels[-1]
         word = text.lower() if kind == "word" else ""
@@ -158,7 +158,7 @@ class _Reader:
         return False
 
     def _operator(self) -> bool:  # noqa: C901, PLR0911, PLR0912, PLR0915, RET503 - a branch for each operator
-        """Read what follows an operand; return whether an operand is awaited then."""
+        """Read what follows an operand; return whether an operand is expected next."""
         kind, text, at = self.tokens[self.index]
         level = self.levels[-1]
         word = text.lower() if kind == "word" else ""
@@ -236,7 +236,7 @@ class _Reader:
         word = self._word()
         if word not in ("null", "true", "false"):
             self._misplaced("NULL, TRUE or FALSE after IS")
-        # LanceDB asks an index for `flag IS TRUE` as for `flag = TRUE`, null where the flag is null; IS NOT is right.
+        # With an index LanceDB takes `flag IS TRUE` for `flag = TRUE`, null where the flag is null; IS NOT is right.
         out.append(word.upper() if negated or word == "null" else f"NOT {word.upper()} IS NOT TRUE")
         self.index += 1
 
@@ -273,13 +273,13 @@ class _Reader:
         return False
 
     def _changes_nothing(self, level: _Level, outer: _Level) -> bool:
-        """Tell whether the brackets of a group can be left out between AND, OR and the ends of what is around it."""
+        """Tell whether the brackets of a group can be left out between AND, OR and the ends of its surroundings."""
         left = outer.out[-1] if outer.out else "("
         kind, text, _ = self.tokens[self.index]
         right = text.upper() if kind == "word" else text if kind == "sign" else ""
         if left not in ("(", ",", "AND", "OR") or right not in ("", ")", ",", "AND", "OR") or outer.betweens:
             return False
-        # The AND of a BETWEEN, the one thing here that is no junction, is not told apart: such brackets stay.
+        # The AND of a BETWEEN is not a junction, and not distinguished here: such brackets stay.
         if (right == "" and kind != "end") or "BETWEEN" in outer.out or outer.kind in ("cast", "index"):
             return False
         return "or" not in level.junctions or "AND" not in (left, right)
@@ -313,7 +313,7 @@ class _Reader:
         return self.tokens[self.index + 1][1]
 
     def _typed_literal(self) -> bool:
-        """Read DATE '2024-12-31' and its like; return whether it is one."""
+        """Read a literal such as DATE '2024-12-31'; return whether it is one."""
         start = self.index
         if self.tokens[start][1].lower() not in _TYPES or self._next() not in ("(", "unsigned", "UNSIGNED"):
             if self.tokens[start][1].lower() not in _TYPES or self.tokens[start + 1][0] != "text":
@@ -367,7 +367,7 @@ class _Reader:
         _, text, at = self.tokens[self.index]
         remedy = "a filter is one whole expression, as year > 2000 AND kind = 'range'"
         if text.lower() in ("limit", "order", "group", "select", "union", "offset", "having"):
-            remedy = f"a filter has no clauses: take {text.upper()} out; a column of that name stands in backticks"
+            remedy = f"a filter has no clauses: remove {text.upper()}; put a column of that name in backticks"
         elif text.lower() in ("case", "exists", "interval", "similar", "any", "all"):
             remedy = f"the engine has no {text.upper()} in filters"
         found = "the end" if not text else text[:40]
@@ -375,10 +375,10 @@ class _Reader:
 
 
 def checked_sql(sql: str, *, functions: frozenset[str] = FUNCTIONS) -> str:
-    """Return a filter as the engine is to read it, in parentheses, which keep it one expression.
+    """Return a filter for the engine, in parentheses, which keep it one expression.
 
     Raises `InvalidInputError` with the place and the remedy for what is not one whole expression of the known form,
-    calls a function that is not in `FUNCTIONS`, or is longer or deeper than the engine stands.
+    calls a function that is not in `FUNCTIONS`, or is too long or too deep.
     """
     if len(sql) <= _KEPT_CHARACTERS:
         return _kept(sql, functions)
@@ -397,4 +397,4 @@ def _read(sql: str, functions: frozenset[str]) -> str:
 
 _KEPT_CHARACTERS = 500
 _kept = lru_cache(maxsize=256)(_read)
-"""A filter is asked with again and again."""
+"""Filters repeat."""

@@ -1,4 +1,4 @@
-"""The words and signs of a filter, each with its place; what the engine could read in another way is refused."""
+"""The tokens of a filter with their places; what the engine could read in another way is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TOKEN = re.compile(
 
 
 def tokens_of(sql: str) -> list[Token]:
-    """Return the tokens of a filter, with some of the kind "end" behind them; raise `InvalidInputError` for others."""
+    """Return the tokens of a filter, followed by some of the kind "end"; raise `InvalidInputError` for other text."""
     found: list[Token] = []
     at, end = 0, len(sql)
     while at < end:
@@ -43,7 +43,7 @@ def tokens_of(sql: str) -> list[Token]:
 def _refuse_character(sql: str, at: int, kind: str) -> NoReturn:
     character = sql[at]
     if kind == "comment":
-        refuse(sql, at, "a comment begins", "take it out")
+        refuse(sql, at, "a comment begins", "remove it")
     if kind == "prefixed":
         refuse(sql, at, "only plain 'strings' and X'bytes' are known", "write text in single quotes, without a prefix")
     if character in "'`\"":
@@ -53,7 +53,7 @@ def _refuse_character(sql: str, at: int, kind: str) -> NoReturn:
     if character == ";":
         refuse(sql, at, "';' ends a statement", "a filter is one expression: remove it")
     what = "a number that goes on as a word" if character.isdigit() else f"{character!r}"
-    refuse(sql, at, f"{what} is not known in filters", "names with signs in them stand in `backticks`")
+    refuse(sql, at, f"{what} is not known in filters", "put names with signs in `backticks`")
 
 
 def refuse(sql: str, at: int, what: str, remedy: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Filters: which passages a search, a deletion or a look-up is about, as `lancedb.expr` expressions or as SQL."""
+"""Filters of searches, deletions and look-ups, as `lancedb.expr` expressions or as SQL."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from dpr_lance.table.schema import ID, metadata_fields
 Filter: TypeAlias = Expr | str | None
 
 _OF_LANCEDB = re.compile(r"^Invalid input, |Valid fields are .*|, /\S+\.rs:\d+:\d+", re.DOTALL)
-"""What LanceDB's messages hold besides what is wrong: its internal columns, and places in its source."""
+"""Noise in LanceDB's messages: its internal columns, and paths in its source."""
 
 _STACK_BYTES = 1 << 29
-"""To render an expression takes up to 32 KiB a level; to build one of 16,000 levels overflows a usual stack."""
+"""Rendering an expression takes up to 32 KiB a level; building one of 16,000 levels overflows a usual stack."""
 _STARTING = threading.Lock()
 _SHALLOW: weakref.WeakValueDictionary[int, Expr] = weakref.WeakValueDictionary()
-"""Expressions that were found usable as they are, by identity; they cannot be changed."""
+"""Expressions that were found usable, by identity; they are immutable."""
 _INEXACT = re.compile(r"''|\\'|[0-9]\.[0-9]")
 _TEXT = re.compile(r"'(?:[^']|''|(?<=\\)')*'")
 
 
 def checked_filter(where: Expr | str) -> Expr | str:
-    """Return a filter that a user gave as the engine can take it; every one passes through here first.
+    """Return a user's filter in a form that the engine can take.
 
-    SQL is one whole expression (see `filter_syntax`), and an expression of `lancedb.expr` no deeper than the engine
-    stands. Raises `InvalidInputError`, naming the place and the remedy, for what is neither.
+    Raises `InvalidInputError` for SQL that is not one whole expression (see `filter_syntax`), and for an expression of
+    `lancedb.expr` that is too deep for the engine.
     """
     if isinstance(where, str):
         return checked_sql(where)
@@ -58,15 +58,15 @@ def checked_filter(where: Expr | str) -> Expr | str:
             f"where={sql[:100]!r}... cannot be used: it has more than {DEEPEST} operators; use isin() for lists of "
             f"values, or split it into several calls"
         )
-    # AND and OR side by side nest in an expression, and the engine's stack overflows; in SQL they do not.
+    # A chain of AND or OR nests in an expression and overflows the engine's stack; in SQL it does not.
     return checked_sql(sql, functions=FUNCTIONS | {"arrow_cast"})
 
 
 def sql_for(table: Table, where: Expr | str) -> str:
-    """Return SQL for exactly the rows that a filter means, where LanceDB takes nothing else.
+    """Return SQL for exactly the rows that a filter matches, where LanceDB takes only SQL.
 
-    What LanceDB makes of an expression may say something else: it does not double a quote after a backslash, nor one
-    of two in a row, and compares no whole number with a fraction. Such rows are looked up, and named one by one.
+    LanceDB renders some expressions wrongly: it does not double a quote after a backslash, nor one of two in a row, and
+    does not compare whole numbers with fractions. Their rows are looked up and listed.
     """
     if isinstance(where, str):
         return where
@@ -82,7 +82,7 @@ def _is_exact(sql: str) -> bool:
 
 
 def _rendered(where: Expr) -> str:
-    """Return an expression as SQL; rendered on a stack that is deep enough for all that can be built on a usual one."""
+    """Return an expression as SQL, rendered on a stack that is deep enough for all that a usual one can build."""
     answers: list[str | BaseException] = []
     done = _thread.allocate_lock()
     done.acquire()
@@ -112,7 +112,7 @@ def _shown(value: object) -> str:
 
 
 def among(column: str, values: Iterable[str | int]) -> Expr:
-    """Return the filter that a column's value is one of these; values are quoted by LanceDB, not by us."""
+    """Return the filter that a column's value is one of these, which LanceDB quotes."""
     return col(column).isin(list(values))
 
 
@@ -122,12 +122,12 @@ def within(column: str, low: int, high: int) -> Expr:
 
 
 def unusable(where: Expr | str, error: Exception, schema: pa.Schema) -> InvalidInputError:
-    """Return the error that names a filter, what is wrong with it, and what the table's filters are made of."""
+    """Return the error that names a filter, what is wrong with it, and the columns that it may use."""
     sql = where if isinstance(where, str) else str(where.to_sql())
     reason = _OF_LANCEDB.sub("", str(error)).strip(" .")
     columns = ", ".join(f"{field.name} ({field.type})" for field in metadata_fields(schema)) or "none"
     return InvalidInputError(
         f"where={sql[:200]!r} cannot be used: {reason[:1000]}. Metadata columns: {columns}; "
-        f"there are id, document_id, title and text too. In SQL text stands in 'single quotes', "
-        f"a day is date '2024-12-31'"
+        f"id, document_id, title and text can be used too. In SQL, text is in 'single quotes' and a day is "
+        f"date '2024-12-31'"
     )

@@ -1,7 +1,7 @@
-"""The memory that LanceDB works in: bounds for the whole process, set only on request, and giving back what is free.
+"""Bounds on the memory of the process, set only on request, and giving freed memory back to the system.
 
-glibc makes up to eight heaps for each core and keeps what is freed in them. LanceDB allocates on many threads, so a
-process that had added 200,000 passages came to hold 1.1 GiB, of which about 120 MiB were in use.
+glibc makes up to eight heaps per core and keeps freed memory in them. LanceDB allocates on many threads: a process that
+had added 200,000 passages held 1.1 GiB, of which about 120 MiB were in use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 READ_AHEAD_BYTES = 8 << 20
-"""LanceDB reads ahead up to 2 GiB of a scan that is slower to process than to read, as training an index is."""
+"""By default LanceDB reads ahead up to 2 GiB where a scan is read faster than it is processed."""
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD
@@ -27,11 +27,10 @@ _bounded = False
 def bound_memory() -> None:
     """Bound the memory of this process for work on large tables. Call it before the first `connect`.
 
-    The bounds hold for the whole process, so importing dpr_lance does not set them: the command line does, and your
-    application may. LanceDB then reads ahead 8 MiB at most, pyarrow allocates from the C heap, and on glibc the C heap
-    is divided into one part per core instead of eight, and large blocks go back to the system while an index is
-    maintained. `LANCE_DEFAULT_IO_BUFFER_SIZE`, `ARROW_DEFAULT_MEMORY_POOL`, `MALLOC_ARENA_MAX` and
-    `MALLOC_MMAP_THRESHOLD_` in your environment are respected.
+    The command line sets these bounds for its own process; importing dpr_lance does not. LanceDB then reads ahead 8 MiB
+    at most, pyarrow allocates from the C heap, and on glibc the C heap has one part per core instead of eight, and
+    large blocks go back to the system while an index is maintained. `LANCE_DEFAULT_IO_BUFFER_SIZE`,
+    `ARROW_DEFAULT_MEMORY_POOL`, `MALLOC_ARENA_MAX` and `MALLOC_MMAP_THRESHOLD_` in your environment are respected.
 
         dpr_lance.bound_memory()
         retriever = dpr_lance.connect("wiki.lance")
@@ -52,7 +51,7 @@ def bound_memory() -> None:
 
 
 def trim_heap() -> None:
-    """Give freed memory back to the system, which takes some milliseconds; nothing where the C library is not glibc."""
+    """Give freed memory back to the system, in some milliseconds; does nothing without glibc."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -60,10 +59,9 @@ def trim_heap() -> None:
 
 @contextmanager
 def large_blocks_given_back() -> Iterator[None]:
-    """In a process whose memory is bounded, give each freed block above 128 KiB back to the system at once.
+    """After `bound_memory`, give each freed block above 128 KiB back to the system at once, at the cost of page faults.
 
-    This costs page faults. What LanceDB frees while it compacts and trains lies scattered between what it keeps, where
-    no trimming reaches it.
+    What LanceDB frees while it compacts and trains lies between blocks that it keeps, where no trimming reaches it.
     """
     libc = _glibc()
     if libc is None or not _bounded or "MALLOC_MMAP_THRESHOLD_" in os.environ:

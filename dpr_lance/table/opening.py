@@ -1,4 +1,4 @@
-"""A table as it was found in its place: LanceDB's handles, and whether it still is the one that lies there."""
+"""LanceDB's handles of a table, and whether the table in its place is still the one that was opened."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from dpr_lance.table.remembered import Remembered
 from dpr_lance.table.schema import TableCard
 
 CACHE_BYTES = 320 << 20
-"""Bound of LanceDB's caches for one database, a fifth of it for metadata; its own are 6 GiB and 1 GiB."""
+"""Bound of LanceDB's caches for one database, a fifth of it for metadata. LanceDB's defaults are 6 GiB and 1 GiB."""
 
 MOST_INDEXES = 8
-"""Indexes in a table's caches, after which they are made again: LanceDB keeps the files of old ones open until then."""
+"""Indexes in a table's caches before these are renewed: LanceDB keeps the files of old indexes open until then."""
 
 _CREATION = {"new_table_enable_stable_row_ids": "true", "new_table_data_storage_version": "2.1"}
-"""How the table is created. LanceDB's latest file format, 2.2, decodes a column that is equal in all rows (no titles,
-one source) as a whole to take one row: 1.6 ms for a million. Its 2.1 is as fast and as small otherwise."""
+"""File format 2.2 decodes a column that is equal in all rows (no titles, one source) as a whole to take one row: 1.6 ms
+for a million rows. 2.1 is as fast and as small otherwise."""
 
 
 class Opening:
@@ -55,7 +55,7 @@ class Opening:
         self.session = lancedb.Session(
             index_cache_size_bytes=self.index_cache_bytes, metadata_cache_size_bytes=cache_bytes // 5
         )
-        # Interval zero: every read sees what other processes have committed.
+        # Interval zero: every read sees other processes' commits.
         with errors_named(files):
             self.database = lancedb.connect(
                 uri,
@@ -75,23 +75,23 @@ class Opening:
         self._indexes: set[str] = set()
 
     def again(self) -> Opening:
-        """Return the table that has taken this one's place, opened with caches of its own."""
+        """Return the table that has taken this one's place, with caches of its own."""
         other = Opening(*self._arguments, number=self.number + 1)
         if other.find() is None:
             raise self._removed()
         return other
 
     def is_worn(self, table: Table) -> bool:
-        """Tell whether the caches hold more indexes than they should, the table's present one included."""
+        """Tell whether the caches hold too many indexes, the table's present one included."""
         coverage = coverage_in(table.list_indices())
         if coverage is not None:
             self._indexes.add(coverage["index"])
         return len(self._indexes) > MOST_INDEXES
 
     def renewed(self) -> Opening:
-        """Return the same table, opened with caches of its own."""
+        """Return the same table with new caches."""
         other = Opening(*self._arguments, number=self.number)
-        # Where another table has just taken the place, `find` is to notice it by this one.
+        # Where another table has just taken the place, `find` must notice it by this one.
         return other if other.find() is not None and self.is_there() else self
 
     def find(self) -> Table | None:
@@ -110,7 +110,7 @@ class Opening:
 
     def create(self, schema: pa.Schema, prepare: Callable[[Table], None]) -> None:
         """Create the table, and let `prepare` build what it needs."""
-        # The small table first: where the passages are, it is too, whenever a process dies.
+        # The small table first: whenever a process dies, it is there if the passages are.
         self.remembered.create(identity_of(schema))
         with errors_named(self._files):
             prepare(self.database.create_table(self.name, schema=schema, storage_options=_CREATION))
@@ -121,7 +121,7 @@ class Opening:
         if self.folder is not None:
             version = int(table.version)
             return Revision(self.number, version, self._manifests.mark(version))
-        # In an object store the name in the schema is asked for at the same time, which takes no longer.
+        # In an object store the name in the schema is read at the same time, which takes no longer.
         version, schema = start(_version_and_schema(self.asynchronous.of(table))).result()
         found = Revision(self.number, version, identity_of(schema))
         if found.mark != self._identity:
@@ -130,7 +130,7 @@ class Opening:
         return found
 
     def latest(self) -> Table:
-        """Return the table opened once more; raise `SupersededError` when it was removed meanwhile."""
+        """Return the table opened again; raise `SupersededError` when it was removed meanwhile."""
         try:
             return self.database.open_table(self.name)
         except ValueError as error:
@@ -143,7 +143,7 @@ class Opening:
         self._seen = revision
 
     def is_there(self) -> bool:
-        """Tell whether the table still lies there for certain, by the file of the version that was seen last."""
+        """Tell whether the table is certainly still there, by the file of the version that was seen last."""
         seen = self._seen
         if self.folder is None or self.table is None:
             return seen is not None
@@ -152,9 +152,9 @@ class Opening:
         return self._manifests.mark(seen.version) == seen.mark
 
     def goes_on(self) -> bool:
-        """Tell whether the table still lies there although `is_there` is not sure: its version may have been freed.
+        """Tell whether the table is still there although `is_there` is not sure: its version may have been freed.
 
-        Raises `TableError` when there is no table. A table without a name of its own counts as another one.
+        Raises `TableError` when there is no table. A table without a unique name counts as another one.
         """
         latest, seen = self._found(), self._seen
         if latest is None:
@@ -177,7 +177,7 @@ class Opening:
             try:
                 return self.database.open_table(self.name)
             except ValueError as error:
-                # So it is too while another process is creating it: its folder is there, its first version is not.
+                # The same error comes while another process is creating it: the folder is there, the version is not.
                 if "was not found" not in str(error):
                     raise
         data = self.folder and self.folder / "data"

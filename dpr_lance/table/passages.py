@@ -1,4 +1,4 @@
-"""Passages by id, and with their neighbours: a document's id stands for all its passages, a passage's for itself."""
+"""Passages by id, and with their neighbours. The id of a document means all its passages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LAST_POSITION = 2**31 - 1
 
 
 def named(store: Store, ids: Ids) -> list[Passage]:
-    """Return the stored passages that these document or passage ids stand for, in their order, in one read."""
+    """Return the stored passages of these document or passage ids, in their order, in one read."""
     names = _checked(ids)
     if store.find() is None or not names:
         return []
@@ -44,9 +44,9 @@ def all_of(store: Store) -> Iterator[Passage]:
 
 
 def meant_by(store: Store, verb: str, ids: Ids, where: Filter) -> Filter:
-    """Return the filter for what `ids` or `where` stands for; None when that is nothing.
+    """Return the filter for the passages of `ids`, or `where` itself; None when there is no such passage.
 
-    Raises `InvalidInputError`, naming the method `verb`, unless exactly one of them is given.
+    Raises `InvalidInputError` naming the method `verb` unless exactly one of them is given.
     """
     if (ids is None) == (where is None):
         raise InvalidInputError(f"{verb}() takes either ids or where=..., exactly one of them")
@@ -60,13 +60,13 @@ def meant_by(store: Store, verb: str, ids: Ids, where: Filter) -> Filter:
     if not found:
         return None
     documents = {passage.document_id for passage in found}.intersection(names)
-    # By document where one is meant: passages that it has got since it was looked up are meant too.
+    # By document where possible: passages that it gets after this look-up are included.
     single = {passage.id for passage in found if passage.document_id not in documents}
     return among(DOCUMENT_ID, documents) | among(ID, single)
 
 
 def _checked(ids: Ids) -> list[str]:
-    # An array of NumPy has an __index__, too.
+    # A NumPy array has an __index__, too.
     single = isinstance(ids, str) or (hasattr(ids, "__index__") and not isinstance(ids, Iterable))
     names = [ids] if single else checked_items(() if ids is None else ids, "ids", "give an id, or a list of ids")
     return [checked_id(name, name="id", place=f"ids[{number}]") for number, name in enumerate(names)]
@@ -90,7 +90,7 @@ def neighbours(store: Store, hit: Hit | Passage | str, before: int, after: int) 
 
 
 def _place_of(hit: object) -> tuple[str, int]:
-    """Return the document id and the position that a passage's id is made of."""
+    """Return the document id and the position in a passage's id."""
     if not isinstance(hit, (Hit, Passage, str)):
         raise refused("hit", hit, "context() takes a Hit, a Passage or a passage's id")
     name = checked_text(hit if isinstance(hit, str) else hit.id, name="the id", place="hit")

@@ -1,4 +1,4 @@
-"""What is kept beside the passages, in a small table of its own: what changes after creation, as JSON by key."""
+"""The small table next to the passages: what changes after creation (calibration, cards, training), as JSON by key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dpr_lance.table.identity import Manifests, Mark
 from dpr_lance.table.schema import PRIMARY_KEY, TableCard
 
 STATE_SUFFIX = "_dpr_lance"
-"""The small table beside `passages` is `passages_dpr_lance`."""
+"""The small table next to `passages` is `passages_dpr_lance`."""
 
 CARD = "card"
 """Key of the `TableCard` that a re-embedding has put in force."""
@@ -32,25 +32,25 @@ NEXT_CARD = "next_card"
 """Key of the `TableCard` that a re-embedding under way is preparing."""
 
 TABLE = "table"
-"""Key of the identity of the table of passages that all this is remembered of."""
+"""Key of the unique name of the table of passages that the values belong to."""
 
 _SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
 
 _MANY = 8
-"""Versions at which the small table is compacted. Its readers read again where a version is freed."""
+"""Versions at which the small table is compacted. Its readers retry where a version is freed."""
 _AT_ONCE = timedelta(milliseconds=1)
 _LOCK_TIMEOUT = 60.0
-"""Seconds to wait for others who write to the small table, which takes milliseconds."""
+"""Seconds to wait for other writers of the small table, who take milliseconds."""
 
 _NOTHING: dict[str, Any] = {}
 _UNREAD: tuple[tuple[int, Mark], dict[str, Any]] = ((-1, None), _NOTHING)
-"""What is held in place of a version that was read, and its values."""
+"""The version and values that stand for "nothing was read yet"."""
 
 
 class Remembered:
-    """JSON objects by key, in the small table beside a table of passages; shared by threads."""
+    """JSON objects by key, in the small table of a table of passages; shared by threads."""
 
     def __init__(self, database: DBConnection, table: str, folder: Path | None, place: str) -> None:
         self._database = database
@@ -67,7 +67,7 @@ class Remembered:
         self._read = _UNREAD
 
     def create(self, identity: str | None) -> None:
-        """Create the small table for a table of this identity, in place of what a table left that is gone."""
+        """Create the small table for a table of this unique name; what an earlier table left is removed."""
         with self._opening, errors_named(self.files):
             self._table, self._read = None, _UNREAD
             if self.files.folder is not None and self.files.folder.exists():
@@ -77,7 +77,7 @@ class Remembered:
         self.keep()
 
     def open(self, identity: str | None) -> None:
-        """Note that a table of passages of this identity exists, and with it the small table."""
+        """Note that the table of passages with this unique name exists, and so the small table."""
         self._exists, self._identity = True, identity
 
     def is_lost(self) -> bool:
@@ -85,10 +85,10 @@ class Remembered:
         return self._exists and self._opened() is None
 
     def values(self) -> dict[str, Any]:
-        """Return what is remembered, by key; read again only when it has changed.
+        """Return the values by key; they are read again only when they have changed.
 
-        Nothing while the table does not exist, where it was remembered of another table, whose place this one has
-        taken, and, with a warning, where the small table is missing. Raises `DamagedTableError` when it cannot be read.
+        Empty while the table does not exist, where the values belong to an earlier table in its place, and, with a
+        warning, where the small table is missing. Raises `DamagedTableError` when it cannot be read.
         """
         stored = self._stored()
         return stored if self._is_of(stored) else _NOTHING
@@ -113,7 +113,7 @@ class Remembered:
         return bool(stored.get(TABLE, {}).get("id") == self._identity)
 
     def keep(self, **values: Mapping[str, Any] | None) -> None:
-        """Keep JSON objects by key, in place of earlier ones, in one commit; None forgets."""
+        """Store JSON objects by key in one commit, replacing earlier ones; None removes one."""
         stored = self._stored()
         if not self._is_of(stored):
             values = dict.fromkeys(stored) | {TABLE: {"id": self._identity}} | values
@@ -134,7 +134,7 @@ class Remembered:
                 committed(merge, partial(retry_on_conflict, table=table, files=self.files), self.files)
 
     def make_again(self, values: Mapping[str, Any]) -> None:
-        """Put a new small table with these values in place of a damaged or missing one."""
+        """Replace a damaged or missing small table by a new one with these values."""
         if self.files.folder is None:
             with errors_named(self.files):
                 self._database.drop_table(self.name, ignore_missing=True)
@@ -160,13 +160,13 @@ class Remembered:
         return DamagedTableError(f"{self.place} is damaged ({error}); {REBUILD}")
 
     def cards(self, schema: pa.Schema) -> list[TableCard]:
-        """Return the card in force and the one that a re-embedding is preparing, if any, for a table of this schema."""
+        """Return the card in force, and the one that a re-embedding is preparing, if any."""
         return self.cards_in(self.values(), schema)
 
     def cards_in(self, values: Mapping[str, Any], schema: pa.Schema) -> list[TableCard]:
-        """Return the same by what was read before.
+        """Return the same from values that were read before.
 
-        Where an earlier version was restored, the column that was put in force may be gone: its own card tells then.
+        Where an earlier version was restored, the column of the card in force may be gone: the schema's card is used.
         """
         kept = self.card_in(values, CARD)
         if kept is None or kept.column not in schema.names:
@@ -180,7 +180,7 @@ class Remembered:
         return self.card_in(self.values(), key)
 
     def card_in(self, values: Mapping[str, Any], key: str) -> TableCard | None:
-        """Return the card that stands under `key` in what was read before; None when there is none."""
+        """Return the card under `key` in values that were read before; None when there is none."""
         value = values.get(key)
         try:
             return None if value is None else TableCard.from_json(json.dumps(value), place=self.place)
@@ -188,7 +188,7 @@ class Remembered:
             raise self._damaged(error) from error
 
     def compact(self) -> None:
-        """Merge the files of the small table and free its old versions, once they are many."""
+        """Merge the files of the small table and free its old versions, once there are many."""
         if (table := self._opened()) is not None:
             with self._lock():
                 if len(retry_on_conflict(lambda opened: opened.list_versions(), table, self.files)) >= _MANY:
@@ -196,7 +196,7 @@ class Remembered:
                     self.files.record(prune=True)
 
     def _lock(self) -> TableLock | NoLock:
-        """Return the lock under which the small table is written: a clean-up must not overlap with a writer."""
+        """Return the lock of the small table's writers: a clean-up must not overlap with one."""
         if self._folder is None:
             return NoLock()
         return TableLock(self._folder / f".{self.name}.lock", timeout=_LOCK_TIMEOUT)

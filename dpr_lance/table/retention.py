@@ -1,7 +1,7 @@
-"""What a clean-up frees: versions that were replaced long enough ago, and what interrupted writes have left.
+"""What a clean-up frees: versions that were replaced long enough ago, and files left by interrupted writes.
 
-LanceDB counts the age of a version from when it was written, by the clock of its writer, and refuses to free any where
-one of them is tagged. Readers care for when a version was replaced: until then it was the latest one.
+LanceDB counts the age of a version from when it was written, by its writer's clock, and frees none where one of them is
+tagged. For readers the time counts when a version was replaced: until then it was the latest one.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from pathlib import Path
 from lancedb.table import Table
 
 KEEP_VERSIONS = timedelta(hours=1)
-"""How long a version stays after it was replaced: a plain LanceDB reader stays on its version while it is open."""
+"""How long a version stays after it was replaced: an open plain LanceDB reader stays on its version."""
 
 KEEP_REMOTELY = timedelta(days=1)
-"""The same, at least, where no file lock keeps a clean-up and a writer apart, who must not overlap."""
+"""The least time where no file lock keeps clean-ups and writers apart, which must not overlap."""
 
 MOST_VERSIONS = 500
-"""Of more, the oldest are freed before their time: maintenance reads them all, at about 0.1 ms each."""
+"""Beyond this number the oldest are freed early: maintenance reads them all, at about 0.1 ms each."""
 
 LEFTOVER_AGE = timedelta(hours=1)
-"""How long a file that no version knows is left alone, for a plain LanceDB writer may be about to commit it."""
+"""How long a file that no version knows is kept: a plain LanceDB writer may be about to commit it."""
 
 NOTHING = timedelta(days=36_500)
 """An age that no version has."""
 _MARGIN = 600.0
-"""Seconds between our look at the clock and LanceDB's, which comes after it has compacted."""
+"""Seconds between our look at the clock and LanceDB's, which follows its compaction."""
 _FORGOTTEN = 8 * 86_400
-"""Age in seconds of a file that LanceDB frees where no version knows it: it waits for 7 days."""
+"""Age in seconds at which LanceDB frees a file that no version knows: it waits for 7 days."""
 
 
 def age_to_free(written: Sequence[float], tagged: Collection[int], keep: timedelta, now: float) -> timedelta:
-    """Return the age from which LanceDB is to free versions, by when each was written (seconds), the latest one last.
+    """Return the age from which LanceDB should free versions, from the times (seconds) at which they were written.
 
-    A version that was replaced less than `keep` ago is younger than that, and so are the positions that are `tagged`.
-    A version written by a clock that is behind counts as written when the one before it was.
+    `written` ends with the latest version. Versions that were replaced less than `keep` ago stay, and so do `tagged`
+    positions. A version written by a clock that is behind counts as written when the one before it was.
     """
     latest = len(written) - 1
     replaced, kept = 0.0, []
@@ -53,14 +53,14 @@ def age_to_free(written: Sequence[float], tagged: Collection[int], keep: timedel
 
 
 def due_age(table: Table, folder: Path | None, keep: timedelta) -> timedelta:
-    """Return the age from which LanceDB is to free versions of a table now, and prepare what it cannot tell by age.
+    """Return the age from which LanceDB should free versions of a table now; prepare its leftover files for that.
 
-    The caller holds the locks of a local table: no process of this library is writing to `folder`, the table's own.
+    The caller holds the locks of a local table: no process of this library is writing to `folder`.
     """
     if folder is None:
         return age_to_free(*_versions(table), max(keep, KEEP_REMOTELY), time.time())
-    with contextlib.suppress(OSError):  # what cannot be told old is freed by LanceDB after 7 days
-        _tell_leftovers_old(folder)
+    with contextlib.suppress(OSError):  # LanceDB frees them after 7 days anyway
+        _age_leftovers(folder)
     if not _many_are_due(folder, keep):
         return NOTHING
     written, tagged = _versions(table)
@@ -76,17 +76,17 @@ def _versions(table: Table) -> tuple[list[float], set[int]]:
 
 
 def _many_are_due(folder: Path, keep: timedelta) -> bool:
-    """Tell whether an eighth of the versions can go, by the dates of their files: to ask LanceDB takes far longer."""
+    """Tell whether an eighth of the versions can go, by the dates of their files: asking LanceDB takes far longer."""
     dates = sorted(path.stat().st_mtime for path in _manifests(folder))
     limit = time.time() - keep.total_seconds()
     due = max(sum(date < limit for date in dates[1:]), len(dates) - 1 - MOST_VERSIONS)
     return due >= max(1, len(dates) // 8)
 
 
-def _tell_leftovers_old(folder: Path) -> None:
-    """Give files that no version knows, where they are an hour old, a date at which LanceDB frees them.
+def _age_leftovers(folder: Path) -> None:
+    """Give files that no version knows and that are an hour old a date at which LanceDB frees them.
 
-    LanceDB frees none that a version knows, so that a mistake here costs nothing.
+    LanceDB frees no file that a version knows, so a mistake here does no harm.
     """
     limit = time.time() - LEFTOVER_AGE.total_seconds()
     suspects = {path: name for path, name in _named_files(folder) if path.stat().st_mtime < limit}

@@ -34,7 +34,7 @@ def hash_of(*parts: str) -> str:
 
 
 UPDATED_HASH = "updated"
-"""Document hash of a passage whose metadata was set by `update`: it is that of no document, so `add` replaces it."""
+"""Document hash of a passage whose metadata was set by `update`: no document has it, so `add` replaces the passage."""
 
 
 _ROW_COLUMNS = (CONTENT, "content_hash", "document_hash")
@@ -49,27 +49,27 @@ class Row:
     content_hash: str
     """Of title and text: passages with the same one have the same vector."""
     document_hash: str
-    """See `stored_hash`: an equal one, on that many passages, means that nothing has to be written."""
+    """See `stored_hash`: where it is equal on all passages, nothing needs to be written."""
 
     @property
     def content(self) -> str:
-        """What BM25 indexes of the passage."""
+        """What BM25 indexes."""
         return content_of(self.passage.title, self.passage.text)
 
 
 def document_id_of(document: Document) -> str:
-    """Return the document's id, or one made of its content when it has none."""
+    """Return the document's id, or a hash of its content when it has none."""
     return document.id if document.id is not None else hash_of(document.title, document.text)
 
 
 def document_hash_of(document: Document, splitter: Splitter | None) -> str:
-    """Return the hash that tells whether anything of a document has changed since it was stored."""
+    """Return the hash that changes with anything in a document or its splitter."""
     metadata = json.dumps(_present(document.metadata), sort_keys=True, default=_written)
     return hash_of(document.title, document.text, metadata, splitter_name(splitter))
 
 
 def _present(value: Any) -> Any:  # noqa: ANN401 - any value
-    """Return a value without the fields that are None: a source with columns has them, a mapping may not."""
+    """Return a value without the fields that are None, which sources with columns have and mappings may not."""
     if isinstance(value, Mapping):
         return {name: _present(item) for name, item in value.items() if item is not None}
     if isinstance(value, list) and {dict, list}.intersection(map(type, value)):
@@ -78,9 +78,9 @@ def _present(value: Any) -> Any:  # noqa: ANN401 - any value
 
 
 def _written(value: object) -> str:
-    """Return what tells a stored value, which JSON has no form for, from others; the same in every process.
+    """Return a text for a value that JSON cannot hold: the same in every process and for all forms of an equal value.
 
-    It is also the same for all forms of an equal value, such as of a time zone, or of nanoseconds without pandas.
+    Such forms are those of a time zone, or nanoseconds without pandas.
     """
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return f"{value.view(np.int64)} {np.datetime_data(value)[0]}"
@@ -97,9 +97,9 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def stored_hash(document_hash: str, passages: int) -> str:
-    """Return what each of a document's passages keeps: its hash, and how many passages it was split into.
+    """Return what each passage of a document stores: its hash and the number of its passages.
 
-    With the number, a document of which passages were deleted is known without splitting it again.
+    The number shows that passages were deleted, without splitting the document again.
     """
     return f"{document_hash}:{passages}"
 
@@ -149,16 +149,16 @@ def arrow_rows(
             arrays.append(pa.array([getattr(row, field.name) for row in rows], type=field.type))
         else:
             arrays.append(metadata.get(field.name, pa.nulls(len(rows), field.type)))
-    # The types are those of the values: the store compares them with what the table has when they are written.
+    # With the types of the values: the store compares them with the table's when they are written.
     fields = [field.with_type(array.type) for field, array in zip(schema, arrays, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.metadata))
 
 
 def fitted_rows(rows: pa.Table, schema: pa.Schema, column: str) -> pa.Table:
-    """Return the rows without vector columns that a re-embedding has dropped, and with null in columns that came since.
+    """Return the rows without vector columns that a re-embedding has dropped, and with null in newer columns.
 
-    An update would leave there what belongs to the passage as it was. `column` is that of the rows' own vectors. Raises
-    `SchemaChangedError` when a column has another type by now, or is gone.
+    An update would keep the old passage's values there. `column` is that of the rows' own vectors. Raises
+    `SchemaChangedError` when a column is gone or now has another type.
     """
     types = {field.name: field.type for field in schema}
     dropped = {name for name in rows.schema.names if is_vector_column(name)} - types.keys() - {column}

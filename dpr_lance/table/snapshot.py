@@ -1,4 +1,4 @@
-"""The table as it is at one moment, which is what a search reads; its reads go on side by side."""
+"""One version of the table, which is what a search reads; several reads run at the same time."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ class Snapshot:
         return start(read)
 
     async def may_list_gone_rows(self) -> bool:
-        """Tell whether an index may list rows that are gone, and their absence is not seen to otherwise."""
+        """Tell whether an index may list rows that are gone, and searches do not yet skip them."""
         if self._indexes_exact is None:
             self._indexes_exact = coverage_in(await self.reads.list_indices()) == self.state.get(COVERAGE)
         return not self._indexes_exact and not self._hides_gone_rows
 
     def gone_rows(self) -> GoneRowsError:
-        """Return the error of a search to which an index gave rows that are gone."""
+        """Return the error for a search to which an index gave rows that are gone."""
         return GoneRowsError(f"an index of {self.place} lists passages that are gone: call optimize()")
 
     def answer(self, call: Callable[[Snapshot], T]) -> T:
-        """Return `call` of this, called once more where an index gives it rows that are gone."""
+        """Return `call(self)`, called again where an index gives it rows that are gone."""
         try:
             return call(self)
         except GoneRowsError:
@@ -83,7 +83,7 @@ class Snapshot:
             return call(self)
 
     def hide_gone_rows(self) -> None:
-        """Let every search from now on pass over rows that are gone, which takes longer."""
+        """Let every search from now on skip rows that are gone, which takes longer."""
         self._hides_gone_rows = True
 
     def narrowed(self, where: Filter) -> Filter:
@@ -92,20 +92,20 @@ class Snapshot:
 
 
 def lost_vectors(card: TableCard, names: Sequence[str], place: str) -> str | None:
-    """Return what is to be said where the card's vectors are not among the columns; None where they are."""
+    """Return what is wrong where the card's vectors are not among the columns; None where they are."""
     if card.column in names:
         return None
     others = ", ".join(name for name in names if is_vector_column(name)) or "none"
     return (
         f"{place} has lost its column {card.column!r} with the vectors of {card.encoder.name!r}, or the record of what "
-        f"made those that are there ({others}): reembed() with the encoder of your choice makes them again, or copy "
-        f"the table's _dpr_lance.lance folder back from a backup"
+        f"made those that are there ({others}): call reembed() with the encoder of your choice, or copy the table's "
+        f"_dpr_lance.lance folder back from a backup"
     )
 
 
 def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
     """Return `_rowid` and these columns of up to `PART_ROWS` rows from `start` on.
 
-    To read a whole table by parts: a stream of batches reads far ahead, up to whole columns.
+    A stream of batches would read far ahead, up to whole columns.
     """
     return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()

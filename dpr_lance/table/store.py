@@ -34,7 +34,7 @@ from dpr_lance.table.schema import DOCUMENT_ID, EMBEDDED, ID, PASSAGE_COLUMNS, V
 from dpr_lance.table.snapshot import Snapshot, lost_vectors
 
 MAINTENANCE_CACHE_BYTES = 32 << 20
-"""The same for maintenance, which reads everything: see `Store.apart`."""
+"""Bound of the caches of maintenance, which reads everything: see `Store.apart`."""
 
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that is creating the same table."""
@@ -42,7 +42,7 @@ CREATE_TIMEOUT = 60.0
 _SCAN_DOCUMENTS = 500
 
 WRITE_TIMEOUT = 600.0
-"""Seconds that a writer waits for its turn: maintenance of a large table has it for minutes."""
+"""Seconds that a writer waits for its turn: maintenance of a large table takes minutes."""
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Store:
         return f"table {self.name!r} in {self.uri}"
 
     def check_usable(self) -> None:
-        """Raise `TableError` when it is closed, and in a process that was forked from one in which LanceDB worked."""
+        """Raise `TableError` when it is closed, or when this process was forked from one in which LanceDB worked."""
         check_process(self.place)
         if self._closed:
             raise TableError(f"{self.place}: this retriever is closed, connect again")
@@ -88,13 +88,13 @@ class Store:
         return self._opening.index_cache_bytes
 
     def close(self) -> None:
-        """Let go of the table; whatever is asked of it later raises."""
+        """Let go of the table; later calls raise."""
         self._closed, self._snapshot = True, None
 
     def find(self) -> Table | None:
-        """Return the LanceDB table, or None while it does not exist; raise `TableError` when it is not ours.
+        """Return the LanceDB table, or None while it does not exist; a table that has taken its place is opened.
 
-        So it does as `check_usable` says, and where the table was removed. One that has taken its place is opened.
+        Raises `TableError` when it is not ours or was removed, and as `check_usable` does.
         """
         self.check_usable()
         if self._opening.table is not None and not self._opening.is_there():
@@ -112,9 +112,9 @@ class Store:
         return table
 
     def find_card(self) -> TableCard | None:
-        """Return what the table says of its encoder, its vectors and its splitter; None while it does not exist.
+        """Return the table's card (encoder, vectors, splitter); None while the table does not exist.
 
-        A re-embedding puts a newer card beside the one in the schema. Raises `DamagedTableError` when it is lost.
+        Raises `DamagedTableError` when the card's vectors are gone.
         """
         if self.find() is None:
             return None
@@ -125,20 +125,20 @@ class Store:
         return card
 
     def known_card(self) -> TableCard | None:
-        """Return the same without regard to whether the vectors that it names are there."""
+        """Return the card, whether its vectors are there or not."""
         cards = self.cards()
         return cards[0] if cards else None
 
     @property
     def card(self) -> TableCard:
-        """What the table says of its encoder, its vectors and its splitter; raises `TableError` while there is none."""
+        """The table's card; raises `TableError` while the table does not exist."""
         card = self.find_card()
         if card is None:
             raise TableError(f"{self.place} does not exist yet: add documents first")
         return card
 
     def create(self, schema: pa.Schema, prepare: Callable[[Table], None]) -> None:
-        """Create the table, and let `prepare` build what it needs, unless another thread or process has done so."""
+        """Create the table and `prepare` it, unless another thread or process has done so."""
         with self.lock(timeout=CREATE_TIMEOUT):
             if self.find() is None:
                 self._opening.create(schema, prepare)
@@ -146,7 +146,7 @@ class Store:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[Store]:
-        """Yield the same table through caches of its own, which are freed at the end; itself where it is not local."""
+        """Yield the same table with its own caches, which are freed at the end; `self` where it is not local."""
         self.find()
         if self.folder is None:
             yield self
@@ -156,29 +156,29 @@ class Store:
     def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | NoLock:
         """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.
 
-        It is a file beside a local table; for object stores and memory there is none. Entering raises `LockedError`.
+        It is a file next to a local table; object stores and memory have none. Entering raises `LockedError`.
         """
         if self.folder is None:
             return NoLock()
-        if self._opening.table is None:  # a folder that was removed is not made again by a lock
+        if self._opening.table is None:  # else a lock would make a removed folder again
             with storage_named(self.place):
                 self.folder.mkdir(parents=True, exist_ok=True)
         return TableLock(self.folder / f".{self.name}.{purpose}.lock", timeout=timeout)
 
     @property
     def remembered(self) -> Remembered:
-        """What is kept beside the table; nothing while it does not exist."""
+        """The small table next to this one; empty while this one does not exist."""
         self.find()
         return self._opening.remembered
 
     def cards(self) -> list[TableCard]:
-        """Return the card in force and the one that a re-embedding is preparing, if any, as of one moment."""
+        """Return the card in force, and the one that a re-embedding is preparing, if any."""
         table = self.find()
         return [] if table is None else self.remembered.cards(table.schema)
 
     @contextlib.contextmanager
     def under(self, card: TableCard) -> Iterator[None]:
-        """Raise `SwitchedError` for what fails within because the card is no longer one of the table's."""
+        """Raise `SwitchedError` for an error within the block if the card is no longer one of the table's."""
         try:
             yield
         except (ValueError, RuntimeError):
@@ -189,18 +189,17 @@ class Store:
     def _check_card(self, card: TableCard | None, schema: pa.Schema) -> None:
         if card is not None and card not in self.remembered.cards(schema):
             raise SwitchedError(
-                f"{self.place} no longer has the vectors of {card.encoder.name!r} in {card.column!r}, since it was "
-                f"re-embedded or replaced meanwhile: call again"
+                f"{self.place} no longer has the vectors of {card.encoder.name!r} in {card.column!r}: it was "
+                f"re-embedded or replaced meanwhile; call again"
             )
 
     def retry_on_conflict(self, call: Callable[[Table], T]) -> T:
-        """Return `call(table)`, called again when another process's commit or clean-up got in its way.
+        """Return `call(table)`, retried when another process's commit or clean-up conflicts with it.
 
-        A clean-up frees every version that was written before its time limit but for the latest one, also one that a
-        reader has just opened and another writer has replaced since. Commits are optimistic, and LanceDB asks for some
-        to be tried again. `call` must be idempotent. Raises as `contention.retry_on_conflict` does.
+        `call` must be idempotent. A clean-up may free a version that a reader has just opened and another writer has
+        replaced since. Raises as `contention.retry_on_conflict` does.
         """
-        # Found for every try: another table may have taken the place.
+        # Looked up at every try: another table may have taken the place.
         return retry_on_conflict(lambda _: call(self.table), self.table, self.files)
 
     def schema(self) -> pa.Schema:
@@ -208,7 +207,7 @@ class Store:
         return self.retry_on_conflict(lambda table: table.schema)
 
     def with_snapshot(self, call: Callable[[Snapshot], T]) -> T:
-        """Return `call` of the table as it is now, called again as `retry_on_conflict` does."""
+        """Return `call` of the table's latest version, retried as `retry_on_conflict` does."""
 
         def attempt(table: Table) -> T:
             try:
@@ -220,8 +219,7 @@ class Store:
         return self.retry_on_conflict(attempt)
 
     def _now(self, table: Table) -> Snapshot:
-        # The state first: the vectors that it names are in the table from then on, until a re-embedding has put others
-        # in force and dropped these.
+        # The state first: the vectors that it names stay in the table until a re-embedding has put others in force.
         opening = self._opening
         state, revision, last = opening.remembered.values(), opening.revision(table), self._snapshot
         if last is None or last.revision != revision or last.state is not state:
@@ -237,27 +235,24 @@ class Store:
         return last
 
     def commit(self, call: Callable[[Table], T]) -> T:
-        """Return `call(table)`, which writes; see `retry_on_conflict`. Local writers take turns.
-
-        LanceDB finds two upserts of the same new id by the versions between what a writer has read and what it commits
-        to. Where a clean-up had freed one of these, both were inserted (seen once in about 13 runs of two writers
-        beside an optimiser), so a writer must not overlap a clean-up either.
-        """
+        """Return `call(table)`, which writes; see `retry_on_conflict`. Local writers take turns."""
+        # LanceDB finds two upserts of one new id in the versions between a writer's read and its commit. Where a
+        # clean-up had freed one of these, both were inserted (once in about 13 runs), so they must not overlap either.
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
             return committed(call, self.retry_on_conflict, self.files)
 
     def record_files(self) -> None:
-        """Keep the checksums of the files that maintenance has written; drop those of files that it has freed."""
+        """Add the checksums of files that maintenance has written; drop those of files that it has freed."""
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
             self.files.record(prune=True)
 
     def switch(self, card: TableCard) -> None:
-        """Put a card in force, in one commit; until then every reader finds the old one. No writer is under way."""
+        """Put a card in force in one commit, while no writer is active."""
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
             self.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
 
     def add_columns(self, fields: Iterable[pa.Field]) -> None:
-        """Add the columns that the table does not have yet; stored passages get null there."""
+        """Add the columns that the table does not have yet, with null for stored passages."""
 
         def add(table: Table) -> None:
             new = [field for field in fields if field.name not in table.schema.names]
@@ -268,7 +263,7 @@ class Store:
             self.commit(add)
 
     def drop_columns(self, names: Iterable[str]) -> None:
-        """Drop those of these columns that are there, and the indexes on them."""
+        """Drop those of these columns that exist, and their indexes."""
 
         def drop(table: Table) -> None:
             present = [name for name in names if name in table.schema.names]
@@ -279,21 +274,20 @@ class Store:
             self.commit(drop)
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str], card: TableCard | None = None) -> None:
-        """Make `rows` all that the table holds of these documents, in one commit.
+        """Replace all passages of these documents by `rows`, unique by id, in one commit.
 
-        A reader sees the old passages or the new ones, never a mix. Rows must be unique by id. Nothing is written, and
-        `SwitchedError` is raised, when the table no longer has the vectors of `card`, and `SchemaChangedError`, when a
-        column has another type by now.
+        Raises `SwitchedError` when the table no longer has the vectors of `card`, and `SchemaChangedError` when a
+        column now has another type; nothing is written then.
         """
 
         def put(table: Table) -> None:
             schema = table.schema
             self._check_card(card, schema)
             whole = fitted_rows(rows, schema, VECTOR if card is None else card.column)
-            # Where writers take turns (see `commit`), what is stored now decides. Appending joins with nothing, an
-            # upsert with the rows that no index covers, and a deletion with every column of the whole table.
+            # Where writers take turns, what is stored now decides: appending joins with nothing, an upsert with the
+            # rows that no index covers, and a deletion with every column of the whole table.
             stored = stored_ids(table, document_ids) if self.folder is not None else None
-            # "null" lets passages without a vector through; vectors are checked to be finite before they come here.
+            # "null" accepts passages without a vector; vectors were checked to be finite before.
             if stored is not None and not len(stored):
                 table.add(whole, on_bad_vectors="null")
                 return
@@ -305,7 +299,7 @@ class Store:
         self.commit(put)
 
     def set_vectors(self, rows: pa.Table, card: TableCard) -> None:
-        """Store the vectors of `rows` (id, content hash, vector column) where id and hash match; see `replace`."""
+        """Store the vectors of `rows` (id, content hash, vector) where id and hash match; raises as `replace` does."""
 
         def put(table: Table) -> None:
             self._check_card(card, table.schema)
@@ -328,7 +322,7 @@ class Store:
         return self.retry_on_conflict(read)
 
     def row_ids(self, where: Expr | str | None, *, limit: int | None = None) -> NDArray[np.uint64]:
-        """Return the stable row ids of up to `limit` passages that match, ascending."""
+        """Return the stable row ids of up to `limit` matching passages, ascending."""
 
         def read(table: Table) -> pa.Table:
             search = table.search().with_row_id(True).select([ID])
@@ -337,21 +331,20 @@ class Store:
         return np.sort(self.retry_on_conflict(read)["_rowid"].to_numpy())
 
     def take(self, row_ids: Iterable[int], columns: Sequence[str] | Mapping[str, str]) -> pa.Table:
-        """Return `_rowid` and these columns of these rows, by row id; rows deleted meanwhile are missing."""
+        """Return `_rowid` and these columns of the rows, by row id; rows deleted meanwhile are missing."""
         rows = sorted(int(row) for row in row_ids)
         chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
         return self.retry_on_conflict(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
 
     def passages(self, where: Expr | str) -> pa.Table:
-        """Return the passages that match, all read at one moment; `_embedded` is a column."""
+        """Return the matching passages of one version; `_embedded` is a column."""
         return self.select(self._passage_columns(), where)
 
     def scan(self) -> Iterator[pa.Table]:
-        """Yield all passages, about in the order they were stored; `_embedded` is a column.
+        """Yield all passages, roughly in storage order; `_embedded` is a column.
 
-        A document's passages are read at one moment, so they are all of one state; documents that come later are
-        missing, deleted ones too. Read in batches, so that a long scan outlives clean-ups; memory holds the ids of the
-        documents.
+        The passages of one document are all of one version; later documents are missing. Batches let a long scan
+        outlive clean-ups; memory holds the ids of the documents.
         """
         names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID]).to_pylist()
         for start in range(0, len(names), _SCAN_DOCUMENTS):
@@ -362,7 +355,7 @@ class Store:
         return {name: f"`{name}`" for name in shown} | {EMBEDDED: self.card.embedded}
 
     def count(self, where: Expr | str | None = None) -> int:
-        """Return how many passages match; 0 while the table does not exist."""
+        """Return the number of matching passages; 0 while the table does not exist."""
 
         def count(table: Table) -> int:
             return int(table.count_rows(None if where is None else sql_for(table, where)))
@@ -370,7 +363,7 @@ class Store:
         return 0 if self.find() is None else self.retry_on_conflict(count)
 
     def check_filter(self, where: Expr | str) -> None:
-        """Raise `InvalidInputError` when LanceDB cannot use a filter: what is wrong, and what it can be made of."""
+        """Raise `InvalidInputError` that says what is wrong with a filter that LanceDB cannot use."""
         try:
             self.retry_on_conflict(lambda table: table.search().where(where).select([ID]).limit(1).to_arrow())
         except (DamagedTableError, StorageError, LockedError):

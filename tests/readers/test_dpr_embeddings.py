@@ -2,7 +2,6 @@
 
 import datetime
 import pickle
-import pickletools
 import tracemalloc
 from collections import OrderedDict
 
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers import dpr_embeddings
 from dpr_lance.readers.dpr_embeddings import read_embeddings
 
 
@@ -146,7 +144,3 @@ class TestEmbeddings:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 7 << 20, peak  # of 12 MB, the thousand that are read together
-
-    def test_the_reader_knows_every_opcode_that_it_names(self):
-        known = {opcode.name for opcode in pickletools.opcodes}
-        assert {*dpr_embeddings._VALUES, *dpr_embeddings._CONSTANTS, *dpr_embeddings._STEPS} <= known
