@@ -1,4 +1,4 @@
-"""Rows of Arrow data as records with the types that the source declares: Arrow tables, data frames, Parquet files."""
+"""Rows of Arrow tables, data frames and Parquet files as records with the declared types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ArrowRecords:
 
     def __init__(self, schema: pa.Schema, *, place: str) -> None:
         """Raise `InvalidInputError` naming `place` when two columns have one name."""
-        # pandas stores a frame's index under such a name; it is not one of the user's fields.
+        # pandas stores a frame's index under such a name.
         self._names = [name for name in schema.names if not name.startswith("__index_level_")]
         if doubled := [name for name in self._names if self._names.count(name) > 1]:
             raise InvalidInputError(f"{place}: two columns are called {doubled[0]!r}; every column needs its own name")

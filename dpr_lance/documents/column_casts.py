@@ -1,4 +1,4 @@
-"""The SQL expression by which LanceDB casts a stored column to a wider type, in one pass and without our reading it."""
+"""The SQL expression with which LanceDB casts a stored column to a wider type."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cast_expression(name: str, column: pa.DataType, kind: pa.DataType) -> str:
     """
     if kinds.is_null(column) or (_is_empty(column) and not kinds.is_struct(kind)):
         return f"arrow_cast(NULL, {_quoted(kind)})"
-    steps = [kind] if not _has_unknown(column, kind) else [_marked(column), _known(column, kind), _filled(kind), kind]
+    steps = [kind] if not _has_unknown(column, kind) else [_marked(column), _known(column, kind), _marked(kind), kind]
     return reduce(lambda value, step: f"arrow_cast({value}, {_quoted(step)})", steps, f"`{name}`")
 
 
@@ -81,9 +81,9 @@ def _checked(name: str) -> str:
     return name
 
 
-# A field of which nothing was known is stored as a struct, which LanceDB casts to nothing else. So such fields are
-# dropped, and added again with their new type. Since a struct is cast by its fields' names, of which one at least must
-# be in both, each of them is given a field for the time between.
+# A field without a known type is stored as a struct, which LanceDB casts to nothing else. So such fields are dropped
+# and added again with their new type. A struct is cast by its fields' names, of which at least one must be in both, so
+# each struct gets a field in between.
 
 
 def _is_empty(kind: pa.DataType) -> bool:
@@ -91,7 +91,7 @@ def _is_empty(kind: pa.DataType) -> bool:
 
 
 def _has_unknown(column: pa.DataType, kind: pa.DataType) -> bool:
-    """Tell whether something that was not known in one type is known in the other."""
+    """Tell whether a type that was unknown in one is known in the other."""
     if _is_empty(column):
         return not _is_empty(kind)
     if kinds.is_struct(column):
@@ -100,7 +100,7 @@ def _has_unknown(column: pa.DataType, kind: pa.DataType) -> bool:
 
 
 def _marked(kind: pa.DataType) -> pa.DataType:
-    """Return the type with a field more in each struct."""
+    """Return the type with one more field in each struct."""
     if is_list(kind):
         return pa.list_(_marked(kind.value_type))
     if not kinds.is_struct(kind):
@@ -110,7 +110,7 @@ def _marked(kind: pa.DataType) -> pa.DataType:
 
 
 def _known(column: pa.DataType, kind: pa.DataType) -> pa.DataType:
-    """Return the marked type without the fields of which nothing is known."""
+    """Return the marked type without the fields of unknown type."""
     if is_list(column) and is_list(kind):
         return pa.list_(_known(column.value_type, kind.value_type))
     if not kinds.is_struct(column) or not kinds.is_struct(kind):
@@ -122,6 +122,3 @@ def _known(column: pa.DataType, kind: pa.DataType) -> pa.DataType:
         and not (_is_empty(field.type) and not kinds.is_struct(kind.field(field.name).type))
     ]
     return pa.struct([(EMPTY_FIELD, pa.bool_()), *fields])
-
-
-_filled = _marked

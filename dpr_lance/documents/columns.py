@@ -1,4 +1,4 @@
-"""Metadata of a batch of documents as columns: what the table takes, what makes its columns wider, what is refused."""
+"""Metadata of a batch of documents as columns: which values fit, which widen a column, which are refused."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from dpr_lance.documents.values import PLAIN, UNSTORABLE, arrow_array, encoded, 
 
 Stored = Callable[[str], Iterable[pa.ChunkedArray]]
 """Gives the stored values of a column, part by part."""
-
-
 _Fit = tuple[pa.DataType, "pa.Array | None"]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The metadata of some documents, one value for each in their order, and what the table must have for it."""
+    """The metadata of some documents in their order, and the columns that the table needs for it."""
 
     arrays: Mapping[str, pa.Array]
-    """By field name, in the type of the table's column as it will be."""
+    """By field name, in the future type of the table's column."""
     new: tuple[pa.Field, ...] = ()
     wider: tuple[pa.Field, ...] = ()
 
@@ -69,7 +67,7 @@ class ColumnFitting:
         return kept, Columns(arrays, tuple(new), tuple(wider))
 
     def _fit(self, documents: Mapping[str, Document], name: str, column: pa.DataType | None) -> _Fit:
-        """Return the declared type that the column needs, null where nothing tells it, and the values if all fit."""
+        """Return the declared type that the column needs (null where unknown), and the values if all fit."""
         there = {key: document for key, document in documents.items() if key not in self._refused}
         values = {key: document.metadata.get(name) for key, document in there.items()}
         types = {key: _type_in(there[key], name, value) for key, value in values.items() if value is not None}
@@ -107,7 +105,7 @@ class ColumnFitting:
         now: pa.DataType,
         column: pa.DataType | None,
     ) -> pa.DataType:
-        """Return the type that takes the values of as many documents as can be, the earlier ones first."""
+        """Return the type that takes the values of as many documents as possible, the earlier ones first."""
         first = now
         kept: list[Any] = []
         for key, (value, kind) in present.items():
@@ -130,7 +128,7 @@ class ColumnFitting:
         return now
 
     def _survives(self, name: str, column: pa.DataType | None, now: pa.DataType, target: pa.DataType) -> bool:
-        """Tell whether the values that are stored come out of a wider column as they are."""
+        """Tell whether the stored values are unchanged in a wider column."""
         if column is None or target == now:
             return True
         try:
@@ -143,13 +141,13 @@ class ColumnFitting:
 
 
 def _type_in(document: Document, name: str, value: object) -> pa.DataType:
-    # A struct without fields is false.
+    # A struct type without fields is false.
     kind = document.types.get(name)
     return PLAIN[type(value)] if kind is None else kind
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
-    """Return values of a declared type as an array in its stored form; None when one of them does not fit."""
+    """Return values of a declared type as an array of the stored type; None when one of them does not fit."""
     try:
         return arrow_array(values, stored_type(kind))
     except UNSTORABLE:

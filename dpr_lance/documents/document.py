@@ -1,4 +1,4 @@
-"""A document: what the user has, checked as it comes in."""
+"""A document, checked as it comes in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dpr_lance.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What the user has: a text, and optionally an id, a title and any further fields.
+    """A text, and optionally an id, a title and metadata.
 
-    Without `id` a document is identified by its content: the same title and text are the same document.
-    `metadata` values are strings, numbers, booleans, dates, times, lists and mappings of such; what is read back equals
-    what was given. `types` are Arrow types of metadata fields, where the source declares them; others are inferred.
+    Without `id`, the same title and text are the same document. `metadata` values are strings, numbers, booleans,
+    dates, times, and lists and mappings of these; they are read back as they were given. `types`: Arrow types of
+    metadata fields; others are inferred.
     """
 
     text: str
@@ -31,9 +31,9 @@ class Document:
     def from_mapping(
         cls, fields: Mapping[str, Any], *, place: str, types: Mapping[str, pa.DataType] | None = None
     ) -> Document:
-        """Read `id`, `title`, `text` and metadata from a mapping; `place` is named when a field cannot be used.
+        """Read `id`, `title`, `text` and metadata from a mapping; an integer id is written in decimal.
 
-        An integer id is written in decimal; a missing or null title is the empty one. Raises `InvalidInputError`.
+        Raises `InvalidInputError` naming `place` when a field cannot be used.
         """
         if not isinstance(fields, Mapping):
             raise InvalidInputError(

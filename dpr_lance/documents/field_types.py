@@ -1,8 +1,7 @@
-"""The declared table of metadata types: what a column can hold, and which types can take over another one's values.
+"""The types of metadata: which types a column can hold, and which types can hold another type's values.
 
-A type is here in one of two forms. The declared form is what a source says, or what Python values are seen to be; the
-type of `None` is `null`, that of `{}` a struct without fields. The stored form is what LanceDB's file format can hold
-of it: see `stored_type`, and `declared_type` for the way back.
+A type has two forms. The declared form is that of the source or of the Python values: `None` is `null`, `{}` a struct
+without fields. The stored form is what LanceDB's file format can hold: see `stored_type` and `declared_type`.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import pyarrow as pa
 from pyarrow import types as kinds
 
 MAX_DEPTH = 32
-"""Lists and structs within each other. The engine stores 60 and fails at 63, with our own columns around them."""
+"""Nested lists and structs. The engine fails at 63."""
 
 EMPTY_FIELD = "dpr_lance_empty"
-"""The only field, always null, of a stored struct of which no field is known yet: LanceDB stores no empty struct."""
+"""The only field, always null, of a stored struct without known fields: LanceDB stores no empty struct."""
 
 _EMPTY = pa.struct([pa.field(EMPTY_FIELD, pa.bool_())])
 _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
@@ -31,15 +30,15 @@ _PLAIN_FORMS: dict[pa.DataType, pa.DataType] = {
     pa.json_(): pa.string(),
     pa.bool8(): pa.bool_(),
 }
-"""Types that LanceDB reads back as another one, or not at all, and one of the same values that it keeps."""
+"""Types that LanceDB changes or cannot read, with a type of the same values that it keeps."""
 
 
 class UnstorableError(ValueError):
-    """A type or a value that no column can hold; the message says why, the caller names document and field."""
+    """A type or a value that no column can hold, and why; the caller names document and field."""
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Tell whether a type is one of the kinds of list."""
+    """Tell whether a type is a list of any kind."""
     return bool(
         kinds.is_list(kind)
         or kinds.is_large_list(kind)
@@ -50,15 +49,15 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Tell whether a type is one of the kinds of string."""
+    """Tell whether a type is a string of any kind."""
     return bool(kinds.is_string(kind) or kinds.is_large_string(kind))
 
 
 def plain_type(kind: pa.DataType, depth: int = 0) -> pa.DataType:
-    """Return the type of the same values that LanceDB can hold and that our other functions know.
+    """Return a type for the same values that LanceDB can hold; raise `UnstorableError` where there is none.
 
     Dictionaries and run-end encoded columns are decoded, views and small decimals become the common forms, and lists of
-    a fixed size become common ones unless they hold numbers. Raises `UnstorableError` for what has no such form.
+    a fixed size become common lists unless they hold numbers.
     """
     if depth >= MAX_DEPTH and (is_list(kind) or kinds.is_struct(kind)):
         raise UnstorableError(f"it is nested more than {MAX_DEPTH} deep")
@@ -99,10 +98,7 @@ def check_field_name(name: str) -> None:
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
-    """Return the form in which a column holds a declared type: structs get a field where they have none.
-
-    So does a struct's field of which only nulls are known, since LanceDB stores no null type within a struct.
-    """
+    """Return the stored form of a declared type: a struct without fields, or a null within a struct, gets a field."""
     if is_list(kind):
         return _list_of(kind, stored_type(kind.value_type))
     if not kinds.is_struct(kind):
@@ -113,7 +109,7 @@ def stored_type(kind: pa.DataType) -> pa.DataType:
 
 
 def declared_type(kind: pa.DataType) -> pa.DataType:
-    """Return what a stored column's type declares: `stored_type` undone."""
+    """Return the declared form of a stored type."""
     if is_list(kind):
         return _list_of(kind, declared_type(kind.value_type))
     if not kinds.is_struct(kind):
@@ -122,7 +118,7 @@ def declared_type(kind: pa.DataType) -> pa.DataType:
 
 
 def takes(column: pa.DataType, kind: pa.DataType) -> bool:
-    """Tell whether a column could hold values of `kind` as they are, if each of them fits (in range and precision)."""
+    """Tell whether a column could hold values of `kind` that fit its range and precision."""
     if kinds.is_null(kind) or column == kind:
         return True
     if kinds.is_struct(kind):
@@ -138,10 +134,7 @@ def takes(column: pa.DataType, kind: pa.DataType) -> bool:
 
 
 def widened(column: pa.DataType, kind: pa.DataType) -> pa.DataType | None:
-    """Return the type that holds the values of both; None when there is none.
-
-    Where `is_conditional` says so, that is true only of some values: those that come out as they went in.
-    """
+    """Return the type that holds the values of both, some of them only where `is_conditional`; None without one."""
     if column == kind or kinds.is_null(kind):
         return column
     if kinds.is_null(column) or column == pa.struct([]):
@@ -158,7 +151,7 @@ def widened(column: pa.DataType, kind: pa.DataType) -> pa.DataType | None:
 
 
 def is_conditional(column: pa.DataType, kind: pa.DataType) -> bool:
-    """Tell whether widening a column's type to `kind` is free of loss for some values only."""
+    """Tell whether widening a column's type to `kind` keeps only some values unchanged."""
     if column == kind or kinds.is_null(column):
         return False
     if column == pa.struct([]):
@@ -202,7 +195,7 @@ def _widened_integer(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     if kinds.is_signed_integer(first) == kinds.is_signed_integer(second):
         return first if first.bit_width >= second.bit_width else second
     signed, unsigned = (first, second) if kinds.is_signed_integer(first) else (second, first)
-    # None holds all values of int64 and uint64; the one that is asked for may hold those that are there.
+    # No type holds all values of int64 and uint64; the second one may hold the present ones.
     return second if kinds.is_uint64(unsigned) else _SIGNED[max(signed.bit_width, 2 * unsigned.bit_width)]
 
 
@@ -272,7 +265,7 @@ _FAMILIES: tuple[Callable[[pa.DataType], bool], ...] = (
     kinds.is_time,
     kinds.is_duration,
 )
-"""Types of one family differ in range and precision only. A number is no boolean, a date no time, a time no number."""
+"""Types of one family differ in range and precision only."""
 
 _WIDENINGS: tuple[
     tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType, pa.DataType], pa.DataType | None]], ...
@@ -286,4 +279,4 @@ _WIDENINGS: tuple[
     (kinds.is_time, _widened_time),
     (kinds.is_duration, lambda first, second: pa.duration(_finer(first, second))),
 )
-"""What becomes of two types of one family; all other pairs, but for lists and structs, have no common type."""
+"""The common type of two types of one family; other pairs, except lists and structs, have none."""

@@ -1,4 +1,4 @@
-"""Python values on their way into columns and out of them: what is read back equals what was given, or it is refused.
+"""Python values to columns and back: what is read back equals what was given, or it is refused.
 
     given                                   stored as            read back as
     str, int, float, bool, bytes            the same             the same
@@ -10,8 +10,8 @@
     NumPy scalar                            its own type         the Python value
     None, pandas.NaT, pandas.NA             null                 None
 
-Nanoseconds that Python's own types cannot hold are read as `pandas.Timestamp` where pandas is installed, and else as
-`numpy.datetime64` in UTC.
+Nanoseconds that Python's types cannot hold are read as `pandas.Timestamp`, or without pandas as `numpy.datetime64`
+in UTC.
 """
 
 from __future__ import annotations
@@ -56,14 +56,11 @@ PLAIN: Mapping[type, pa.DataType] = {
     float: pa.float64(),
     bool: pa.bool_(),
 }
-"""Arrow types of values that need no further look, but for text that is not UTF-8 and integers of more than 64 bits."""
+"""Arrow types of plain values; only text that is not UTF-8 and integers of more than 64 bits need another look."""
 
 
 def known(value: object, depth: int = 0) -> tuple[Any, pa.DataType]:
-    """Return a value as it is stored, and its declared type.
-
-    Raises `UnstorableError` for a value that no column can hold.
-    """
+    """Return a value as it is stored, and its declared type; raise `UnstorableError` if no column can hold it."""
     if (plain := PLAIN.get(type(value))) is not None:
         if type(value) is str and not value.isascii():
             _check_utf8(value)
@@ -88,7 +85,7 @@ def known(value: object, depth: int = 0) -> tuple[Any, pa.DataType]:
 
 
 def encoded(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
-    """Return values as an array of the stored form of a declared type; None when some do not come out as they went in.
+    """Return values as an array of a declared type in its stored form; None when some do not come back unchanged.
 
     The type must take the values' own types (see `field_types.takes`).
     """
@@ -101,15 +98,15 @@ def encoded(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
 
 
 def arrow_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Return values as an array of a stored type; raises one of `UNSTORABLE` when one of them has another type."""
+    """Return values as an array of a stored type; raise one of `UNSTORABLE` for a value of another type."""
     if kinds.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None:
-        # Arrow takes NumPy's times, which have no zone, for such a column as numbers only.
+        # Arrow takes NumPy's times, which have no zone, only as numbers here.
         values = [pa.scalar(int(value), kind) if isinstance(value, np.datetime64) else value for value in values]
     return pa.array(values, type=kind)
 
 
 def same(given: object, back: object) -> bool:
-    """Tell whether a value that was read equals the one that was given; a mapping's missing fields count as None."""
+    """Tell whether a value that was read equals the given one; missing fields of a mapping count as None."""
     if isinstance(given, Mapping):
         return isinstance(back, Mapping) and all(same(given.get(key), back.get(key)) for key in {*given, *back})
     if isinstance(given, (list, tuple)):
@@ -122,10 +119,10 @@ def same(given: object, back: object) -> bool:
 
 
 def python_values(column: pa.Array | pa.ChunkedArray, *, strict: bool = False) -> list[Any]:
-    """Return the values of a column as Python's, also where Arrow would need pandas.
+    """Return the values of a column as Python values, also where Arrow would need pandas.
 
-    A value that no Python type holds (a date in the year 287,000, a string that is not UTF-8) comes as NumPy's type or
-    as bytes, so that reading never fails; with `strict` it raises `UnstorableError`.
+    A value that no Python type holds (a date in the year 287,000, a string that is not UTF-8) is returned as a NumPy
+    value or as bytes; with `strict` it raises `UnstorableError`.
     """
     if not _needs_care(column.type):
         try:
@@ -145,7 +142,7 @@ def python_records(table: pa.Table | pa.RecordBatch, *, strict: bool = False) ->
 
 
 def _needs_care(kind: pa.DataType) -> bool:
-    """Tell whether Arrow's own conversion would need pandas, or show a field that only stands for an empty mapping."""
+    """Tell whether Arrow's own conversion would need pandas, or show the field of an empty mapping."""
     if kinds.is_struct(kind):
         return any(field.name == EMPTY_FIELD or _needs_care(field.type) for field in kind)
     if is_list(kind):
@@ -173,7 +170,7 @@ def _python_value(scalar: pa.Scalar, strict: bool) -> object:
 
 
 def _without_pandas(scalar: pa.Scalar) -> object:
-    """Return a nanosecond value: Python's own type where it is exact, else pandas' if it is there, else NumPy's."""
+    """Return a nanosecond value: Python's type where it is exact, else pandas' if installed, else NumPy's."""
     kind, value = scalar.type, scalar.value
     whole, rest = divmod(value, 1000)
     if not rest:
@@ -218,7 +215,7 @@ def _check_utf8(value: str) -> None:
 
 
 def _is_missing(value: object) -> bool:
-    """Tell whether a value is pandas' or NumPy's way to say that there is none; a NaN is a number."""
+    """Tell whether a value is pandas' or NumPy's missing value; NaN is a number."""
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(value))
     kind = type(value)
@@ -308,7 +305,7 @@ def _known_time(value: datetime.time, _depth: int) -> tuple[Any, pa.DataType]:
 
 def _known_decimal(value: Decimal, _depth: int) -> tuple[Any, pa.DataType]:
     if not value.is_finite():
-        raise UnstorableError(f"the decimal {value} is no number")
+        raise UnstorableError(f"the decimal {value} is not a number")
     _, digits, exponent = value.as_tuple()
     scale = max(0, -int(exponent))
     precision = max(len(digits) + max(0, int(exponent)), scale, 1)

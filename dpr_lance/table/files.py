@@ -1,7 +1,7 @@
-"""The files of a local table: which of them its latest version needs, and whether each is still what was written.
+"""The files of a local table: which of them its latest version needs, and whether each is as it was written.
 
-LanceDB's files carry no checksums. This library keeps one of each of them, in a file within the table's folder that
-LanceDB leaves alone: every commit appends those of the files that are new.
+LanceDB's files have no checksums. This library keeps them in a file in the table's folder that LanceDB ignores; every
+commit appends those of new files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKSUMS = "_dpr_lance/checksums"
-"""The file of checksums within the table's folder: one line a file, with a checksum of its own."""
+"""The file of checksums in the table's folder: one line per file, with its own checksum."""
 
 _FOLDERS = ("data", "_deletions", "_indices", "_versions")
-"""Where the files are that reading needs. `_transactions`, which only writers at the same moment read, is left out."""
+"""The folders that reading needs; only concurrent writers read `_transactions`."""
 _CHUNK = 1 << 20
 _FOOTER = 16
 _INDEX_SECTION = 6
 _VERSIONS = 2**64 - 1
-"""A manifest is named by this less its version, so that the latest one is listed first."""
+"""A manifest's name is this minus its version, so that the latest one is listed first."""
 _ENDS = {".lance": b"LANC", ".idx": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}
-"""How LanceDB ends the files of each kind."""
+"""The last bytes of LanceDB's files of each kind."""
 _MISSING = "is missing"
 _DATA_NAME = re.compile(rb"[01]{24}[0-9a-f]{26}\.lance")
 
@@ -40,7 +40,7 @@ LOST = "copy it back from a backup, or add the newest documents again and call o
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a file was when it was written: its bytes, and the CRC-32 of them."""
+    """The size and CRC-32 of a file when it was written."""
 
     size: int
     crc: int
@@ -48,14 +48,14 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class FileDamage:
-    """A file that is missing or not what was written; `needed` tells whether the latest version reads it."""
+    """A file that is missing or not as it was written; `needed`: the latest version reads it."""
 
     path: Path
     what: str
     needed: bool
     remedy: str
     lost_version: bool = False
-    """Whether it is the manifest of the latest version, without which the table shows an earlier one."""
+    """Whether it is the latest version's manifest, without which the table shows an earlier version."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.what}"
@@ -63,18 +63,17 @@ class FileDamage:
 
 @dataclass(frozen=True, slots=True)
 class _Latest:
-    """The latest version, and what its manifest lists: every file's name is in it, in one form or another."""
+    """The latest version and its manifest, which has every file's name in one form or another."""
 
     version: int
     manifest: bytes
 
     @property
     def data(self) -> set[str]:
-        """The data files."""
         return {f"data/{name.decode()}" for name in _DATA_NAME.findall(self.manifest)}
 
     def needs(self, name: str) -> bool:
-        """Tell whether reading this version takes a file."""
+        """Tell whether reading this version needs a file."""
         folder, _, rest = name.partition("/")
         if folder == "_versions":
             return _version_of(rest) >= self.version
@@ -88,7 +87,7 @@ class _Latest:
 
 
 class TableFiles:
-    """The files of one LanceDB table; there are none to look at where the table is not in a local folder."""
+    """The files of one LanceDB table; none can be inspected where the table is not in a local folder."""
 
     def __init__(self, folder: Path | None, place: str, *, derived: bool = False) -> None:
         self.folder = folder
@@ -100,7 +99,7 @@ class TableFiles:
         self._lock = threading.Lock()
 
     def bytes_on_disk(self) -> int | None:
-        """Return the size of all files, those of old versions included; None where the table is not in a folder."""
+        """Return the size of all files, old versions included; None where the table is not in a folder."""
         if self.folder is None:
             return None
         total = 0
@@ -110,10 +109,10 @@ class TableFiles:
         return total
 
     def record(self, *, prune: bool = False) -> Path | None:
-        """Keep the checksums of the files that have come since; the caller holds the lock of writers.
+        """Add the checksums of new files; the caller holds the lock of writers.
 
-        `prune` drops those of files that a clean-up has removed. Return a file that the disk has cut off, if any; no
-        checksum is kept of it.
+        `prune` drops those of files that a clean-up has removed. Returns a file that the disk has cut off, if any,
+        whose checksum is not kept.
         """
         if self.folder is None or not self.folder.is_dir():
             return None
@@ -122,22 +121,22 @@ class TableFiles:
         with self._lock:
             known = self._checksums()
             for name in self._names():
-                with contextlib.suppress(OSError):  # freed since it was listed, or closed to this user
+                with contextlib.suppress(OSError):  # freed since it was listed, or not readable
                     if name in known:
                         continue
                     if self._seen(name, None) is not None:
                         cut.append(name)
                     else:
                         new[name] = _checksum(self.folder / name)
-            # What is committed is committed: a file whose checksum cannot be kept now is one of the next commit's.
+            # A checksum that cannot be written now is one of the next commit's.
             with contextlib.suppress(OSError):
                 self._keep(known, new, prune=prune)
-        # An interrupted process may have left others.
+        # Only a needed file: an interrupted process may have left others.
         latest = self._latest() if cut else None
         return next((self.folder / name for name in cut if latest is not None and latest.needs(name)), None)
 
     def _keep(self, known: dict[str, Checksum], new: dict[str, Checksum], *, prune: bool) -> None:
-        """Add checksums to the file of them, or write it without those of files that are gone."""
+        """Append checksums to their file, or rewrite it without those of removed files."""
         folder = self.folder or Path()
         path, latest = folder / CHECKSUMS, self._latest() if prune else None
         if latest is not None:
@@ -149,22 +148,22 @@ class TableFiles:
                 lines.write("".join(_line(name, checksum) for name, checksum in new.items()))
 
     def record_again(self) -> None:
-        """Take every file for what was written, after what was damaged has been replaced."""
+        """Make all checksums again, after damaged files have been replaced."""
         if self.folder is not None and self.folder.is_dir():
             with self._lock:
                 _replace(self.folder / CHECKSUMS, {name: _checksum(self.folder / name) for name in self._names()})
 
     def damages(self, *, read: bool = True) -> Iterator[FileDamage]:
-        """Yield every file that is missing or not what was written, those first that are seen without reading them.
+        """Yield every file that is missing or not as it was written.
 
-        `read=False` yields these alone.
+        Those that can be found without reading files come first; `read=False` yields these alone.
         """
         if self.folder is None or not self.folder.is_dir():
             return
         with self._lock:
             yield from self._bad_lines()
             known = dict(self._checksums())
-        # The manifest after the files: what a clean-up removes meanwhile, a later version does not need.
+        # The manifest after the files: a later version does not need what a clean-up removes meanwhile.
         names = known.keys() | set(self._names()) | self._latest().data
         seen = {name: self._seen(name, known.get(name)) for name in sorted(names)}
         latest = self._latest()
@@ -172,7 +171,7 @@ class TableFiles:
             name = f"_versions/{_VERSIONS - hinted}.manifest"
             seen.setdefault(name, _MISSING)
         for name, what in seen.items():
-            # What has no checksum was left by a write that was broken off, unless the latest version needs it.
+            # Files without a checksum were left by an interrupted write, unless the latest version needs them.
             if what is not None and ((what != _MISSING and name in known) or latest.needs(name)):
                 yield self._damage(name, what, latest)
         if not read:
@@ -181,10 +180,10 @@ class TableFiles:
         for name in suspects:
             with contextlib.suppress(FileNotFoundError):  # cleaned up since it was listed
                 if _checksum(self.folder / name) != known[name]:
-                    yield self._damage(name, "is not what was written: its checksum is another", latest)
+                    yield self._damage(name, "is not what was written: its checksum differs", latest)
 
     def counts(self) -> tuple[int, int]:
-        """Return how many files have a checksum, and how many have none."""
+        """Return the numbers of files with and without a checksum."""
         if self.folder is None or not self.folder.is_dir():
             return 0, 0
         with self._lock:
@@ -193,7 +192,7 @@ class TableFiles:
         return sum(name in known for name in names), sum(name not in known for name in names)
 
     def first_damage(self, *, read: bool = True) -> FileDamage | None:
-        """Return a damaged file that LanceDB can have met, one that the latest version needs before others."""
+        """Return a damaged file that LanceDB may have read, preferably one that the latest version needs."""
         other = None
         for damage in self.damages(read=read):
             if damage.needed and damage.path.name != Path(CHECKSUMS).name:
@@ -202,7 +201,7 @@ class TableFiles:
         return other
 
     def damage_of(self, path: Path, what: str) -> FileDamage:
-        """Return what is to be said of a file of this table that LanceDB has named."""
+        """Return the report of a file of this table that LanceDB has named."""
         name = str(path.relative_to(self.folder)) if self.folder and path.is_relative_to(self.folder) else path.name
         return FileDamage(path, what, needed=True, remedy=self._remedy(name, needed=True))
 
@@ -219,7 +218,7 @@ class TableFiles:
         return RESTORE if needed else "only earlier versions need it; optimize(rebuild=True) removes it"
 
     def _names(self) -> Iterator[str]:
-        """Yield the files that there are, relative to the table's folder."""
+        """Yield the existing files, relative to the table's folder."""
         folder = str(self.folder)
         pending = [os.path.join(folder, name) for name in _FOLDERS]  # noqa: PTH118 - listed at every commit
         while pending:
@@ -227,12 +226,12 @@ class TableFiles:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
-                    # Others are being written.
+                    # Other files are being written.
                     elif not entry.name.startswith(".") and "#" not in entry.name and not entry.name.endswith(".json"):
                         yield entry.path[len(folder) + 1 :].replace(os.sep, "/")
 
     def _seen(self, name: str, known: Checksum | None) -> str | None:
-        """Return what is wrong with a file, as far as its size and its end tell."""
+        """Return what is wrong with a file, judged by its size and its last bytes."""
         path = (self.folder or Path()) / name
         try:
             with path.open("rb") as file:
@@ -248,7 +247,6 @@ class TableFiles:
             return f"cannot be read ({error.strerror})"
 
     def _latest(self) -> _Latest:
-        """Return the latest version that there is, and its manifest."""
         paths = {_version_of(path.name): path for path in ((self.folder or Path()) / "_versions").glob("*.manifest")}
         version = max(paths, default=-1)
         try:
@@ -276,7 +274,7 @@ class TableFiles:
             text = ((self.folder or Path()) / CHECKSUMS).read_bytes().decode(errors="replace")
         except FileNotFoundError:
             return []
-        return text.split("\n")[:-1]  # what follows the last line's end was not written to its end
+        return text.split("\n")[:-1]  # an incomplete last line was not fully written
 
     def _bad_lines(self) -> Iterator[FileDamage]:
         for number, line in enumerate(self._lines(), start=1):
@@ -291,7 +289,7 @@ def _line(name: str, checksum: Checksum) -> str:
 
 
 def _parsed(line: str) -> tuple[str, Checksum] | None:
-    """Return the file and the checksum of a line; None for a damaged one."""
+    """Return the file and the checksum of a line; None for a damaged line."""
     own, _, text = line.partition(" ")
     if own != f"{zlib.crc32(text.encode()):08x}":
         return None
@@ -300,7 +298,7 @@ def _parsed(line: str) -> tuple[str, Checksum] | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether the file of checksums ends with a line's end, as every write to it does."""
+    """Tell whether the file of checksums ends with a newline, as every write to it does."""
     try:
         with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
@@ -325,7 +323,7 @@ def _checksum(path: Path) -> Checksum:
 
 
 def _version_of(name: str) -> int:
-    """Return the version of a manifest by its name; -1 for another file."""
+    """Return the version in a manifest's name; -1 for another file."""
     number = name.partition(".")[0]
     if not number.isdigit():
         return -1
@@ -333,10 +331,10 @@ def _version_of(name: str) -> int:
 
 
 def _references(manifest: bytes) -> bytes:
-    """Return those parts of a manifest that list files: not the transaction, which names also what it has removed.
+    """Return the parts of a manifest that list files, without the transaction, which names removed files too.
 
-    At the end is the offset of the main part, whose sixth field is the offset of the list of indexes; the length of
-    each part stands before it.
+    The file ends with the offset of the main part, whose sixth field is the offset of the list of indexes; each part
+    begins with its length.
     """
     if len(manifest) < _FOOTER:
         return manifest
@@ -363,7 +361,7 @@ def _part(manifest: bytes, start: int) -> bytes:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number as Protobuf writes it, and the offset after it."""
+    """Return the Protobuf number at an offset, and the offset after it."""
     number = shift = 0
     while True:
         number |= (data[at] & 0x7F) << shift
@@ -374,7 +372,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _varint(number: int) -> bytes:
-    """Return a number as Protobuf writes it."""
+    """Return a number in Protobuf's encoding."""
     written = bytearray()
     while number > 0x7F:
         written.append(number & 0x7F | 0x80)
@@ -383,7 +381,7 @@ def _varint(number: int) -> bytes:
 
 
 def _hinted_version(folder: Path) -> int:
-    """Return the version that LanceDB has noted as the latest; -1 where it has not."""
+    """Return the version that LanceDB has noted as the latest; -1 where there is no note."""
     try:
         return int(json.loads((folder / "_versions" / "latest_version_hint.json").read_text())["version"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -22,7 +22,7 @@ def test_a_file_address_is_a_local_folder(tmp_path, spelling):
 @pytest.mark.parametrize(
     ("uri", "told"),
     [
-        ("file://data/wiki", "'data' stands where a host does; a local folder has three slashes"),
+        ("file://data/wiki", "'data' is read as a host; a local folder has three slashes"),
         ("file://./wiki", "three slashes"),
         ("file://server/share", "'server'"),
         ("file:///data/wiki?x=1", "%3F"),
