@@ -1,4 +1,4 @@
-"""`connect`: opens a table of passages where it lies, or where it will be made."""
+"""`connect`: opens a table of passages, which may not exist yet."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ def connect(
     """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
 
     `encoder`: None (an existing table's own, else the packaged default), a packaged name, a bundle folder, a Hub name
-    or a pair of them, or an `Encoder`. Nothing is loaded before the first embedding. `cache_bytes` bounds the memory in
-    which LanceDB keeps indexes and what it knows of the files. Where a table's vectors fit in `resident_bytes`, a
-    retriever that is asked often holds them in memory: dense search is then exact, and faster. 0 holds none.
-    `keep_versions`: how long maintenance by this retriever keeps a version of the table after another has replaced it.
-    A plain LanceDB reader stays on its version until `checkout_latest()`, and can read it so long.
+    or a pair of them, or an `Encoder`. It is loaded at the first embedding. `cache_bytes` bounds LanceDB's caches of
+    indexes and files. Where a table's vectors fit in `resident_bytes`, a retriever with many searches holds them in
+    memory: dense search is then exact, and faster. 0 holds none. `keep_versions`: how long maintenance by this
+    retriever keeps replaced versions of the table; plain LanceDB readers stay on theirs until `checkout_latest()`.
 
         retriever = dpr_lance.connect("wiki.lance")
         retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])

@@ -1,4 +1,4 @@
-"""Vectors for passages: encoding with an account of what was cut, filling in what misses, changing the encoder."""
+"""Vectors for passages: encoding and counting, filling in missing vectors, changing the encoder."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from dpr_lance.table.store import Store
 BATCH_ROWS = 1_000
 """Passages of one commit."""
 PLANNED_ROWS = 65_536
-"""Passages without a vector that one scan of the table lists."""
+"""Passages without a vector that one scan lists."""
 ENCODE_PASSAGES = 128
 """Passages between two reports of progress."""
 NAMED = 100
-"""Skipped documents, and passages without a vector, that a report names; it counts all."""
+"""Skipped documents, and passages without a vector, that a report names; all are counted."""
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -46,10 +46,10 @@ def check_progress(progress: object) -> None:
 
 @dataclass(slots=True)
 class PassageEncoder:
-    """An encoder that counts its work, what it cut off, and tells `progress` how far it has come."""
+    """An encoder that counts passages and cut-off tokens, and calls `report` as it goes on."""
 
     encoder: Encoder
-    tell: Callable[[], None]
+    report: Callable[[], None]
     passages: int = 0
     truncated_passages: int = 0
     truncated_tokens: int = 0
@@ -59,7 +59,7 @@ class PassageEncoder:
     def encode(self, passages: Sequence[tuple[str, str]], ids: Sequence[Sequence[str]]) -> list[Vector | None]:
         """Return a vector for each (title, text), in order, or None where the encoder makes none.
 
-        `ids` are those of the stored passages that have this title and text.
+        `ids`: for each of them the ids of the passages with this title and text.
         """
         vectors: list[Vector | None] = []
         for start in range(0, len(passages), ENCODE_PASSAGES):
@@ -74,7 +74,7 @@ class PassageEncoder:
                 self.truncated_passages += int((excess > 0).sum())
                 self.truncated_tokens += int(excess.sum())
             self.passages += len(made)
-            self.tell()
+            self.report()
         return vectors
 
     @property
@@ -83,7 +83,7 @@ class PassageEncoder:
         return self.passages + len(self.without_vector)
 
     def counts(self) -> dict[str, Any]:
-        """Return what `AddReport` and `ReembedReport` tell of the work, by their fields."""
+        """Return the counts that `AddReport` and `ReembedReport` share, by field."""
         named = itertools.islice(self.without_vector.items(), NAMED)
         return {
             "passages_embedded": self.passages,
@@ -95,10 +95,9 @@ class PassageEncoder:
 
 
 def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None:
-    """Give a vector in `card.column` to every passage that has none there, one commit for 1,000.
+    """Give a vector in `card.column` to every passage that has none there, 1,000 per commit.
 
-    Each is tried once: what the encoder makes no vector of stays without one. Interrupted, the next call goes on where
-    this one was; memory grows with the passages without a vector alone.
+    Each passage is tried once. After an interruption the next call continues.
     """
     tried = np.empty(0, dtype=np.uint64)
     while True:
@@ -122,7 +121,7 @@ def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None
 
 
 def _each_once(rows: pa.Table) -> pa.Table:
-    """Return one row for each id and content: a passage that plain LanceDB has appended again is stored twice."""
+    """Return one row for each id and content: plain LanceDB may have stored a passage twice."""
     keys = list(zip(rows[ID].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
     first = {key: at for at, key in reversed(list(enumerate(keys)))}
     return rows if len(first) == len(keys) else rows.take(sorted(first.values()))
@@ -141,21 +140,20 @@ class Reembedder:
     _total: int = 0
 
     def __post_init__(self) -> None:
-        self._work = PassageEncoder(self.encoder, self._tell)
+        self._work = PassageEncoder(self.encoder, self._report)
 
     def run(self) -> ReembedReport:
         """Fill the new column, switch to it in one commit, free the old one. The caller holds the re-embedding lock.
 
-        Searches use the old vectors until the switch. An interrupted run of the same encoder is continued, one of
-        another encoder is given up.
+        An interrupted run of the same encoder is continued; one of another encoder is discarded.
         """
-        old = self.store.known_card() or self.store.card
+        old = next(iter(self.store.cards()), None) or self.store.card
         lost = old.column not in self.store.schema().names
         if old.encoder.fingerprint == self.encoder.card.fingerprint and not lost:
             return ReembedReport(encoder=old.encoder)
         with self._index_lock():
             card = self._prepared(old)
-            if lost:  # there is nothing to search with until then
+            if lost:  # searches have no vectors until then
                 self._switch(old, card)
         self._total = self.store.count(card.unembedded)
         fill_vectors(self.store, card, self._work)
@@ -179,29 +177,29 @@ class Reembedder:
         return self.store.lock(timeout=indexes.LOCK_TIMEOUT)
 
     def _prepared(self, old: TableCard) -> TableCard:
-        """Return the card to come, its column being there: the one of an interrupted run, or a new one."""
+        """Return the new card, of an interrupted run if possible, and add its column."""
         begun = self.store.remembered.card(NEXT_CARD)
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
             card = begun
         else:
             card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=self._next_column(old))
-        # The card first: a column that no card names is freed by the next `optimize`.
+        # The card first: the next `optimize` frees a column that no card names.
         self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
-        # The column tells of its encoder too, for restored versions, and where the small table is lost.
-        told = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)}
-        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension), metadata=told)])
+        # The column names its encoder too, for restored versions, and where the small table is lost.
+        about = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)}
+        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension), metadata=about)])
         if begun is not None and begun.column != card.column:
             self.store.drop_columns([begun.column])
         return card
 
     def _next_column(self, old: TableCard) -> str:
-        """Return a vector column's name that was not used before, as far as can be told, in versions restored since."""
+        """Return a name for a vector column that no known version has used."""
         kept = [self.store.remembered.card(key) for key in (CARD, NEXT_CARD)]
         names = {card.column for card in [old, *kept] if card is not None}
         names |= {name for name in self.store.schema().names if is_vector_column(name)}
         return f"vector_{max(int(re.sub(r'[^0-9]', '', name) or 1) for name in names) + 1}"
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.progress is not None:
             self.progress(
                 Progress(

@@ -1,4 +1,4 @@
-"""Documents into the table: each batch is compared with what is stored, embedded where new, and committed at once."""
+"""Documents into the table: each batch is compared with the stored passages, embedded where new, and committed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from dpr_lance.table.store import Store
 from dpr_lance.text.splitter import Splitter
 
 BATCH_CHARACTERS = 600_000
-"""Text of one commit, about 1,000 passages of 100 words: what an interruption can lose, and what memory holds."""
+"""Text of one commit, about 1,000 passages of 100 words."""
 BATCH_DOCUMENTS = 1_000
 SCHEMA_CHANGES = 10
-"""How often a batch is made again because other processes have changed the table's columns meanwhile."""
+"""Retries of a batch while other processes change the table's columns."""
 _FILLED = "_filled_"
-"""How the columns are called that tell whether a metadata column has a value."""
+"""Prefix of the columns that tell whether a metadata column has a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Stored:
 
 @dataclass(slots=True)
 class Ingestion:
-    """One call of `add` or `embed`: how documents are split, and the encoder (None stores text alone)."""
+    """One call of `add` or `embed`; without an encoder only text is stored."""
 
     store: Store
     card: TableCard
@@ -61,7 +61,7 @@ class Ingestion:
     skip_errors: bool = False
     progress: ProgressCallback | None = None
     follow: Callable[[TableCard], Encoder] | None = None
-    """Gives the encoder of a card that a re-embedding has put in force meanwhile, or raises what refuses it."""
+    """Returns the encoder of a card that a re-embedding has put in force meanwhile, or raises."""
     report: AddReport = field(default_factory=AddReport)
     _started: float = field(default_factory=time.perf_counter)
     _work: PassageEncoder | None = field(init=False)
@@ -69,10 +69,10 @@ class Ingestion:
     _total_passages: int | None = None
 
     def __post_init__(self) -> None:
-        self._work = None if self.encoder is None else PassageEncoder(self.encoder, self._tell)
+        self._work = None if self.encoder is None else PassageEncoder(self.encoder, self._report)
 
     def add(self, stream: DocumentStream) -> AddReport:
-        """Add all documents, one commit a batch; when one raises, the batches before it stay. Return the account."""
+        """Add all documents, one commit per batch; when one raises, the batches before it stay."""
         self._total = stream.total
         if self.store.find() is not None:
             ensure_text_index(self.store)
@@ -88,7 +88,7 @@ class Ingestion:
         return self._finished()
 
     def embed(self) -> AddReport:
-        """Embed every passage that has no vector yet. Return the account."""
+        """Embed every passage that has no vector yet."""
         if self._work is not None:
             self._until_steady(self._fill)
         return self._finished()
@@ -99,7 +99,7 @@ class Ingestion:
             fill_vectors(self.store, self.card, self._work)
 
     def _until_steady(self, work: Callable[[], None]) -> None:
-        """Do `work`, again with the encoder of the new card as often as a re-embedding puts one in force meanwhile."""
+        """Do `work`, again with the new encoder whenever a re-embedding has put one in force."""
         while True:
             report = self.report
             try:
@@ -111,7 +111,7 @@ class Ingestion:
                 self.report = report
 
     def _follow(self) -> bool:
-        """Take the card that is in force by now, and its encoder; tell whether it is another one."""
+        """Take the card now in force and its encoder; return whether it is another one."""
         card = self.store.find_card()
         if card is None or card == self.card:
             return False
@@ -128,7 +128,7 @@ class Ingestion:
         return replace(self.report, seconds=time.perf_counter() - self._started)
 
     def _batches(self, items: Iterator[Document | Skipped]) -> Iterator[dict[str, Document]]:
-        """Yield documents by id; of those with one id the last one wins, and the others are counted."""
+        """Yield documents by id; the last one of an id wins, and the others are counted."""
         documents: dict[str, Document] = {}
         characters = 0
         for item in items:
@@ -166,7 +166,7 @@ class Ingestion:
                 break
         for name, reason in refused.items():
             self._skip(Skipped(f"document {name!r}", reason))
-        self._tell()
+        self._report()
 
     def _put(self, documents: dict[str, Document], columns: Columns, schema: pa.Schema) -> None:
         """Store what has changed of a batch, in one commit."""
@@ -179,8 +179,7 @@ class Ingestion:
         unchanged = {
             name
             for name, old in stored.items()
-            # A stored document of which single passages were deleted is stored again, and so is one of which another
-            # program has dropped a column.
+            # A document is stored again after some of its passages, or one of its columns, were deleted.
             if old.document_hash == stored_hash(hashes[name], old.passages) and old.filled.issuperset(filled[name])
         }
         unembedded = {name for name in unchanged if self.encoder and stored[name].embedded < stored[name].passages}
@@ -188,7 +187,7 @@ class Ingestion:
         written = [name for name in documents if name not in unchanged or name in unembedded]
         rows = [row for name in written for row in rows_of(documents[name], hashes[name], self.splitter)]
         vectors = self._vectors(rows, changed | unembedded)
-        # An unchanged document is written again only where that gives it more vectors than it has.
+        # An unchanged document is written again only where it gets more vectors.
         made = Counter(row.passage.document_id for row in rows if row.passage.id in vectors)
         idle = {name for name in unembedded if made[name] <= stored[name].embedded}
         written = [name for name in written if name not in idle]
@@ -217,7 +216,7 @@ class Ingestion:
             )
 
     def _stored(self, document_ids: Sequence[str], fields: Iterable[str]) -> dict[str, _Stored]:
-        """Return what the table holds of these documents, and which of the metadata fields it has values for."""
+        """Return what the table holds of these documents, and for which metadata fields it has values."""
         columns = {DOCUMENT_ID: DOCUMENT_ID, "document_hash": "document_hash", EMBEDDED: self.card.embedded}
         names = list(fields)
         tests = {f"{_FILLED}{number}": f"`{name}` IS NOT NULL" for number, name in enumerate(names)}
@@ -227,7 +226,7 @@ class Ingestion:
         found: dict[str, _Stored] = {}
         for name, document_hash, embedded, flags in zip(*own, filled, strict=False):
             old = found.get(name, _Stored(document_hash, 0, 0, frozenset(names)))
-            # Rows of two states of one document would differ in their hash: then neither is the one that is added.
+            # Rows of two versions of one document differ in their hash: then neither is the new one.
             same = document_hash if old.document_hash == document_hash else ""
             there = old.filled.intersection(compress(names, flags))
             found[name] = _Stored(same, old.passages + 1, old.embedded + embedded, there)
@@ -239,7 +238,7 @@ class Ingestion:
         refused[name] = reason
 
     def _vectors(self, rows: Sequence[Row], stored_documents: set[str]) -> dict[str, Vector]:
-        """Return vectors by passage id: kept ones where title and text are as before, made ones for the rest."""
+        """Return vectors by passage id: stored ones where title and text are unchanged, new ones for the rest."""
         known = self._stored_vectors(stored_documents)
         if self._work is not None:
             missing: dict[str, list[Passage]] = {}
@@ -270,7 +269,7 @@ class Ingestion:
     def _count(self, **more: int) -> None:
         self.report = replace(self.report, **{name: getattr(self.report, name) + count for name, count in more.items()})
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.progress is not None:
             self.progress(
                 Progress(

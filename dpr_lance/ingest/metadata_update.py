@@ -1,4 +1,4 @@
-"""Metadata set on stored passages, whose text and vectors stay as they are."""
+"""Setting metadata of stored passages, whose text and vectors stay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLACE = "update()"
 
 
 def update_metadata(store: Store, ids: Ids, where: Filter, metadata: Mapping[str, Any] | None) -> int:
-    """Set these fields on the passages that `ids` or `where` stands for, in one commit; see `Retriever.update`."""
+    """Set these fields on the passages of `ids` or `where`, in one commit; see `Retriever.update`."""
     if not isinstance(metadata, Mapping) or not metadata:
         raise InvalidInputError(f"{_PLACE}: metadata={shown(metadata)} is not a mapping of fields to set")
     meant = meant_by(store, "update", ids, where)
@@ -58,7 +58,7 @@ def _set(table: Table, *, where: Filter, metadata: Mapping[str, Any], columns: C
     schema = table.schema
     fields = [schema.field(name) for name in metadata if name in schema.names]
     if any(field.name in columns.arrays and columns.arrays[field.name].type != field.type for field in fields):
-        raise SchemaChangedError(f"{_PLACE}: other programs keep changing the columns: try again when they rest")
+        raise SchemaChangedError(f"{_PLACE}: other programs keep changing the columns: try again when they are done")
     values = [
         columns.arrays.get(field.name, pa.nulls(1, field.type)).take(pa.repeat(0, len(names))) for field in fields
     ]

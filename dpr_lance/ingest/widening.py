@@ -1,4 +1,4 @@
-"""Metadata columns that the table gets, and those that become wider, so that values fit that did not fit before."""
+"""Adding and widening metadata columns, so that new values fit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dpr_lance.table.store import Store
 def prepare_columns(
     store: Store, present: Iterable[pa.Field], new: Sequence[pa.Field], wider: Sequence[pa.Field]
 ) -> bool:
-    """Give the table the columns that it does not have, and widen others to these types; values stay as they are.
+    """Add the `new` columns, widen others to these types, and let the `present` ones take null; values stay.
 
-    A column that has an index for filters gets it again. Readers see the old column or the wider one; where a process
-    dies at it, the next one goes on. Those that are `present` take null from then on. Return whether anything changed.
+    A column's index for filters is made again. Readers see the old column or the wider one; where a process dies, the
+    next one continues. Returns whether anything changed.
     """
     store.add_columns(new)
     if strict := [field.name for field in present if not field.nullable]:
-        # Another program made them so; a document may have no value there.
+        # Another program made them so; documents may have no value there.
         store.commit(lambda table: table.alter_columns(*({"path": name, "nullable": True} for name in strict)))
     if wider:
         indexed: list[str] = []
@@ -44,7 +44,7 @@ def stored_values(store: Store, name: str) -> Iterator[pa.ChunkedArray]:
 
 
 def _widen(table: Table, fields: Sequence[pa.Field]) -> list[str]:
-    """Widen the columns that have another type by now; return those of them that had an index."""
+    """Widen the columns that have another type; return those of them that had an index."""
     _drop_temporary(table)
     casts = {
         field.name: cast_expression(field.name, table.schema.field(field.name).type, field.type)
@@ -58,7 +58,7 @@ def _widen(table: Table, fields: Sequence[pa.Field]) -> list[str]:
     swaps = []
     for number, name in enumerate(casts):
         swaps += [{"path": name, "rename": f"{REPLACED}{number}"}, {"path": f"{REPLACEMENT}{number}", "rename": name}]
-    # One commit: a reader finds the old columns under these names, or the wider ones.
+    # One commit: a reader finds the old columns or the wider ones.
     table.alter_columns(*swaps)
     _drop_temporary(table)
     return indexed

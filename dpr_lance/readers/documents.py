@@ -1,4 +1,4 @@
-"""Whatever `add` is given, as a stream of documents: mappings, `Document`s, Arrow tables and readers, data frames."""
+"""What `add` accepts, as a stream of documents: mappings, `Document`s, Arrow tables and readers, data frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARROW_SOURCE = "documents"
 
 @dataclass(frozen=True, slots=True)
 class DocumentStream:
-    """Documents in order, with those that cannot be used as `Skipped`."""
+    """Documents in order; those that cannot be used are `Skipped`."""
 
     items: Iterator[Document | Skipped]
     total: int | None = None
@@ -52,9 +52,9 @@ def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
 
 
 def storable(document: Document, *, place: str) -> Document:
-    """Return the document with its metadata as it is stored, and with the types of all values that are not plain.
+    """Return the document with its metadata as it is stored, and the types of all values that are not plain.
 
-    Raises `InvalidInputError` naming `place` when a metadata name cannot be a column, or a value cannot be stored.
+    Raises `InvalidInputError` naming `place` for a name or a value that a column cannot have.
     """
     changed: dict[str, Any] = {}
     types: dict[str, pa.DataType] = {}

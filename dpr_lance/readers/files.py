@@ -6,10 +6,10 @@
     .parquet                one record a row
     .txt .text .md .markdown .rst    the whole file is one document: id = its path, title = first heading or file name
 
-All but Parquet also compressed (.gz). In records `text` is required, `id` (or BEIR's `_id`) and `title` are optional,
-everything else is metadata; a first column without a name, as pandas writes a frame's index, is left out. Records are
-read one at a time, and none of more than `max_document_bytes`. Every error names the file and the line, row or byte,
-and what to do about it. An empty file is skipped and named.
+All but Parquet can be compressed (.gz). In records `text` is required, `id` (or BEIR's `_id`) and `title` are
+optional, everything else is metadata; a first column without a name, as pandas writes an index, is left out. Records of
+up to `max_document_bytes` are read one at a time. Errors name the file, the place and the remedy. Empty files are
+skipped and reported.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ __all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]
 STANDARD_INPUT = "standard input"
 _PARQUET_BATCH = 1024
 MOST_FIELDS = 1_000
-"""Fields of a record: every name is a column of the whole table."""
+"""Fields of a record: every name becomes a column of the table."""
 _EMPTY = "the file is empty"
 
 Record = tuple[str, Mapping[str, Any] | ArrowRecord | BadRecordError | Skipped]
-"""A record's place, with its fields, with what is wrong with it, or with why it is passed over in any case."""
+"""A record's place, with its fields, with what is wrong with it, or with why it is skipped in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """What the fields of a record are called. A field that a renamed one displaces is kept as `record_<name>`."""
+    """The names of a record's fields. A field that a renamed one displaces is kept as `record_<name>`."""
 
     id: str = "id"
     text: str = "text"
@@ -84,12 +84,11 @@ class FieldNames:
 
 
 class FileDocuments:
-    """The documents of files, or of standard input, one after the other; can be iterated once.
+    """The documents of files or of standard input; can be iterated once.
 
     With `on_error="raise"` the first bad record raises `InvalidInputError`; with `"skip"` it becomes a `Skipped` in the
-    stream, which `Retriever.add(..., on_error="skip")` counts; an empty file does in any case. A record of more than
-    `max_document_bytes` is bad, and memory does not grow with it. The id of a text file is its path as seen from the
-    folder `base` (None: its absolute path). `bytes_read` of `bytes_total` tells how far it has come.
+    stream, as an empty file always does. A record of more than `max_document_bytes` is bad; memory does not grow with
+    it. The id of a text file is its path relative to the folder `base` (None: its absolute path).
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class FileDocuments:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the files, as they lie on disk, that have been read so far."""
+        """Bytes of the files on disk that have been read so far, of `bytes_total`."""
         return self._finished + (self._open.tell() if self._open else 0)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
@@ -123,7 +122,7 @@ class FileDocuments:
                 yield from self._documents(records)
 
     def read_lines(self, stream: BinaryIO) -> Iterator[Document | Skipped]:
-        """Yield the documents of a stream of JSON lines, as standard input gives them."""
+        """Yield the documents of a stream of JSON lines, such as standard input."""
         return self._documents(_read_json_lines(Path(STANDARD_INPUT), stream, self._limit))
 
     def _documents(self, records: Iterator[Record]) -> Iterator[Document | Skipped]:
@@ -156,7 +155,7 @@ class FileDocuments:
         return storable(document, place=place)
 
     def _records(self, path: Path) -> Generator[Record, None, None]:
-        """Yield the file's records; what goes wrong with the file itself comes as the last of them."""
+        """Yield the file's records; a fault of the file itself is the last of them."""
         try:
             with readable(), open_regular(path) as stream:
                 self._open = stream
@@ -222,7 +221,7 @@ def _read_parquet(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
 
 
 def _rows_at_once(metadata: pq.FileMetaData, limit: int) -> int:
-    """Return how many rows of a Parquet file are read together: about as much as one document may have."""
+    """Return how many rows of a Parquet file to read together: about as much as one document may have."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     widest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0.0)
     return int(min(_PARQUET_BATCH, max(1, limit / max(1.0, widest))))
@@ -261,7 +260,6 @@ def _csv_record(cells: list[str], header: list[str]) -> Mapping[str, Any]:
 
 
 def _text_file(path: Path, stream: BinaryIO, limit: int, base: Path | None) -> Record:
-    """Return the record that a whole file is."""
     content = attempt(bounded, stream, limit)
     if isinstance(content, BadRecordError):
         return str(path), content

@@ -1,7 +1,7 @@
-"""What files of records are read with: lines, JSON values and CSV rows, each fault told with its line or byte.
+"""Readers of lines, JSON values and CSV rows that report each fault with its line or byte.
 
-Nothing is read that has no end: only regular files, and no more of a record than `limit` bytes. A longer record is a
-fault like any other, and what follows it is read.
+Only regular files are read, and at most `limit` bytes of a record; a longer record is a fault, and reading continues
+after it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
 MAX_DOCUMENT_BYTES = 64 << 20
-"""Bytes of a document's record (a line, a row, an item of a list, or a file of text), unless another limit is given."""
+"""Default limit of a record (a line, a row, an item of a list, or a text file)."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PART = 1 << 16
 _BLANKS = re.compile(r"\s*")
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 
 class BadRecordError(ValueError):
-    """What is wrong with a record or a file; its place is added where it is reported."""
+    """What is wrong with a record or a file, without its place."""
 
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Turn what goes wrong with a file itself within the block into a `BadRecordError`."""
+    """Turn faults of a file itself within the block into a `BadRecordError`."""
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -47,7 +47,7 @@ def readable() -> Iterator[None]:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to be read; raise `BadRecordError` for a pipe, a device or a folder, links followed."""
+    """Open a file for reading; raise `BadRecordError` for a pipe, a device or a folder, also behind a link."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -56,12 +56,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def unpacked(path: Path, stream: BinaryIO) -> BinaryIO:
-    """Return the stream of the file's content: unpacked when its name ends in .gz."""
+    """Return the stream of the file's content, decompressed when its name ends in .gz."""
     return io.BufferedReader(gzip.GzipFile(fileobj=stream)) if path.suffix.lower() == ".gz" else stream
 
 
 def too_long(limit: int) -> BadRecordError:
-    """Return what is wrong with a record of more than `limit` bytes."""
+    """Return the error of a record of more than `limit` bytes."""
     return BadRecordError(
         f"longer than {limit:,} bytes, the most that one document may have; split it, or allow more with "
         f"max_document_bytes"
@@ -69,7 +69,7 @@ def too_long(limit: int) -> BadRecordError:
 
 
 class Line(NamedTuple):
-    """A line's number from 1, the offset of its first byte in the file, and its bytes; none when it is too long."""
+    """A line's number from 1, the offset of its first byte, and its bytes; not `whole` and empty when too long."""
 
     number: int
     offset: int
@@ -78,7 +78,7 @@ class Line(NamedTuple):
 
 
 def lines_of(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Line]:
-    """Yield the lines of a stream; a byte order mark at the start is dropped, a line beyond the limit is not kept."""
+    """Yield the lines of a stream without its byte order mark; a line beyond the limit is not kept."""
     offset, number = 0, 1
     while line := stream.readline(limit + 1):
         length = len(line)
@@ -93,7 +93,7 @@ def lines_of(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Line
 
 
 def _skip_line(stream: BinaryIO) -> int:
-    """Pass the rest of a line; return its length."""
+    """Skip the rest of a line; return its length."""
     length = 0
     while part := stream.readline(_PART):
         length += len(part)
@@ -111,7 +111,7 @@ def bounded(stream: BinaryIO, limit: int) -> bytes:
 
 
 def attempt(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | BadRecordError:
-    """Return what `read` returns, or the problem that it raises."""
+    """Return what `read` returns, or the `BadRecordError` that it raises."""
     try:
         return read(*args, **kwargs)
     except BadRecordError as problem:
@@ -119,7 +119,7 @@ def attempt(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | BadR
 
 
 def decoded(content: bytes, offset: int) -> str:
-    """Return the content as text; `offset` is its first byte's place in the file."""
+    """Return the content as text; `offset` is that of its first byte in the file."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -127,7 +127,7 @@ def decoded(content: bytes, offset: int) -> str:
 
 
 def not_utf8(content: bytes, at: int, offset: int) -> BadRecordError:
-    """Return what is wrong with a byte of the content, whose first byte stands at `offset` of the file."""
+    """Return the error of the byte `at` of the content, which begins at `offset` of the file."""
     encoding = "UTF-16" if offset == 0 and content[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
     return BadRecordError(
         f"not UTF-8: byte 0x{content[at]:02x} at offset {offset + at} of the file, "
@@ -136,7 +136,7 @@ def not_utf8(content: bytes, at: int, offset: int) -> BadRecordError:
 
 
 def json_value(content: bytes, offset: int = 0) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the value of a JSON text; `offset` is its first byte's place in the file."""
+    """Return the value of a JSON text; `offset` is that of its first byte in the file."""
     text = decoded(content, offset).rstrip()
     try:
         return json.loads(text)
@@ -149,7 +149,7 @@ def json_value(content: bytes, offset: int = 0) -> Any:  # noqa: ANN401 - any JS
 
 
 def json_lines(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tuple[int, Any]]:
-    """Yield the number of each line that is not blank with its value, or with what is wrong with it."""
+    """Yield the number of each line that is not blank with its value, or with its `BadRecordError`."""
     for line in lines_of(stream, limit):
         if not line.whole:
             yield line.number, too_long(limit)
@@ -160,9 +160,9 @@ def json_lines(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tu
 def csv_rows(
     stream: BinaryIO, separator: str, limit: int = MAX_DOCUMENT_BYTES
 ) -> Iterator[tuple[int, list[str] | BadRecordError]]:
-    """Yield the number of each row's first line with its cells, or with what is wrong with it.
+    """Yield the number of each row's first line with its cells, or with its `BadRecordError`.
 
-    After a bad row of several lines, as after a quotation mark that nothing closes, its second line is read as a row.
+    After a bad row of several lines (an unclosed quotation mark), reading continues with its second line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), limit + 1))
     lines = _RowLines(stream, limit)
@@ -179,22 +179,22 @@ def csv_rows(
 
 
 class _RowLines(Iterator[str]):
-    """The lines of a CSV file as text; remembers those of the row that is being read, and can go back to its second.
+    """The lines of a CSV file as text, with those of the current row, to go back to its second line.
 
-    Bytes that are not UTF-8 pass as escapes, and are reported with their row.
+    Bytes that are not UTF-8 become escapes, and are reported with their row.
     """
 
     def __init__(self, stream: BinaryIO, limit: int) -> None:
         self._stream = stream
         self._limit = limit
-        self._again = io.BytesIO()  # what is read once more
+        self._again = io.BytesIO()  # lines to read again
         self._number, self._offset = 1, 0  # of the line that comes next
         self._cut = False
         self.row = bytearray()
         self.first_number, self.first_offset, self._first_length = 1, 0, 0
 
     def start_row(self) -> None:
-        """Begin a row with the line that comes next."""
+        """Begin a row with the next line."""
         self.row.clear()
         self.first_number, self.first_offset, self._first_length = self._number, self._offset, 0
 
@@ -217,7 +217,7 @@ class _RowLines(Iterator[str]):
         return line.decode(errors="surrogateescape")
 
     def go_back(self) -> None:
-        """Read the row's lines again from its second one on; pass the rest of a line that is too long."""
+        """Read the row's lines again from its second one on; skip the rest of a line that is too long."""
         if len(self.row) > self._first_length:
             self._again = io.BytesIO(bytes(self.row[self._first_length :]) + self._again.read())
             self._number, self._offset = self.first_number + 1, self.first_offset + self._first_length
@@ -242,8 +242,8 @@ def _next_row(reader: Iterator[list[str]], lines: _RowLines) -> list[str] | None
 def json_items(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tuple[int, Any]]:
     """Yield the first line of each item of a JSON list with its value; the last one may be a `BadRecordError`.
 
-    A JSON text that is no list is its own only item, a blank one has none. Memory holds one item at a time; where an
-    item is longer than the limit, or the text is no JSON, the rest is not read.
+    A JSON text that is not a list is its own only item, a blank one has none. Memory holds one item at a time; after an
+    item beyond the limit, or text that is not JSON, nothing is read.
     """
     window = _Window(stream, limit)
     try:
@@ -263,7 +263,7 @@ def json_items(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tu
 
 
 class _Window:
-    """A moving part of a JSON text that is read as it is needed; `line` is that of the place reached."""
+    """A moving part of a JSON text that is read on demand; `line` is that of the current place."""
 
     def __init__(self, source: BinaryIO, limit: int) -> None:
         self._source = source
@@ -277,7 +277,7 @@ class _Window:
         self.line = 1
 
     def at_end(self) -> bool:
-        """Pass blanks; tell whether nothing follows."""
+        """Skip blanks; tell whether nothing follows."""
         while True:
             found = _BLANKS.match(self._text, self._at)
             self._pass(found.end() if found else self._at)
@@ -287,7 +287,7 @@ class _Window:
                 return True
 
     def take(self, sign: str) -> bool:
-        """Pass blanks, and the sign where it comes next; tell whether it did."""
+        """Skip blanks, and the sign if it comes next; tell whether it did."""
         self.at_end()
         if found := self._text.startswith(sign, self._at):
             self._pass(self._at + 1)
@@ -295,12 +295,12 @@ class _Window:
         return found
 
     def close_list(self) -> None:
-        """Pass the bracket that ends the list."""
+        """Skip the bracket that ends the list."""
         if not self.take("]"):
             raise self.problem("a comma or the end of the list is missing")
 
     def problem(self, what: str, at: int | None = None) -> BadRecordError:
-        """Return what is wrong here, or at another place of the window."""
+        """Return the error at the current place, or at another one in the window."""
         at = self._at if at is None else at
         line = self.line + self._text.count("\n", self._at, at)
         before = self._text.rfind("\n", 0, at)
@@ -310,7 +310,7 @@ class _Window:
         return BadRecordError(f"not JSON: {what}, line {line} column {column}, {where}")
 
     def value(self) -> Any:  # noqa: ANN401 - any JSON value
-        """Return the value that comes next, and pass it; reads on, twice as much each time, until it is whole."""
+        """Return the next value; reads on, twice as much each time, until it is whole."""
         self.at_end()
         while True:
             try:
@@ -336,7 +336,7 @@ class _Window:
         self._at = end
 
     def _read(self) -> bool:
-        """Read on, as much again as there is; tell whether there was more."""
+        """Read on, doubling the window; tell whether there was more."""
         remaining = len(self._text) - self._at
         if not self._more or remaining > self._limit:
             return False

@@ -1,4 +1,4 @@
-"""Which files are read where files and folders are named, under which ids, and what is left out."""
+"""The files to read where files and folders are named, their ids, and what is left out."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _NAMES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files that can be read, in order, and what a folder holds apart from them.
+    """The files that can be read, in order, and what else the folders hold.
 
-    `left_out` are files of unknown kind, `odd` what is no file (pipes, devices, links to folders or to nowhere), and
-    `beir` the folders in BEIR's form, of which only the corpus is documents.
+    `left_out`: files of unknown kind; `odd`: pipes, devices, links to folders or to nowhere; `beir`: folders in BEIR's
+    form, of which only the corpus is documents.
     """
 
     files: tuple[Path, ...]
@@ -44,7 +44,7 @@ class Listing:
     beir: tuple[Path, ...] = ()
 
     def remarks(self) -> Iterator[str]:
-        """Yield a sentence for each kind of thing that is not read."""
+        """Yield a sentence for each kind of thing that is left out."""
         if self.left_out:
             kinds = sorted({path.suffix or path.name for path in self.left_out})
             yield f"left out: {len(self.left_out)} files of unknown kind ({', '.join(kinds[:_NAMES_SHOWN])})"
@@ -56,11 +56,11 @@ class Listing:
 
 
 def list_files(sources: Iterable[Path]) -> Listing:
-    """Return the files to read: each source itself, or all known files below it when it is a folder, sorted by path.
+    """Return the files to read: each source itself, or all known files in a folder and below, sorted by path.
 
-    Hidden files and LanceDB's own folders (`*.lance`) are passed over; of a BEIR folder only the corpus is read. A file
-    that is reached twice is read once. Raises `InvalidInputError` for a path that does not exist or is neither a file
-    nor a folder, a named file of unknown kind, and a folder without any known file.
+    Hidden files and LanceDB's folders (`*.lance`) are ignored; of a BEIR folder only the corpus is read. A file that is
+    reached twice is read once. Raises `InvalidInputError` for a path that is neither a file nor a folder, a named file
+    of unknown kind, and a folder without any known file.
     """
     files: dict[Path, Path] = {}
     walk = _Walk()
@@ -78,7 +78,7 @@ def list_files(sources: Iterable[Path]) -> Listing:
 
 
 def kind_of(path: Path) -> str:
-    """Return the extension that says how to read the file; empty when there is none that we know."""
+    """Return the extension that says how to read the file; empty for an unknown kind."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if len(suffixes) == 2 and suffixes[1] == ".gz" and suffixes[0] != ".parquet":
         suffixes.pop()
@@ -86,10 +86,9 @@ def kind_of(path: Path) -> str:
 
 
 def file_id(path: Path, base: Path | None) -> str:
-    """Return the id of the document that a file is: its path as seen from the folder `base`, with slashes.
+    """Return the id of a file's document: its path relative to the folder `base`, with slashes.
 
-    However the file is named, by `docs`, `.` or an absolute path, the id is the same; no two files share one. Without a
-    base, and on another drive, it is the absolute path.
+    The id does not depend on how the file was named. Without a base, and on another drive, it is the absolute path.
     """
     place = _resolved(path)
     if base is not None:
@@ -100,7 +99,7 @@ def file_id(path: Path, base: Path | None) -> str:
 
 @dataclass(slots=True)
 class _Walk:
-    """What was met on the way through folders."""
+    """What was found on the way through folders."""
 
     left_out: list[Path] = field(default_factory=list)
     odd: list[Path] = field(default_factory=list)
@@ -131,7 +130,7 @@ class _Walk:
 
 
 def _beir_corpus(folder: Path) -> Path | None:
-    """Return the corpus of a folder in BEIR's form: a corpus with queries, with labels, or both; None for another."""
+    """Return the corpus of a BEIR folder, which has queries or labels too; None for another folder."""
     corpus, queries = (
         next((path for name in names if (path := folder / name).is_file()), None) for names in (_CORPUS, _QUERIES)
     )
@@ -159,7 +158,7 @@ def _check_file(path: Path) -> None:
 
 
 def _resolved(path: Path) -> Path:
-    """Return the absolute path with links to folders followed; a link that is a file keeps its own name."""
+    """Return the absolute path with links to folders resolved; a link to a file keeps its name."""
     absolute = path.absolute()
     return absolute.parent.resolve() / absolute.name if absolute.name not in ("", "..") else absolute.resolve()
 

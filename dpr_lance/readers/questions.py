@@ -5,8 +5,8 @@
     .csv .tsv         DPR's rows: the question, a tab, the list of its answers (no header needed)
     a folder          BEIR's form: queries.jsonl and qrels/SPLIT.tsv (query-id, corpus-id, score)
 
-Files may be compressed (.gz). A label is the id of a passage, or of a document that stands for its passages. Lists in
-rows are read as data, never evaluated. Every error names the file and the line.
+Files may be compressed (.gz). A label is the id of a passage, or of a document, which means its passages. Lists in rows
+are read as data, never evaluated. Every error names the file and the line.
 """
 
 from __future__ import annotations

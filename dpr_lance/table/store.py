@@ -124,11 +124,6 @@ class Store:
             raise DamagedTableError(lost)
         return card
 
-    def known_card(self) -> TableCard | None:
-        """Return the card, whether its vectors are there or not."""
-        cards = self.cards()
-        return cards[0] if cards else None
-
     @property
     def card(self) -> TableCard:
         """The table's card; raises `TableError` while the table does not exist."""
