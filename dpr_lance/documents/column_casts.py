@@ -42,7 +42,6 @@ def _quoted(kind: pa.DataType) -> str:
 
 
 def _sql_type(kind: pa.DataType) -> str:
-    """Return the name of a type in LanceDB's SQL."""
     if kinds.is_struct(kind):
         fields = ", ".join(f'"{_checked(field.name)}": {_sql_type(field.type)}' for field in kind)
         return f"Struct({fields})"
@@ -100,7 +99,6 @@ def _has_unknown(column: pa.DataType, kind: pa.DataType) -> bool:
 
 
 def _marked(kind: pa.DataType) -> pa.DataType:
-    """Return the type with one more field in each struct."""
     if is_list(kind):
         return pa.list_(_marked(kind.value_type))
     if not kinds.is_struct(kind):

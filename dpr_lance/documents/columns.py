@@ -81,7 +81,6 @@ class ColumnFitting:
     def _together(
         self, name: str, values: list[Any], types: list[pa.DataType], now: pa.DataType, column: pa.DataType | None
     ) -> _Fit | None:
-        """Return the type that takes all values at once, and the values; None when there is none."""
         if len(types) == 1 and (kinds.is_null(now) or types[0] == now):
             array = _array(values, types[0])
             return None if array is None or not self._survives(name, column, now, types[0]) else (types[0], array)

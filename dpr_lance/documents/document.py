@@ -53,8 +53,8 @@ class Document:
         if odd:
             raise InvalidInputError(f"{place}: field names must be strings, {odd[0]!r} is not")
         return cls(
-            text=checked_text(fields["text"], name="text", place=place),
-            title="" if title is None else checked_text(title, name="title", place=place),
+            text=fields["text"],
+            title="" if title is None else title,
             id=identity,
             metadata={key: value for key, value in fields.items() if key not in ("id", "title", "text")},
             types=types or {},

@@ -217,37 +217,16 @@ def _widened_decimal(first: pa.DataType, second: pa.DataType) -> pa.DataType | N
 
 
 def _digits(kind: pa.DataType) -> tuple[int, int]:
-    """Return how many digits a number can have before and after the point."""
     return (_DIGITS[kind.bit_width], 0) if kinds.is_integer(kind) else (kind.precision - kind.scale, kind.scale)
-
-
-def _widened_text(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    return pa.large_string() if kinds.is_large_string(first) or kinds.is_large_string(second) else pa.string()
-
-
-def _widened_bytes(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    return pa.large_binary() if kinds.is_large_binary(first) or kinds.is_large_binary(second) else pa.binary()
 
 
 def _finer(first: pa.DataType, second: pa.DataType) -> str:
     return str(max(first.unit, second.unit, key=_UNITS.index))
 
 
-def _widened_timestamp(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    return pa.timestamp(_finer(first, second), first.tz) if first.tz == second.tz else None
-
-
 def _widened_time(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     unit = _finer(first, second)
     return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
-
-
-def _is_exact_number(kind: pa.DataType) -> bool:
-    return bool(kinds.is_integer(kind) or kinds.is_decimal(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -270,13 +249,13 @@ _FAMILIES: tuple[Callable[[pa.DataType], bool], ...] = (
 _WIDENINGS: tuple[
     tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType, pa.DataType], pa.DataType | None]], ...
 ] = (
-    (_is_number, _widened_number),
-    (_is_exact_number, _widened_decimal),
-    (is_text, _widened_text),
-    (_is_bytes, _widened_bytes),
-    (kinds.is_date, lambda _first, _second: pa.date64()),
-    (kinds.is_timestamp, _widened_timestamp),
+    (lambda kind: kinds.is_integer(kind) or kinds.is_floating(kind), _widened_number),
+    (lambda kind: kinds.is_integer(kind) or kinds.is_decimal(kind), _widened_decimal),
+    (is_text, lambda *both: pa.large_string() if pa.large_string() in both else pa.string()),
+    (_is_bytes, lambda *both: pa.large_binary() if pa.large_binary() in both else pa.binary()),
+    (kinds.is_date, lambda *_: pa.date64()),
+    (kinds.is_timestamp, lambda *both: pa.timestamp(_finer(*both), both[0].tz) if both[0].tz == both[1].tz else None),
     (kinds.is_time, _widened_time),
-    (kinds.is_duration, lambda first, second: pa.duration(_finer(first, second))),
+    (kinds.is_duration, lambda *both: pa.duration(_finer(*both))),
 )
 """The common type of two types of one family; other pairs, except lists and structs, have none."""

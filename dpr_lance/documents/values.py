@@ -287,7 +287,8 @@ def _known_datetime(value: datetime.datetime, _depth: int) -> tuple[Any, pa.Data
         kind = pa.timestamp(kind.unit, zone)
     if type(value) is not datetime.datetime and kind.unit == "us":
         value = datetime.datetime.fromisoformat(value.isoformat()).replace(tzinfo=value.tzinfo, fold=value.fold)
-    _check_exact(value, kind)
+    if kind != pa.timestamp("us"):  # which holds every datetime without a zone
+        _check_exact(value, kind)
     return value, kind
 
 
@@ -319,10 +320,6 @@ def _check_exact(value: object, kind: pa.DataType) -> None:
         raise UnstorableError(f"{kind} cannot hold it exactly")
 
 
-def _known_bytes(value: bytes | bytearray | memoryview, _depth: int) -> tuple[Any, pa.DataType]:
-    return bytes(value), pa.binary()
-
-
 _Look = Callable[[Any, int], tuple[Any, pa.DataType]]
 
 _LOOKS: tuple[tuple[type | tuple[type, ...], _Look], ...] = (
@@ -331,7 +328,7 @@ _LOOKS: tuple[tuple[type | tuple[type, ...], _Look], ...] = (
     (int, lambda value, depth: known(int(value), depth)),
     (np.generic, _known_scalar),
     (float, lambda value, depth: known(float(value), depth)),
-    ((bytes, bytearray, memoryview), _known_bytes),
+    ((bytes, bytearray, memoryview), lambda value, _: (bytes(value), pa.binary())),
     (datetime.datetime, _known_datetime),
     (datetime.date, lambda value, _: (value, pa.date32())),
     (datetime.time, _known_time),

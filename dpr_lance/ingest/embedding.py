@@ -177,7 +177,6 @@ class Reembedder:
         return self.store.lock(timeout=indexes.LOCK_TIMEOUT)
 
     def _prepared(self, old: TableCard) -> TableCard:
-        """Return the new card, of an interrupted run if possible, and add its column."""
         begun = self.store.remembered.card(NEXT_CARD)
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
             card = begun

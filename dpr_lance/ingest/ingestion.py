@@ -41,8 +41,6 @@ _FILLED = "_filled_"
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the table holds of one document."""
-
     document_hash: str
     passages: int
     embedded: int
@@ -111,7 +109,6 @@ class Ingestion:
                 self.report = report
 
     def _follow(self) -> bool:
-        """Take the card now in force and its encoder; return whether it is another one."""
         card = self.store.find_card()
         if card is None or card == self.card:
             return False
@@ -128,7 +125,6 @@ class Ingestion:
         return replace(self.report, seconds=time.perf_counter() - self._started)
 
     def _batches(self, items: Iterator[Document | Skipped]) -> Iterator[dict[str, Document]]:
-        """Yield documents by id; the last one of an id wins, and the others are counted."""
         documents: dict[str, Document] = {}
         characters = 0
         for item in items:
@@ -169,7 +165,6 @@ class Ingestion:
         self._report()
 
     def _put(self, documents: dict[str, Document], columns: Columns, schema: pa.Schema) -> None:
-        """Store what has changed of a batch, in one commit."""
         hashes = {name: document_hash_of(document, self.splitter) for name, document in documents.items()}
         filled = {
             name: [field for field, value in document.metadata.items() if value is not None]
@@ -216,7 +211,6 @@ class Ingestion:
             )
 
     def _stored(self, document_ids: Sequence[str], fields: Iterable[str]) -> dict[str, _Stored]:
-        """Return what the table holds of these documents, and for which metadata fields it has values."""
         columns = {DOCUMENT_ID: DOCUMENT_ID, "document_hash": "document_hash", EMBEDDED: self.card.embedded}
         names = list(fields)
         tests = {f"{_FILLED}{number}": f"`{name}` IS NOT NULL" for number, name in enumerate(names)}

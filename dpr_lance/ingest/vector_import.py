@@ -70,7 +70,6 @@ def _by_id(batch: Sequence[tuple[str, Vector]], card: TableCard, path: Path) -> 
 
 
 def _rows(store: Store, card: TableCard, vectors: dict[str, Vector], path: Path) -> pa.Table:
-    """Return id, content hash and vector of the stored passages that the ids name."""
     names = list(vectors)
     names += [f"{KNOWN_PREFIX}{name}" for name in vectors]
     found = store.select([ID, DOCUMENT_ID, "content_hash"], among(DOCUMENT_ID, names) | among(ID, names))

@@ -44,7 +44,6 @@ def stored_values(store: Store, name: str) -> Iterator[pa.ChunkedArray]:
 
 
 def _widen(table: Table, fields: Sequence[pa.Field]) -> list[str]:
-    """Widen the columns that have another type; return those of them that had an index."""
     _drop_temporary(table)
     casts = {
         field.name: cast_expression(field.name, table.schema.field(field.name).type, field.type)

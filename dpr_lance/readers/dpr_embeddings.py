@@ -48,8 +48,6 @@ class _RefusedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A name of NumPy in the file, as text."""
-
     text: str
 
 
@@ -61,12 +59,8 @@ class _Unset:
     """An array whose values are still to come."""
 
 
-class _List:
-    """The list; its items are taken as they come."""
-
-
-class _Mark:
-    """Where a tuple or a part of the list begins."""
+_LIST, _MARK = object(), object()
+"""The list, whose items are taken as they come, and where a tuple or a part of the list begins."""
 
 
 def read_embeddings(path: Path) -> Iterator[tuple[str, Vector]]:
@@ -93,7 +87,6 @@ def read_embeddings(path: Path) -> Iterator[tuple[str, Vector]]:
 
 
 def _opcodes(stream: BinaryIO) -> Iterator[tuple[str, Any, int]]:
-    """Yield name, argument and position of each opcode."""
     try:
         for opcode, argument, position in pickletools.genops(stream):
             yield opcode.name, argument, position or 0
@@ -126,9 +119,9 @@ class _Machine:
             case _ if opcode in _CONSTANTS:
                 self.stack.append(_CONSTANTS[opcode])
             case "EMPTY_LIST":
-                self.stack.append(_List())
+                self.stack.append(_LIST)
             case "MARK":
-                self.stack.append(_Mark())
+                self.stack.append(_MARK)
             case "TUPLE":
                 self.stack.append(tuple(self._since_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
@@ -164,21 +157,19 @@ class _Machine:
         return self.stack.pop()
 
     def _since_mark(self) -> list[Any]:
-        """Remove and return the values since the last mark."""
         for at in range(len(self.stack) - 1, -1, -1):
-            if isinstance(self.stack[at], _Mark):
+            if self.stack[at] is _MARK:
                 values = self.stack[at + 1 :]
                 del self.stack[at:]
                 return values
         raise _RefusedError("a mark is missing")
 
     def _remember(self, index: int | None) -> None:
-        """Keep the last value in the memo."""
         if not self.stack:
             raise _RefusedError("a value is missing")
         value = self.stack[-1]
         short = isinstance(value, str | bytes) and len(value) < _SHORT
-        if self.count == 0 and (short or isinstance(value, _Name | _Kind | _List)):
+        if self.count == 0 and (short or isinstance(value, _Name | _Kind) or value is _LIST):
             self.memo[self.memoised if index is None else index] = value
         self.memoised += 1
 
@@ -222,8 +213,7 @@ class _Machine:
                     raise _RefusedError(f"item {self.count} is {item!r:.60}, not an id and a vector")
 
     def _check_alone(self, otherwise: str) -> None:
-        """Raise unless the list is all there is."""
-        if len(self.stack) != 1 or not isinstance(self.stack[0], _List):
+        if len(self.stack) != 1 or self.stack[0] is not _LIST:
             raise _RefusedError(otherwise)
 
 

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Default limit of a record (a line, a row, an item of a list, or a text file)."""
@@ -68,32 +68,7 @@ def too_long(limit: int) -> BadRecordError:
     )
 
 
-class Line(NamedTuple):
-    """A line's number from 1, the offset of its first byte, and its bytes; not `whole` and empty when too long."""
-
-    number: int
-    offset: int
-    content: bytes
-    whole: bool = True
-
-
-def lines_of(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Line]:
-    """Yield the lines of a stream without its byte order mark; a line beyond the limit is not kept."""
-    offset, number = 0, 1
-    while line := stream.readline(limit + 1):
-        length = len(line)
-        if length > limit and not line.endswith(b"\n"):
-            yield Line(number, offset, b"", whole=False)
-            length += _skip_line(stream)
-        else:
-            dropped = len(BYTE_ORDER_MARK) if number == 1 and line.startswith(BYTE_ORDER_MARK) else 0
-            yield Line(number, offset + dropped, line[dropped:])
-        offset += length
-        number += 1
-
-
 def _skip_line(stream: BinaryIO) -> int:
-    """Skip the rest of a line; return its length."""
     length = 0
     while part := stream.readline(_PART):
         length += len(part)
@@ -150,11 +125,18 @@ def json_value(content: bytes, offset: int = 0) -> Any:  # noqa: ANN401 - any JS
 
 def json_lines(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tuple[int, Any]]:
     """Yield the number of each line that is not blank with its value, or with its `BadRecordError`."""
-    for line in lines_of(stream, limit):
-        if not line.whole:
-            yield line.number, too_long(limit)
-        elif line.content.strip():
-            yield line.number, attempt(json_value, line.content, line.offset)
+    offset, number = 0, 1
+    while line := stream.readline(limit + 1):
+        length = len(line)
+        if length > limit and not line.endswith(b"\n"):
+            yield number, too_long(limit)
+            length += _skip_line(stream)
+        else:
+            content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if content.strip():
+                yield number, attempt(json_value, content, offset + length - len(content))
+        offset += length
+        number += 1
 
 
 def csv_rows(
@@ -226,7 +208,6 @@ class _RowLines(Iterator[str]):
 
 
 def _next_row(reader: Iterator[list[str]], lines: _RowLines) -> list[str] | None:
-    """Return the next row's cells, None at the end."""
     try:
         cells = next(reader, None)
     except csv.Error as error:

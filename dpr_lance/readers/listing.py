@@ -99,8 +99,6 @@ def file_id(path: Path, base: Path | None) -> str:
 
 @dataclass(slots=True)
 class _Walk:
-    """What was found on the way through folders."""
-
     left_out: list[Path] = field(default_factory=list)
     odd: list[Path] = field(default_factory=list)
     beir: list[Path] = field(default_factory=list)

@@ -6,6 +6,7 @@ import ast
 import json
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -63,22 +64,21 @@ def read_file(path: Path, reader: Reader = json_lines) -> Records:
         raise InvalidInputError(f"{path}: {problem}") from None
 
 
-def _rows(stream: BinaryIO) -> Iterator[tuple[int, object]]:
+def _tabbed(stream: BinaryIO, parse: Callable[[Sequence[str], int], object]) -> Iterator[tuple[int, object]]:
     for line, cells in csv_rows(stream, "\t"):
-        yield line, cells if isinstance(cells, BadRecordError) else attempt(_row, cells, line)
+        yield line, cells if isinstance(cells, BadRecordError) else attempt(parse, cells, line)
 
 
 _READERS: Mapping[str, Reader] = {
     ".jsonl": json_lines,
     ".ndjson": json_lines,
     ".json": json_items,
-    ".csv": _rows,
-    ".tsv": _rows,
+    ".csv": lambda stream: _tabbed(stream, _row),
+    ".tsv": lambda stream: _tabbed(stream, _row),
 }
 
 
 def _row(cells: Sequence[str], line: int) -> Mapping[str, Any] | None:
-    """Return the fields of a row of DPR's files; None for a blank line and for a header."""
     if not any(cells) or (line == 1 and [cell.strip().lower() for cell in cells] == ["question", "answers"]):
         return None
     if len(cells) != 2:
@@ -108,7 +108,7 @@ def beir_records(folder: Path, split: str | None) -> Records:
     """Yield the labelled questions of a split, with their grades as `labels`."""
     path = _qrels(folder, split)
     labels: dict[str, dict[str, int]] = {}
-    for place, found in read_file(path, _qrels_rows):
+    for place, found in read_file(path, partial(_tabbed, parse=_label)):
         if isinstance(found, BadRecordError):
             yield place, found
         elif (row := cast("_Label", found)).grade > 0:
@@ -136,7 +136,6 @@ def beir_file(folder: Path, name: str) -> Path:
 
 
 def _qrels(folder: Path, split: str | None) -> Path:
-    """Return the file of labels of a split."""
     found = {path.stem: path for path in sorted((folder / "qrels").glob("*.tsv"))}
     if not found:
         raise InvalidInputError(f"{folder}: a BEIR folder has qrels/SPLIT.tsv, and there is none")
@@ -150,11 +149,6 @@ class _Label(NamedTuple):
     question: str
     passage: str
     grade: int
-
-
-def _qrels_rows(stream: BinaryIO) -> Iterator[tuple[int, object]]:
-    for line, cells in csv_rows(stream, "\t"):
-        yield line, cells if isinstance(cells, BadRecordError) else attempt(_label, cells, line)
 
 
 def _label(cells: Sequence[str], line: int) -> _Label | None:

@@ -152,7 +152,6 @@ def check_split(split: object, source: object) -> None:
 
 
 def _question(fields: object, number: int, place: str, contexts: bool) -> LabelledQuestion:
-    """Return the question that these fields are; raise an error that says what is wrong otherwise."""
     if isinstance(fields, BadRecordError):
         raise fields
     if not isinstance(fields, Mapping):

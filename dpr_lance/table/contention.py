@@ -77,7 +77,6 @@ def retry_on_conflict(call: Callable[[Table], T], table: Table, files: TableFile
 
 
 def _version(table: Table) -> int:
-    """Return the table's latest version; -1 where it is unknown."""
     try:
         return int(table.version)
     except Exception:  # noqa: BLE001 - the error that led here is reported

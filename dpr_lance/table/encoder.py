@@ -86,7 +86,6 @@ class TableEncoder:
             self._expected = source, encoder
 
     def _source_or_default(self, stored: TableCard | None) -> EncoderSource:
-        """Return what `connect` was given, else the table's source, else the packaged default."""
         if self._source is not None:
             return self._source
         if stored is None:

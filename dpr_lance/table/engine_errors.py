@@ -130,7 +130,6 @@ def storage_named(place: str) -> Iterator[None]:
 
 
 def _number_of(error: BaseException) -> int | None:
-    """Return the system's number of an error, LanceDB's or Python's."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _NUMBER.search(str(error))

@@ -218,7 +218,6 @@ class TableFiles:
         return RESTORE if needed else "only earlier versions need it; optimize(rebuild=True) removes it"
 
     def _names(self) -> Iterator[str]:
-        """Yield the existing files, relative to the table's folder."""
         folder = str(self.folder)
         pending = [os.path.join(folder, name) for name in _FOLDERS]  # noqa: PTH118 - listed at every commit
         while pending:
@@ -255,7 +254,6 @@ class TableFiles:
             return _Latest(version, b"")
 
     def _checksums(self) -> dict[str, Checksum]:
-        """Return the recorded checksums, read again only when another process has added some."""
         try:
             status = ((self.folder or Path()) / CHECKSUMS).stat()
         except FileNotFoundError:
@@ -289,7 +287,6 @@ def _line(name: str, checksum: Checksum) -> str:
 
 
 def _parsed(line: str) -> tuple[str, Checksum] | None:
-    """Return the file and the checksum of a line; None for a damaged line."""
     own, _, text = line.partition(" ")
     if own != f"{zlib.crc32(text.encode()):08x}":
         return None
@@ -323,7 +320,6 @@ def _checksum(path: Path) -> Checksum:
 
 
 def _version_of(name: str) -> int:
-    """Return the version in a manifest's name; -1 for another file."""
     number = name.partition(".")[0]
     if not number.isdigit():
         return -1
@@ -361,7 +357,6 @@ def _part(manifest: bytes, start: int) -> bytes:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """Return the Protobuf number at an offset, and the offset after it."""
     number = shift = 0
     while True:
         number |= (data[at] & 0x7F) << shift
@@ -372,7 +367,6 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _varint(number: int) -> bytes:
-    """Return a number in Protobuf's encoding."""
     written = bytearray()
     while number > 0x7F:
         written.append(number & 0x7F | 0x80)
@@ -381,7 +375,6 @@ def _varint(number: int) -> bytes:
 
 
 def _hinted_version(folder: Path) -> int:
-    """Return the version that LanceDB has noted as the latest; -1 where there is no note."""
     try:
         return int(json.loads((folder / "_versions" / "latest_version_hint.json").read_text())["version"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -104,7 +104,6 @@ class _Reader:
         return " ".join(level.out)
 
     def _operand(self) -> bool:  # noqa: PLR0911, RET503 - one branch for each form; the last call does not return
-        """Read the beginning of an operand; return whether one is still expected."""
         kind, text, at = self.tokens[self.index]
         level = self.levels[-1]
         word = text.lower() if kind == "word" else ""
@@ -158,7 +157,6 @@ class _Reader:
         return False
 
     def _operator(self) -> bool:  # noqa: C901, PLR0911, PLR0912, PLR0915, RET503 - a branch for each operator
-        """Read what follows an operand; return whether an operand is expected next."""
         kind, text, at = self.tokens[self.index]
         level = self.levels[-1]
         word = text.lower() if kind == "word" else ""
@@ -241,7 +239,6 @@ class _Reader:
         self.index += 1
 
     def _word(self) -> str:
-        """Return the next token in lower case, where it is a word."""
         kind, text, _ = self.tokens[self.index]
         return text.lower() if kind == "word" else ""
 

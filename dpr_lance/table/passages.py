@@ -90,7 +90,6 @@ def neighbours(store: Store, hit: Hit | Passage | str, before: int, after: int) 
 
 
 def _place_of(hit: object) -> tuple[str, int]:
-    """Return the document id and the position in a passage's id."""
     if not isinstance(hit, (Hit, Passage, str)):
         raise refused("hit", hit, "context() takes a Hit, a Passage or a passage's id")
     name = checked_text(hit if isinstance(hit, str) else hit.id, name="the id", place="hit")

@@ -142,7 +142,6 @@ class Remembered:
         self.keep(**values)
 
     def _opened(self) -> Table | None:
-        """Return the small table, None where it is missing."""
         if self._table is None:
             with self._opening, errors_named(self.files):
                 try:

@@ -68,7 +68,6 @@ def due_age(table: Table, folder: Path | None, keep: timedelta) -> timedelta:
 
 
 def _versions(table: Table) -> tuple[list[float], set[int]]:
-    """Return when each version was written, the latest one last, and the positions of those that are tagged."""
     versions = sorted(table.list_versions(), key=lambda version: int(version["version"]))
     tags = {int(tag["version"]) for tag in table.tags.list().values()}
     tagged = {position for position, version in enumerate(versions) if int(version["version"]) in tags}

@@ -333,7 +333,8 @@ class Store:
 
     def passages(self, where: Expr | str) -> pa.Table:
         """Return the matching passages of one version; `_embedded` is a column."""
-        return self.select(self._passage_columns(), where)
+        shown = {name: f"`{name}`" for name in columns_read(self.schema().names, PASSAGE_COLUMNS)}
+        return self.select(shown | {EMBEDDED: self.card.embedded}, where)
 
     def scan(self) -> Iterator[pa.Table]:
         """Yield all passages, roughly in storage order; `_embedded` is a column.
@@ -344,10 +345,6 @@ class Store:
         names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID]).to_pylist()
         for start in range(0, len(names), _SCAN_DOCUMENTS):
             yield self.passages(among(DOCUMENT_ID, names[start : start + _SCAN_DOCUMENTS]))
-
-    def _passage_columns(self) -> dict[str, str]:
-        shown = columns_read(self.schema().names, PASSAGE_COLUMNS)
-        return {name: f"`{name}`" for name in shown} | {EMBEDDED: self.card.embedded}
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return the number of matching passages; 0 while the table does not exist."""
