@@ -14,6 +14,7 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, LockedError, TableError, load_encoder
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
+from dpr_lance.table.store import Store
 
 
 def test_the_first_lines_of_a_new_user(tmp_path):
@@ -202,7 +203,10 @@ def test_info(retriever, documents, encoder, folder):
 def test_a_held_lock_is_told(retriever, documents, folder, monkeypatch):
     monkeypatch.setattr("dpr_lance.indexes.maintenance.LOCK_TIMEOUT", 0.05)
     retriever.add(documents)
-    with retriever._store.lock(timeout=1), dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)) as other:
+    with (
+        Store(folder, "passages").lock(timeout=1),
+        dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)) as other,
+    ):
         with pytest.raises(LockedError, match="another process is at work on this table"):
             other.optimize()
         assert len(other.search("river")) == 4

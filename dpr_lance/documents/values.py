@@ -1,17 +1,6 @@
 """Python values to columns and back: what is read back equals what was given, or it is refused.
 
-    given                                   stored as            read back as
-    str, int, float, bool, bytes            the same             the same
-    Decimal, date, time, timedelta, UUID    the same             the same
-    datetime                                timestamp in µs      datetime, of the same zone where it has one
-    list, tuple, NumPy array                list                 list
-    set, frozenset                          list                 list, sorted
-    mapping                                 struct               dict, with None for the column's other fields
-    NumPy scalar                            its own type         the Python value
-    None, pandas.NaT, pandas.NA             null                 None
-
-Nanoseconds that Python's types cannot hold are read as `pandas.Timestamp`, or without pandas as `numpy.datetime64`
-in UTC.
+docs/types.md has the rules, and a test holds them.
 """
 
 from __future__ import annotations

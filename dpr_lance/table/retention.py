@@ -36,7 +36,9 @@ _FORGOTTEN = 8 * 86_400
 """Age in seconds at which LanceDB frees a file that no version knows: it waits for 7 days."""
 
 
-def age_to_free(written: Sequence[float], tagged: Collection[int], keep: timedelta, now: float) -> timedelta:
+def age_to_free(
+    written: Sequence[float], tagged: Collection[int], keep: timedelta, now: float, *, most: int = MOST_VERSIONS
+) -> timedelta:
     """Return the age from which LanceDB should free versions, from the times (seconds) at which they were written.
 
     `written` ends with the latest version. Versions that were replaced less than `keep` ago stay, and so do `tagged`
@@ -46,7 +48,7 @@ def age_to_free(written: Sequence[float], tagged: Collection[int], keep: timedel
     replaced, kept = 0.0, []
     for position in range(latest):
         replaced = max(replaced, written[position], written[position + 1])
-        young = replaced >= now - keep.total_seconds() and position >= latest - MOST_VERSIONS
+        young = replaced >= now - keep.total_seconds() and position >= latest - most
         if young or position in tagged:
             kept.append(written[position])
     return timedelta(seconds=max(now - min(kept) + _MARGIN, 0.001)) if kept else timedelta(milliseconds=1)

@@ -12,6 +12,8 @@ import pytest
 import dpr_lance
 from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, LockedError, TableError
 from dpr_lance.encoders.vectors import vectors_of
+from dpr_lance.ingest.ingestion import BATCH_CHARACTERS
+from dpr_lance.table.store import Store
 
 
 class Interruptible(HashEncoder):
@@ -137,20 +139,20 @@ def test_progress_is_told(retriever, monkeypatch):
     assert seen[0].passages_total == 50
 
 
-def test_what_stands_in_the_way_is_told(retriever, documents, tmp_path):
+def test_what_stands_in_the_way_is_told(retriever, documents, folder, tmp_path):
     with pytest.raises(TableError, match="does not exist yet"):
         retriever.reembed(HashEncoder(dimension=32))
     retriever.add(documents)
     with pytest.raises(EncoderError, match="nowhere"):
         retriever.reembed(tmp_path / "nowhere")
-    with retriever._store.lock(timeout=1, purpose="reembed"), pytest.raises(LockedError, match="at work on this table"):
+    lock = Store(folder, "passages").lock(timeout=1, purpose="reembed")
+    with lock, pytest.raises(LockedError, match="at work on this table"):
         retriever.reembed(HashEncoder(dimension=32))
     assert len(retriever.search("river")) == 4
 
 
-def test_adding_embedding_and_searching_go_on_while_the_encoder_changes(folder, monkeypatch):
+def test_adding_embedding_and_searching_go_on_while_the_encoder_changes(folder):
     """Three threads of one retriever, while it is re-embedded again and again: no error, nothing lost or mixed."""
-    monkeypatch.setattr("dpr_lance.ingest.ingestion.BATCH_DOCUMENTS", 5)
     encoders = [HashEncoder(dimension) for dimension in (16, 24, 32, 40)]
     with dpr_lance.connect(folder, encoder=encoders[0]) as retriever:
         retriever.add([{"id": f"first{number}", "text": f"river number {number}"} for number in range(30)])
@@ -160,7 +162,8 @@ def test_adding_embedding_and_searching_go_on_while_the_encoder_changes(folder, 
         def add():
             while not over.is_set():
                 names = [f"d{len(added) + number}" for number in range(12)]
-                retriever.add([{"id": name, "text": f"bridge {name}"} for name in names])
+                # Blanks make three batches of them.
+                retriever.add([{"id": name, "text": f"bridge {name}".ljust(BATCH_CHARACTERS // 5)} for name in names])
                 added.extend(names)
 
         def embed():
@@ -226,20 +229,21 @@ def test_a_text_that_changes_while_it_is_re_embedded_gets_its_own_vector(folder)
     """The passage is written with columns that were read before the new one came."""
     with dpr_lance.connect(folder, encoder=HashEncoder(16)) as retriever:
         retriever.add([{"id": "a", "text": "a river"}])
-        rows = retriever._store.table.to_arrow()
-        retriever._store.add_columns([pa.field("vector_2", pa.list_(pa.float32(), 4))])
-        table = retriever._store.table
-        table.update(where="id = 'a#0'", values={"vector_2": [1.0, 2.0, 3.0, 4.0]})
-        retriever._store.replace(rows, ["a"])
-        assert retriever._store.table.to_arrow()["vector_2"].to_pylist() == [None]
+        store = Store(folder, "passages")
+        rows = store.table.to_arrow()
+        store.add_columns([pa.field("vector_2", pa.list_(pa.float32(), 4))])
+        store.table.update(where="id = 'a#0'", values={"vector_2": [1.0, 2.0, 3.0, 4.0]})
+        store.replace(rows, ["a"])
+        assert store.table.to_arrow()["vector_2"].to_pylist() == [None]
 
 
 def test_a_column_that_is_dropped_before_the_commit_does_not_stand_in_the_way(folder):
     """The passage is written with the columns of the moment between the switch and the end of the old vectors."""
     with dpr_lance.connect(folder, encoder=HashEncoder(16)) as retriever:
         retriever.add([{"id": "a", "text": "a river"}])
-        old = retriever._store.table.to_arrow()["vector"]
+        store = Store(folder, "passages")
+        old = store.table.to_arrow()["vector"]
         retriever.reembed(HashEncoder(32))
-        rows = retriever._store.table.to_arrow().append_column("vector", pa.nulls(1, old.type))
-        retriever._store.replace(rows, ["a"], retriever._store.card)
+        rows = store.table.to_arrow().append_column("vector", pa.nulls(1, old.type))
+        store.replace(rows, ["a"], store.card)
         assert retriever.info().embedded == 1

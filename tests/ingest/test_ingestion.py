@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import dpr_lance
 from dpr_lance import Document, EncoderError, HashEncoder, InvalidInputError, WordSplitter
+from dpr_lance.ingest.ingestion import BATCH_CHARACTERS
 from dpr_lance.records.reports import Skipped
 
 
@@ -151,16 +152,19 @@ def test_adding_again_with_vectors_finishes_what_text_first_left(retriever, docu
     assert retriever.info().embedded == len(retriever) == 4
 
 
-def test_a_failing_encoder_keeps_the_batches_before_it(folder, monkeypatch):
-    monkeypatch.setattr("dpr_lance.ingest.ingestion.BATCH_DOCUMENTS", 10)
+def ten_in_a_batch(count):
+    """Documents of so many characters, most of them blanks, that ten are a batch."""
+    return [{"id": f"d{number}", "text": f"text {number}".ljust(BATCH_CHARACTERS // 10)} for number in range(count)]
 
+
+def test_a_failing_encoder_keeps_the_batches_before_it(folder):
     class Failing(CountingEncoder):
         def encode_passages(self, passages):
             if len(self.passages) >= 20:
                 raise EncoderError("out of order")
             return super().encode_passages(passages)
 
-    documents = [{"id": f"d{number}", "text": f"text {number}"} for number in range(50)]
+    documents = ten_in_a_batch(50)
     with dpr_lance.connect(folder, encoder=Failing()) as retriever:
         with pytest.raises(EncoderError, match="out of order"):
             retriever.add(documents)
@@ -331,9 +335,8 @@ def test_an_unknown_on_error(retriever):
         retriever.add([], on_error="ignore")
 
 
-def test_the_batches_before_a_bad_document_stay(retriever, monkeypatch):
-    monkeypatch.setattr("dpr_lance.ingest.ingestion.BATCH_DOCUMENTS", 10)
-    documents = [{"id": f"d{number}", "text": f"text {number}"} for number in range(25)]
+def test_the_batches_before_a_bad_document_stay(retriever):
+    documents = ten_in_a_batch(25)
     documents += [documents[-1], {"id": "bad"}]
     with pytest.raises(InvalidInputError, match=r"id 'bad'.*the 20 documents of the batches before are stored"):
         retriever.add(documents)

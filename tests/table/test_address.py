@@ -8,6 +8,7 @@ import pytest
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError, LockedError
 from dpr_lance.table.address import checked_address
+from dpr_lance.table.store import Store
 
 
 @pytest.mark.parametrize(
@@ -46,8 +47,9 @@ def test_a_file_address_is_checked_as_a_path_is(tmp_path):
 
 def test_all_spellings_of_a_folder_share_its_locks(tmp_path, monkeypatch):
     place = tmp_path / "real" / "t"
-    with dpr_lance.connect(place, encoder=HashEncoder(16)) as first:
-        first.add([{"id": "1", "text": "a river"}])
+    with dpr_lance.connect(place, encoder=HashEncoder(16)) as retriever:
+        retriever.add([{"id": "1", "text": "a river"}])
+        first = Store(place, "passages")
         (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
         (tmp_path / "direct").symlink_to(place, target_is_directory=True)
         monkeypatch.chdir(tmp_path / "link")
@@ -61,12 +63,12 @@ def test_all_spellings_of_a_folder_share_its_locks(tmp_path, monkeypatch):
             "./t/",
             "../real/t",
         ]
-        opened = [dpr_lance.connect(spelling) for spelling in spellings]
+        opened = [Store(spelling, "passages") for spelling in spellings]
         monkeypatch.chdir(tmp_path)
         for spelling, other in zip(spellings, opened, strict=True):
-            with first._store.lock(timeout=1, purpose="write"), pytest.raises(LockedError):
-                other._store.lock(timeout=0, purpose="write").__enter__()
-            assert len(other) == 1, spelling
+            with first.lock(timeout=1, purpose="write"), pytest.raises(LockedError):
+                other.lock(timeout=0, purpose="write").__enter__()
+            assert other.count() == 1, spelling
             other.close()
 
 

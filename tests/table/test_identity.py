@@ -12,6 +12,7 @@ import pytest
 import dpr_lance
 from dpr_lance import EncoderMismatchError, HashEncoder, TableError
 from dpr_lance.table.identity import IDENTITY_KEY
+from dpr_lance.table.store import Store
 
 TEXTS = ["river bridge", "castle comet", "engine oil", "forest lake"]
 
@@ -71,7 +72,7 @@ WAYS = [rebuilt, swapped, dropped, copied]
 
 def assert_follows(reader, texts):
     """The reader finds these texts by every mode, with the scores of a retriever that is opened now."""
-    with opened(reader._store.folder, resident_bytes=0) as fresh:
+    with opened(reader.info().uri, resident_bytes=0) as fresh:
         for question in texts:
             for mode in ("dense", "hybrid", "bm25"):
                 found, expected = reader.search(question, 4, mode=mode), fresh.search(question, 4, mode=mode)
@@ -125,14 +126,15 @@ def test_the_encoder_of_the_new_table_is_followed_where_none_was_named(place):
         assert reader.search("high peaks", 1, mode="dense")[0].document_id == "alps"
 
 
-def test_what_was_calibrated_for_the_table_before_is_forgotten(place, reader):
-    reader._store.remembered.keep(calibration={"of": "the first"})
+def test_what_was_calibrated_for_the_table_before_is_forgotten(place):
+    filled(place, TEXTS)
+    store = Store(place, "passages")
+    store.remembered.keep(calibration={"of": "the first"})
     dropped(place, TEXTS)
-    assert "calibration" not in reader._store.remembered.values()
-    reader._store.remembered.keep(index={"kind": "ivf_sq"})
-    assert reader._store.remembered.values()["index"] == {"kind": "ivf_sq"}
-    with opened(place) as other:
-        assert "calibration" not in other._store.remembered.values()
+    assert "calibration" not in store.remembered.values()
+    store.remembered.keep(index={"kind": "ivf_sq"})
+    assert store.remembered.values()["index"] == {"kind": "ivf_sq"}
+    assert "calibration" not in Store(place, "passages").remembered.values()
 
 
 def test_what_is_left_of_a_removed_table_does_not_stand_in_the_way(place, reader):
@@ -144,22 +146,24 @@ def test_what_is_left_of_a_removed_table_does_not_stand_in_the_way(place, reader
     assert_follows(reader, TEXTS[:2])
 
 
-def test_the_small_table_is_followed_too(place, reader):
-    reader._store.remembered.keep(index={"kind": "ivf_sq"})
+def test_the_small_table_is_followed_too(place):
+    filled(place, TEXTS)
+    store = Store(place, "passages")
+    store.remembered.keep(index={"kind": "ivf_sq"})
     kept = place.with_name("kept")
     name = "passages_dpr_lance.lance"
     shutil.copytree(place / name, kept)
-    versions = lancedb.connect(place).open_table("passages_dpr_lance").version
-    schema = reader._store.remembered._table.schema
+    small = lancedb.connect(place).open_table("passages_dpr_lance")
+    versions, schema = small.version, small.schema
     shutil.rmtree(place / name)
     small = lancedb.connect(place).create_table("passages_dpr_lance", schema=schema)
-    identity = reader._store.table.schema.metadata[IDENTITY_KEY].decode()
+    identity = store.schema().metadata[IDENTITY_KEY].decode()
     rows = [{"key": "table", "value": json.dumps({"id": identity})}, {"key": "index", "value": '{"kind": "ivf_pq"}'}]
     while small.version < versions:
         small.add(pa.Table.from_pylist(rows, schema=small.schema))
         rows = []
     assert small.version == versions
-    assert reader._store.remembered.values()["index"] == {"kind": "ivf_pq"}
+    assert store.remembered.values()["index"] == {"kind": "ivf_pq"}
 
 
 def test_a_table_that_is_gone_is_named_until_it_is_back(place, reader):
@@ -199,12 +203,13 @@ def test_a_restored_version_is_followed(place, reader):
 
 
 def test_nothing_is_opened_again_while_versions_are_freed(place, reader):
-    opening = reader._store._opening
+    store = Store(place, "passages")
+    table = store.table
     with opened(place) as other:
         other.add([{"id": "late", "text": "quiet harbour"}])
         lancedb.connect(place).open_table("passages").optimize(cleanup_older_than=timedelta(milliseconds=1))
     assert_follows(reader, [*TEXTS, "quiet harbour"])
-    assert reader._store._opening is opening
+    assert store.table is table
 
 
 def test_a_table_of_an_earlier_release_has_no_name_and_is_followed(place, monkeypatch):
@@ -213,7 +218,7 @@ def test_a_table_of_an_earlier_release_has_no_name_and_is_followed(place, monkey
     with opened(place) as reader:
         reader.warm()
         assert_follows(reader, TEXTS)
-        assert IDENTITY_KEY not in reader._store.table.schema.metadata
+        assert IDENTITY_KEY not in Store(place, "passages").schema().metadata
         rebuilt(place, TEXTS[::-1])
         assert_follows(reader, TEXTS[::-1])
         reader.optimize()
@@ -275,7 +280,7 @@ def test_a_restore_across_re_embeddings_is_followed(place, steps):
     with dpr_lance.connect(place, encoder=encoders[0]) as retriever:
         retriever.add([{"id": f"{number}", "text": text} for number, text in enumerate(TEXTS)])
         for encoder in encoders[1 : steps + 1]:
-            table_versions.append(retriever._store.table.version)
+            table_versions.append(lancedb.connect(place).open_table("passages").version)
             retriever.reembed(encoder)
             retriever.warm()
         table = lancedb.connect(place).open_table("passages")

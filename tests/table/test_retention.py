@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import lancedb
 import pytest
+from filelock import FileLock
 
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError
 from dpr_lance.table import retention
-from dpr_lance.table.retention import age_to_free
+from dpr_lance.table.retention import MOST_VERSIONS, age_to_free
+from dpr_lance.table.store import Store
 
 HOUR = timedelta(hours=1)
 WEEK = 7 * 86_400
@@ -23,9 +25,9 @@ def documents_of(start, stop):
     return [{"id": f"d{number:04}", "text": f"river number {number}"} for number in range(start, stop)]
 
 
-def freed(written, tagged=(), keep=HOUR):
+def freed(written, tagged=(), keep=HOUR, most=MOST_VERSIONS):
     """The positions that LanceDB frees, as it decides: by the age of each version but the latest."""
-    limit = NOW - age_to_free([NOW + at for at in written], set(tagged), keep, NOW).total_seconds()
+    limit = NOW - age_to_free([NOW + at for at in written], set(tagged), keep, NOW, most=most).total_seconds()
     return [position for position, at in enumerate(written[:-1]) if NOW + at < limit]
 
 
@@ -46,9 +48,8 @@ def test_a_tagged_version_stays_and_earlier_ones_go():
     assert freed([-9_000, -8_000, -7_000, -6_000], tagged=[1]) == [0]
 
 
-def test_the_oldest_of_very_many_versions_go_before_their_time(monkeypatch):
-    monkeypatch.setattr(retention, "MOST_VERSIONS", 3)
-    assert freed([-3_000, -2_300, -1_600, -900, -200, -10]) == [0, 1]
+def test_the_oldest_of_very_many_versions_go_before_their_time():
+    assert freed([-3_000, -2_300, -1_600, -900, -200, -10], most=3) == [0, 1]
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_a_clean_up_waits_for_what_is_being_written(tmp_path):
             assert file.exists()
             return file
 
-        file = retriever._store.commit(write)
+        file = Store(folder.parent, "passages").commit(write)
         optimising.join()
         assert not file.exists()
 
@@ -165,12 +166,12 @@ def test_a_clean_up_waits_for_what_is_being_written(tmp_path):
 def test_the_small_table_is_cleaned_up_while_nobody_writes_to_it(tmp_path):
     with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(16)) as retriever:
         retriever.add(documents_of(0, 5))
-        remembered = retriever._store.remembered
+        remembered = Store(tmp_path / "t", "passages").remembered
         for number in range(20):
             remembered.keep(probe={"number": number})
         compacting = threading.Thread(target=remembered.compact)
         folder = tmp_path / "t" / "passages_dpr_lance.lance"
-        with remembered._lock():
+        with FileLock(tmp_path / "t" / ".passages_dpr_lance.lock"):
             file = leftover(folder / "data" / f"{'01' * 12}{'cd' * 13}.lance", 2 * WEEK)
             compacting.start()
             compacting.join(0.5)

@@ -6,10 +6,13 @@ from datetime import timedelta
 
 import lancedb
 import pytest
+from lancedb.table import LanceTable
 
 import dpr_lance
 from dpr_lance import HashEncoder, TableError
 from dpr_lance.table.contention import SupersededError
+from dpr_lance.table.encoder import TableEncoder
+from dpr_lance.table.store import Store
 
 
 class BusyEncoder(HashEncoder):
@@ -77,9 +80,9 @@ def test_a_version_that_is_freed_meanwhile_is_searched_anew(busy, other, encoder
     assert encoder.asked == asked + 2
 
 
-def test_a_version_that_is_freed_before_it_is_opened_is_passed_over(busy, other, monkeypatch):
-    version = type(busy._store.table).version
-    freed = busy._store.table.version
+def test_a_version_that_is_freed_before_it_is_opened_is_passed_over(tmp_path, busy, other, monkeypatch):
+    version = LanceTable.version
+    freed = lancedb.connect(tmp_path / "t").open_table("passages").version
     other.add([{"id": "new", "text": "river"}])
     other.optimize()
     seen = [freed]
@@ -87,25 +90,27 @@ def test_a_version_that_is_freed_before_it_is_opened_is_passed_over(busy, other,
     def late(table):
         return seen.pop() if seen and table.name == "passages" else version.fget(table)
 
-    monkeypatch.setattr(type(busy._store.table), "version", property(late))
+    monkeypatch.setattr(LanceTable, "version", property(late))
     assert "new" in {hit.document_id for hit in busy.search("river", 30)}
     assert not seen
 
 
-def test_vectors_of_another_encoder_than_the_search_has_read_are_not_compared(busy):
-    earlier = dataclasses.replace(busy._store.card, encoder=HashEncoder(dimension=8).card)
+@pytest.fixture
+def store(tmp_path, busy):
+    return Store(tmp_path / "t", "passages")
+
+
+def test_vectors_of_another_encoder_than_the_search_has_read_are_not_compared(store):
+    earlier = dataclasses.replace(store.card, encoder=HashEncoder(dimension=8).card)
     with pytest.raises(SupersededError, match="meanwhile"):
-        busy._encoder.encode_questions(["river"], earlier)
+        TableEncoder(store, HashEncoder(dimension=16)).encode_questions(["river"], earlier)
 
 
-def test_nothing_is_opened_anew_while_nothing_changes(busy, other):
-    busy.search("river")
-    first = busy._store._snapshot
-    busy.search("bridge", mode="bm25")
-    assert busy._store._snapshot is first
+def test_nothing_is_opened_again_while_nothing_changes(store, other):
+    first = store.with_snapshot(lambda snapshot: snapshot)
+    assert store.with_snapshot(lambda snapshot: snapshot) is first
     other.add([{"id": "new", "text": "river"}])
-    busy.search("bridge", mode="bm25")
-    assert busy._store._snapshot.version > first.version
+    assert store.with_snapshot(lambda snapshot: snapshot).version > first.version
 
 
 def test_vectors_that_were_dropped_by_other_means_are_named(tmp_path, busy):
