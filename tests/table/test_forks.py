@@ -34,7 +34,7 @@ def exit_codes(*works):
                 work()
                 code = 0
             except TableError as error:
-                code = 42 if "was forked from one in which LanceDB was at work" in str(error) else 2
+                code = 42 if "was forked from one in which LanceDB was in use" in str(error) else 2
             finally:
                 os._exit(code)
         children.append(child)
