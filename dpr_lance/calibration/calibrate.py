@@ -1,4 +1,4 @@
-"""Calibration: the hybrid weight, the default mode and the search effort of a table, chosen from questions."""
+"""Chooses a table's hybrid weight, default mode and search effort by questions."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ T = TypeVar("T")
 Q = TypeVar("Q", str, LabelledQuestion)
 
 MOST_QUESTIONS = 5_000
-"""Questions beyond are not read: the choice would not change."""
+"""No more are read: the choice would not change."""
 DEPTH = 100
 """Candidates of each leg that are ranked."""
 QUESTIONS_FOR_EFFORT = range(20, 101)
-"""With fewer the index's own measurement stands; more do not change the choice."""
+"""With fewer, the index's own measurement stands; more do not change the choice."""
 MADE_QUESTIONS = 100
 MADE_QUESTION_WORDS = 8
-"""Without any question, the first words of so many passages are asked: on four sets their scores spread as those of
-real questions do (balanced weights of 30-31 beside 26-40)."""
+"""Without questions, the first words of `MADE_QUESTIONS` passages serve instead: on four sets their scores spread like
+those of real questions (balanced weights of 30-31, real ones 26-40)."""
 
 
 @dataclass(slots=True)
@@ -170,18 +170,18 @@ def _none_answered(labelled: Sequence[LabelledQuestion], place: str) -> InvalidI
     first = labelled[0]
     sought = f"the answer {first.answers[0]!r:.60}" if first.answers else f"the label {min(first.labels)!r:.60}"
     return InvalidInputError(
-        f"{place}: no passage that was found for any of {len(labelled):,} questions answers it, so there is nothing to "
-        f"choose by (the first has {sought}). Labels are ids of this table's passages or documents; answers are looked "
-        f"for in its texts"
+        f"{place}: none of the {len(labelled):,} questions is answered by a passage that was found for it, so there is "
+        f"nothing to choose by (the first has {sought}). Labels are ids of this table's passages or documents; answers "
+        f"are searched for in its texts"
     )
 
 
 def sorted_questions(
     questions: CalibrationQuestions | None, *, split: str | None
 ) -> tuple[list[LabelledQuestion], list[str]]:
-    """Return the labelled questions, or the unlabelled ones, which come as a list of strings.
+    """Return the labelled questions and the unlabelled ones, which are given as a list of strings; one list is empty.
 
-    Raises `InvalidInputError` for what cannot be used, and where there is no question in what was given.
+    Raises `InvalidInputError` for questions that cannot be used, and for a source without any.
     """
     if questions is None:
         return [], []

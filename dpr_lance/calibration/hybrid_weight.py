@@ -1,4 +1,4 @@
-"""Which weight and mode rank a table's candidates best: from labelled questions or plain ones, in numpy alone."""
+"""Chooses the weight and mode that rank a table's candidates best, by labelled questions or plain ones."""
 
 from __future__ import annotations
 
@@ -14,39 +14,37 @@ from dpr_lance.search.fusion import Scores, filled
 Values = NDArray[np.float64]
 
 SEED = 2020
-"""Which questions fall into which part of a cross-validation."""
+"""Seed of the cross-validation's folds."""
 OVER_BALANCED = 1.75
-"""A weight that is good for an encoder's vectors is so many times the one at which both legs' scores spread equally:
-about the median over ten sets of questions, whose best weights were 0.6 to 5 times it."""
+"""A good weight for an encoder's vectors is this multiple of the balanced one: about the median over ten sets of
+questions, whose best weights were 0.6 to 5 times it."""
 OUT_OF_SCALE = 4.0
-"""A weight that is so many times off what the spreads suggest was made for vectors of another scale, and no table's
+"""A weight that differs from that by more than this factor was made for vectors of another scale; nor do a table's
 questions move a weight further."""
 EVEN_LOSSES = 0.8
-"""What dense loses on BM25's favourites, over what BM25 loses on dense's, where both legs err alike: BM25 has few high
-scores. With it the weights of ten sets of questions came nearest to their best ones."""
+"""Dense's loss on BM25's favourites over BM25's loss on dense's, where both legs err equally often: BM25 has few high
+scores. Fitted to ten sets of questions."""
 DOUBTS = 10
-"""Questions that speak for the usual weight before any is asked."""
+"""The usual weight counts as much as this many questions."""
 
 FOLDS = 5
 FEWEST_QUESTIONS = 50
-"""With fewer labels, what plain questions tell is the better guide: on eight sets the weight that 20 labels chose
-gained two thirds as much."""
+"""With fewer labels, plain questions are the better guide: 20 labels gained two thirds as much on eight sets."""
 STEPS = np.arange(-10, 11) / 4
-"""Weights that are tried: the one that the questions suggest without their labels, times these powers of 2."""
+"""The weights that are tried are the suggested one times these powers of 2."""
 LIKELY = 1 / 4
-"""Standard deviation of the best weight's logarithm around that suggestion. With 50 questions the gain is smaller with
-twice as much; from some hundred on it makes no difference."""
+"""Prior standard deviation of the best weight's logarithm around the suggested one; matters with few questions only."""
 SHARPNESS = 2.0 ** np.arange(-5, 1.25, 0.25)
-"""What fused scores are multiplied by, tried for each weight, to make probabilities of them."""
+"""Fused scores are multiplied by each of these to make probabilities of them."""
 PARTS = np.array([1.0, 0.75, 0.5, 0.25])
-"""How much of the way to a better weight is tried, until some of it pays."""
+"""Parts of the way to a better weight that are tried, until one pays."""
 LEG_PAYS = 2.0
-"""Standard errors of mean reciprocal rank by which a single leg has to beat the hybrid to replace it."""
+"""Standard errors of mean reciprocal rank by which a single leg must beat hybrid to replace it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedCandidates:
-    """One question's candidates, as in `fusion.Candidates`, and which of them answer it."""
+    """The scores of one question's candidates, and which of them answer it."""
 
     dense: Scores
     bm25: Scores
@@ -55,9 +53,9 @@ class JudgedCandidates:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The weight and mode that were chosen, and their mean reciprocal rank beside that of what was in force.
+    """The weight and mode that were chosen, and mean reciprocal rank before and after.
 
-    Both means are over questions that the choice was not made on: each fifth was judged by the choice of the others.
+    Both means are over held-out questions: each fifth was ranked with the choice of the others.
     """
 
     weight: float
@@ -65,13 +63,13 @@ class Choice:
     before: float
     after: float
     curve: tuple[tuple[float, float], ...]
-    """Each weight that was tried with its mean reciprocal rank over all questions."""
+    """The weights that were tried, each with its mean reciprocal rank over all questions."""
 
 
 def balanced_weight(candidates: Sequence[tuple[Scores, Scores]]) -> float | None:
     """Return the weight at which both legs' scores spread equally: the median ratio of their standard deviations.
 
-    Each question gives the dense and BM25 scores of its candidates; None where no question has two of both.
+    `candidates` are each question's dense and BM25 scores. None where no question has two of both.
     """
     ratios = []
     for dense, bm25 in candidates:
@@ -92,13 +90,10 @@ def weight_in_scale(weight: float, balanced: float | None) -> float:
 def mutual_weight(candidates: Sequence[tuple[Scores, Scores]], usual: float) -> float:
     """Return the weight that questions suggest without labels: each leg is judged by the other.
 
-    The favourite of the better leg is the answer more often, and an answer has a good score in the other leg too; a
-    wrong favourite of the worse leg has none. So the leg that loses less on the other's favourites, in units of its own
-    spread, is the worse one: it takes wrong passages for good ones. `usual` is the weight for two legs that err alike,
-    the encoder's own; it moves by the ratio of the losses, and less where few questions have two favourites. An encoder
-    whose vectors are noise loses weight too, but only labels tell how much it deserves.
-
-    Each question gives the dense and BM25 scores of its candidates.
+    The better leg's favourite is more often the answer, which has a good score in the other leg too; a wrong favourite
+    of the worse leg has a low one. So the leg whose score drops more for the other's favourites, in units of its own
+    spread, is the better one. `usual` is the weight for two legs that err equally often; it moves by the ratio of the
+    losses, and less where few questions have two favourites. `candidates` are each question's dense and BM25 scores.
     """
     both = [(dense, bm25) for dense, bm25 in candidates if bm25.any() and not np.isnan(dense).all()]
     facts = np.array([_losses(filled(dense), bm25) for dense, bm25 in both]).reshape(-1, 2, 2)
@@ -112,7 +107,7 @@ def mutual_weight(candidates: Sequence[tuple[Scores, Scores]], usual: float) -> 
 
 
 def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
-    """Return how far each leg's score of the other's favourite is below its best, and both spreads; dense first."""
+    """Return how far below its best each leg scores the other's favourite, and both spreads; dense first."""
     first, second = int(dense.argmax()), int(bm25.argmax())
     lost = [float(dense[first] - dense[second]), float(bm25[second] - bm25[first])]
     return [lost, [float(dense.std()), float(bm25.std())]]
@@ -121,11 +116,10 @@ def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
 def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, suggested: float) -> Choice:
     """Return the weight and mode to use in place of those in force; they change only where that pays.
 
-    The best weight is the one under which the questions' answers are most likely (see `_likelihoods`), all the more
-    likely the nearer it is to the one that is `suggested` without labels: likelihood varies far less from question to
-    question than the rank of an answer. The weight in force goes there, or as far of the way in `PARTS`, as it gains
-    mean reciprocal rank on questions that were not chosen on (`FOLDS`-fold cross-validation). A single leg is preferred
-    to hybrid only where it is better by two standard errors.
+    The best weight makes the questions' answers most likely (see `_likelihoods`), with the one `suggested` without
+    labels as prior: likelihood varies far less between questions than the rank of an answer. The weight moves there, or
+    a part of the way, if that improves mean reciprocal rank on held-out questions (`FOLDS`-fold cross-validation). A
+    single leg replaces hybrid only where it is better by `LEG_PAYS` standard errors.
     """
     tried = suggested * 2.0**STEPS
     likelihoods = np.array([_likelihoods(each, tried) for each in judged])  # [questions, weights, sharpness]
@@ -147,7 +141,6 @@ def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, sugges
             best = leg
     before = now if mode == "hybrid" else legs[mode]
     if not by_mode[best].mean() > before.mean():
-        # Nothing is gained over what was in force.
         chosen, best, by_mode[best] = weight, mode, before
     means = dict(zip(tried.tolist(), hybrid.mean(axis=0).tolist(), strict=True)) | {weight: float(now.mean())}
     return Choice(
@@ -165,7 +158,7 @@ def _towards(weight: float, to: float) -> Values:
 
 
 def _most_likely(likelihoods: Values) -> int:
-    """Return the index of the most likely of the weights, at whatever sharpness."""
+    """Return the index of the most likely weight, at its best sharpness."""
     doubt = (STEPS * np.log(2.0) / LIKELY) ** 2 / 2
     return int((likelihoods.sum(axis=0).max(axis=1) - doubt).argmax())
 
@@ -173,22 +166,22 @@ def _most_likely(likelihoods: Values) -> int:
 def _likelihoods(judged: JudgedCandidates, weights: Values) -> NDArray[np.float32]:
     """Return log P(answer) under each weight: float32[weights, sharpness]; 0 where no candidate is an answer.
 
-    P is that of a softmax over the candidates' fused scores, times a sharpness (a conditional logit model: McFadden
-    1974); with several answers it is the sum of theirs.
+    P is a softmax of the candidates' fused scores times a sharpness (a conditional logit model: McFadden 1974), summed
+    over the answers.
     """
     if not judged.relevant.any():
         return np.zeros((len(weights), len(SHARPNESS)), np.float32)
     scores = judged.bm25 + weights[:, None] * filled(judged.dense)  # [weights, candidates]
     scores -= scores[:, judged.relevant].max(axis=1, keepdims=True)
     sharp = (SHARPNESS[:, None] * scores[:, None, :]).astype(np.float32)  # [weights, sharpness, candidates]
-    # The best answer has the score 0; so much above it that float32 has no power of it, the exact one does not matter.
+    # The best answer has score 0. Scores so far above it that float32 overflows need not be exact.
     powers = np.exp(np.minimum(sharp, np.float32(80.0)))
     found: NDArray[np.float32] = np.log(powers[:, :, judged.relevant].sum(axis=2)) - np.log(powers.sum(axis=2))
     return found
 
 
 def _clearly_above(first: Values, second: Values, errors: float) -> bool:
-    """Tell whether the first mean is above the second by so many standard errors of the paired difference."""
+    """Tell whether the first mean exceeds the second by this many standard errors of the paired difference."""
     difference = first - second
     return bool(difference.mean() > errors * difference.std() / np.sqrt(len(difference)))
 

@@ -1,4 +1,4 @@
-"""`check`: reads everything that the latest version of a table has, and compares its parts with one another."""
+"""`check`: reads all of a table's latest version, and compares its parts with one another."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.terms import words
 
 SAMPLE = 1_000
-"""Passages, spread over the table, that are looked for in the BM25 index by a word of theirs."""
+"""Passages, spread over the table, that are looked up in the BM25 index by one of their words."""
 VECTOR_SAMPLE = 32
-"""The same for the vector index, by their own vectors."""
+"""Passages that are looked up in the vector index by their own vectors."""
 ENCODED = 16
 """Passages that are encoded again by default."""
 _UNIT = 1e-2
 """How far from 1 the length of a unit vector may be."""
-_MADE = 0.05
-"""How far a vector may be from the one that is made again, as a share of its length: processors round differently."""
+_ENCODED_AGAIN = 0.05
+"""How far a vector may be from a newly encoded one, as a share of its length: processors round differently."""
 _AT_ONCE = 500
 _WORDS_AT_ONCE = 40
 _VALUES = 200
-"""Values of a metadata column whose index is compared with the column."""
+"""Values of a metadata column that are looked up in its index."""
 
 AGAIN = "delete these documents and add them again"
+
+_COMPARED = (ID, DOCUMENT_ID, "position", "title", "text", CONTENT, "content_hash", "document_hash")
 
 
 @dataclass(slots=True)
 class _Sampled:
-    """A passage that was read, for what is looked for by it later."""
+    """A passage that is looked up in the indexes later."""
 
     row: int
     id: str
@@ -75,7 +77,7 @@ class Checker:
     _values: dict[str, Counter[Any]] = field(default_factory=dict)
 
     def run(self) -> CheckReport:
-        """Look at the files, the small table, all rows, each index and some vectors; raise nothing that is damage."""
+        """Look at the files, the small table, all rows, each index and some vectors; report damage, never raise it."""
         started = time.perf_counter()
         if self._tried(self.store.find, REBUILD) is None:
             return CheckReport(tuple(self.findings), seconds=time.perf_counter() - started)
@@ -107,7 +109,7 @@ class Checker:
         )
 
     def _tried(self, call: Callable[[], Any], remedy: str) -> Any:  # noqa: ANN401 - what the call returns
-        """Return what the call returns; None where it raises, which is a finding then."""
+        """Return what the call returns; where it raises, note a finding and return None."""
         try:
             return call()
         except DprLanceError as error:
@@ -123,7 +125,7 @@ class Checker:
             self._find(str(damage), damage.remedy, str(damage.path))
 
     def _card(self) -> TableCard:
-        """Return the card in force, having read all that is kept in the small table."""
+        """Return the card in force, after reading all of the small table."""
         if self.store.remembered.is_lost():
             self._find(f"{self.store.remembered.name}.lance, what calibrate() and optimize() keep, is missing", REBUILD)
         card, kept = self.store.card, self.store.remembered.values()
@@ -141,7 +143,7 @@ class Checker:
     # The rows
 
     def _read(self, snapshot: Snapshot, card: TableCard | None) -> bool:
-        """Read all columns of all rows, and compare what belongs together in each row."""
+        """Read all columns of all rows, and compare the columns of each row."""
         self._rows, self._ids, self._documents, self._faults, self._sample = [], [], {}, {}, []
         columns = set(map(column_of, snapshot.table.list_indices()))
         names = snapshot.names
@@ -173,41 +175,32 @@ class Checker:
         for name, counts in self._values.items():
             if pa.types.is_string(kind := part[name].type) or pa.types.is_integer(kind):
                 counts.update(part[name].to_pylist())
-        for number, fields in enumerate(zip(*(texts[name] for name in _COMPARED), strict=True)):
-            self._compare_row(dict(zip(_COMPARED, fields, strict=True)), ids[number])
+        for values in zip(*(texts[name] for name in _COMPARED), strict=True):
+            self._compare_row(dict(zip(_COMPARED, values, strict=True)))
         vectors = self._compared_vectors(part, card, ids)
         rows = part["_rowid"].to_pylist()
         for number in range(-start % step, part.num_rows, step):
             if None not in (ids[number], texts["title"][number], texts["text"][number]):
-                content = texts[CONTENT][number]
-                self._sample.append(
-                    _Sampled(
-                        rows[number],
-                        ids[number],
-                        texts["title"][number],
-                        texts["text"][number],
-                        content,
-                        vectors[number],
-                    )
-                )
+                fields = (texts[name][number] for name in (ID, "title", "text", CONTENT))
+                self._sample.append(_Sampled(rows[number], *fields, vectors[number]))
         self._rows += rows
         self._ids += ids
 
-    def _compare_row(self, row: dict[str, Any], name: str) -> None:
+    def _compare_row(self, row: dict[str, Any]) -> None:
+        name = row[ID]
         if any(value is None for value in row.values()):
-            return self._fault("passages have nothing where every passage has a value", AGAIN, name)
+            return self._fault("passages lack a value that every passage has", AGAIN, name)
         title, text, document = row["title"], row["text"], row[DOCUMENT_ID]
         if hash_of(title, text) != row["content_hash"]:
-            self._fault("the text of passages is not the one that was stored: its hash is another", AGAIN, name)
-        elif row[CONTENT] != content_of(title, text):
-            if row[CONTENT] == (f"{title}\n{text}" if title else text):
-                self._fault(
-                    "passages were indexed by an earlier version, without one spelling of letters", REBUILD, name
-                )
-            else:
-                self._fault("what BM25 indexes is not the title and the text of passages", REBUILD, name)
+            self._fault("the text of passages has changed since it was stored: its hash differs", AGAIN, name)
+        elif row[CONTENT] == content_of(title, text):
+            pass
+        elif row[CONTENT] == (f"{title}\n{text}" if title else text):
+            self._fault("passages were indexed by an earlier version, which did not unify spellings", REBUILD, name)
+        else:
+            self._fault("the column that BM25 indexes is not the title and the text of passages", REBUILD, name)
         if name != f"{document}#{row['position']}":
-            self._fault("the ids of passages are not those of their document and position", AGAIN, name)
+            self._fault("the ids of passages do not match their document and position", AGAIN, name)
         state = row["document_hash"]
         if state != UPDATED_HASH and self._documents.setdefault(document, state) != state:
             self._fault("documents are a mix of two states", "add these documents again", name)
@@ -217,7 +210,7 @@ class Checker:
         self._faults.setdefault((what, remedy), []).append(name)
 
     def _compared_vectors(self, part: pa.Table, card: TableCard | None, ids: Sequence[str]) -> list[Vector | None]:
-        """Return the rows' vectors, None where there is none, having looked at each."""
+        """Return the rows' vectors, None where there is none, after checking each."""
         if card is None or card.column not in part.schema.names:
             return [None] * part.num_rows
         there = np.flatnonzero(part[card.column].is_valid().to_numpy())
@@ -225,10 +218,10 @@ class Checker:
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         fine = np.isfinite(lengths)
         for number in there[~fine].tolist():
-            self._fault("vectors have NaN or infinity in them", AGAIN, ids[number])
+            self._fault("vectors contain NaN or infinity", AGAIN, ids[number])
         if card.encoder.normalise:
             for number in there[fine & (np.abs(lengths - 1) > _UNIT)].tolist():
-                self._fault("vectors do not have the length 1 that their encoder gives", AGAIN, ids[number])
+                self._fault("vectors do not have length 1, as their encoder gives them", AGAIN, ids[number])
         found: list[Vector | None] = [None] * part.num_rows
         for number, vector in zip(there.tolist(), vectors, strict=True):
             found[number] = vector
@@ -237,7 +230,7 @@ class Checker:
     # The indexes
 
     def _look_into(self, column: str, card: TableCard | None) -> None:
-        """Compare an index with the rows: all rows are covered, and what is asked for is found."""
+        """Compare an index with the rows: it must cover and find all of them."""
         self.store.with_snapshot(lambda snapshot: self._look(snapshot, column, card))
 
     def _look(self, snapshot: Snapshot, column: str, card: TableCard | None) -> None:
@@ -245,7 +238,7 @@ class Checker:
             stats = snapshot.table.index_stats(config.name) if column_of(config) == column else None
             covered = 0 if stats is None else stats.num_indexed_rows + stats.num_unindexed_rows
             if stats is not None and covered < len(self._rows):
-                self._find(f"the index on {column!r} knows {covered:,} of {len(self._rows):,} passages", REBUILD)
+                self._find(f"the index on {column!r} covers {covered:,} of {len(self._rows):,} passages", REBUILD)
         if column == CONTENT:
             missed = self._missed_words(snapshot)
         elif column in (ID, DOCUMENT_ID):
@@ -292,10 +285,9 @@ class Checker:
         ]
 
     def _missed_vectors(self, snapshot: Snapshot, card: TableCard) -> list[str]:
-        """Return sampled passages that their own vectors do not find, whatever is nearer."""
-        with_vector = [passage for passage in self._sample if passage.vector is not None]
+        """Return sampled passages that are not found by their own vectors."""
         missed = []
-        for passage in with_vector[:: max(1, len(with_vector) // VECTOR_SAMPLE)]:
+        for passage in self._with_vector(VECTOR_SAMPLE):
             search = snapshot.table.search(passage.vector, vector_column_name=card.column)
             search = search.distance_type("cosine" if card.encoder.normalise else "dot").refine_factor(10)
             near = search.maximum_nprobes(0).with_row_id(True).select([ID, "_distance"]).limit(20).to_arrow()
@@ -306,8 +298,7 @@ class Checker:
 
     def _encoded(self, card: TableCard) -> tuple[int, str | None]:
         """Encode some passages again; return how many, and why none."""
-        with_vector = [passage for passage in self._sample if passage.vector is not None]
-        chosen = with_vector[:: max(1, len(with_vector) // max(1, self.encode))][: self.encode]
+        chosen = self._with_vector(self.encode)[: self.encode]
         if not chosen:
             return 0, None
         try:
@@ -321,12 +312,16 @@ class Checker:
             if vector is not None and passage.vector is not None and _differs(passage.vector, vector)
         ]
         if wrong:
-            self._find(f"vectors are not those that {card.encoder.name!r} makes of their passages", AGAIN, ids=wrong)
+            self._find(
+                f"vectors differ from those that {card.encoder.name!r} makes of their passages", AGAIN, ids=wrong
+            )
         return len(chosen), None
 
-
-_COMPARED = (ID, DOCUMENT_ID, "position", "title", "text", CONTENT, "content_hash", "document_hash")
+    def _with_vector(self, count: int) -> list[_Sampled]:
+        """Return about this many of the sampled passages that have a vector, spread over the table."""
+        found = [passage for passage in self._sample if passage.vector is not None]
+        return found[:: max(1, len(found) // max(1, count))]
 
 
 def _differs(stored: Vector, made: Vector) -> bool:
-    return bool(np.linalg.norm(stored - made) > _MADE * float(np.linalg.norm(made)))
+    return bool(np.linalg.norm(stored - made) > _ENCODED_AGAIN * float(np.linalg.norm(made)))

@@ -1,18 +1,18 @@
-"""What `check` finds: one record for each thing that is damaged, with its remedy."""
+"""What `check` reports: one record for each damage, with its remedy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 IDS_NAMED = 20
-"""Ids that a finding names; it counts all."""
+"""A finding names this many ids; it counts all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is damaged or does not fit, where it is, and what to do.
+    """One damage: what and where it is, and what to do.
 
-    `file` is the damaged file, if it is one; `ids` are the first of the `count` passages that it is about.
+    `file` is the damaged file, if any; `ids` are the first of the `count` passages that are affected.
     """
 
     what: str
@@ -31,9 +31,9 @@ class Finding:
 class CheckReport:
     """What `check` has read, and what it found; `ok` when it found nothing.
 
-    `files` have been compared with the checksums of when they were written, `files_without` have none: another program
-    wrote them, and of those only what they hold can be checked. `encoded` passages were encoded again to compare their
-    vectors; `not_encoded` says why none were.
+    `files` were compared with the checksums from when they were written; `files_without` have none, because another
+    program wrote them, so that only their content can be checked. `encoded` passages were encoded again to compare
+    their vectors; `not_encoded` says why none were.
     """
 
     findings: tuple[Finding, ...] = ()

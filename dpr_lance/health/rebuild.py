@@ -1,10 +1,9 @@
-"""Everything that is derived from a table's passages, made again: the indexes, the small table, one row for each id."""
+"""Rebuilds what is derived from a table's passages: the indexes, the small table, one row for each id."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from dpr_lance.text.normal_form import content_of
 
 
 def rebuild(store: Store) -> tuple[str, ...]:
-    """Make all of it again; return the columns whose indexes were made. The caller holds the store's lock.
+    """Rebuild all of it; return the columns whose indexes were built. The caller holds the store's lock.
 
-    Raises `DamagedTableError` where passages themselves are damaged: there is nothing to make them from.
+    Raises `DamagedTableError` where passages themselves are damaged.
     """
     _check_passages(store)
     _make_small_table_again(store)
@@ -46,7 +45,7 @@ def rebuild(store: Store) -> tuple[str, ...]:
 def _check_passages(store: Store) -> None:
     for damage in store.files.damages():
         if damage.needed and not _is_derived(store, damage) and not damage.lost_version:
-            raise DamagedTableError(f"{store.place}: {damage}, and it has passages in it; {damage.remedy}")
+            raise DamagedTableError(f"{store.place}: {damage}, and it contains passages; {damage.remedy}")
 
 
 def _is_derived(store: Store, damage: FileDamage) -> bool:
@@ -55,14 +54,14 @@ def _is_derived(store: Store, damage: FileDamage) -> bool:
 
 
 def _remove_damaged_files(store: Store) -> None:
-    """Remove what is damaged and of earlier versions alone, whose clean-up would stumble over it."""
+    """Remove damaged files of earlier versions only, which would make their clean-up fail."""
     for damage in list(store.files.damages()):
         if not damage.needed:
             Path(damage.path).unlink(missing_ok=True)
 
 
 def _make_small_table_again(store: Store) -> None:
-    """Keep what can be read and is whole; the card is known from the schema where the small table is lost."""
+    """Keep what can be read and is whole; where the small table is lost, the schema has the card."""
     remembered = store.remembered
     whole = next(iter(remembered.files.damages()), None) is None
     values: dict[str, Any] = {}
@@ -76,7 +75,7 @@ def _make_small_table_again(store: Store) -> None:
     except DprLanceError:
         values = {key: value for key, value in values.items() if key in (CARD, NEXT_CARD) and _is_card(value, store)}
     if not whole:
-        # What may have been changed without a sign is left behind, but for what nothing else tells.
+        # Anything else may have changed unnoticed; nothing but the cards is needed.
         values = {key: values[key] for key in (CARD, NEXT_CARD) if key in values}
     remembered.make_again(values)
 
@@ -88,7 +87,7 @@ def _is_card(value: Any, store: Store) -> bool:  # noqa: ANN401 - JSON
 
 
 def _spell_again(store: Store) -> None:
-    """Write what BM25 indexes again where it is not made of title and text as it is made today."""
+    """Write the column that BM25 indexes again where it differs from what is made of title and text today."""
 
     def differing(table: Table) -> pa.Table:
         parts = []
@@ -97,15 +96,10 @@ def _spell_again(store: Store) -> None:
             wanted = list(map(content_of, part["title"].to_pylist(), part["text"].to_pylist()))
             stored = part[CONTENT].to_pylist()
             changed = [number for number, content in enumerate(wanted) if content != stored[number]]
-            parts.append(
-                pa.table(
-                    {
-                        ID: part[ID].take(pa.array(changed, pa.int64())),
-                        CONTENT: pa.array([wanted[number] for number in changed], part[CONTENT].type),
-                    },
-                    schema=pa.schema([table.schema.field(ID), table.schema.field(CONTENT)]),
-                )
-            )
+            ids = part[ID].take(pa.array(changed, pa.int64()))
+            contents = pa.array([wanted[number] for number in changed], part[CONTENT].type)
+            schema = pa.schema([table.schema.field(ID), table.schema.field(CONTENT)])
+            parts.append(pa.table({ID: ids, CONTENT: contents}, schema=schema))
         return pa.concat_tables(parts) if parts else pa.table({ID: []})
 
     rows = store.retry_on_conflict(differing)
@@ -114,32 +108,27 @@ def _spell_again(store: Store) -> None:
 
 
 def _index_again(store: Store, card: TableCard) -> tuple[str, ...]:
-    """Make the BM25 index and those that there are for ids and filters again; the vector index, where it is due."""
+    """Rebuild the BM25 index and the present ones for ids and filters; the vector index, where it is due."""
     columns = store.retry_on_conflict(indexed_columns)
     built = [CONTENT]
-    store.retry_on_conflict(lambda table: _without(table, columns.get(CONTENT), create_text_index))
+    store.retry_on_conflict(lambda table: _rebuild_text_index(table, columns.get(CONTENT)))
     others = [column for column in columns if column not in (CONTENT, card.column)]
     for column in others:
-        store.retry_on_conflict(partial(_drop, name=columns[column]))
+        store.retry_on_conflict(methodcaller("drop_index", columns[column]))
     built += store.retry_on_conflict(lambda table: build_filter_indexes(table, others))
     store.remembered.keep(**{TRAINING: None})
     if train_if_due(store, card):
         built.append(card.column)
     elif card.column in columns:
-        store.retry_on_conflict(partial(_drop, name=columns[card.column]))
+        store.retry_on_conflict(methodcaller("drop_index", columns[card.column]))
     return tuple(built)
 
 
-def _without(table: Table, name: str | None, create: Callable[[Table], None]) -> None:
-    """Make an index in place of a damaged one: without it, where LanceDB does not get past it."""
+def _rebuild_text_index(table: Table, name: str | None) -> None:
     try:
-        create(table)
-    except (RuntimeError, ValueError):
+        create_text_index(table)
+    except (RuntimeError, ValueError):  # because of the damaged index
         if name is None:
             raise
         table.drop_index(name)
-        create(table)
-
-
-def _drop(table: Table, name: str) -> None:
-    table.drop_index(name)
+        create_text_index(table)

@@ -1,4 +1,4 @@
-"""What a table holds, in one record."""
+"""The record that `info` returns."""
 
 from __future__ import annotations
 

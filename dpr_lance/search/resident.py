@@ -1,8 +1,4 @@
-"""A table's vectors in memory, as the searched version has them: exact search and inner products as matrix products.
-
-LanceDB's exact search takes 10 to 15 times as long as a matrix product over the same vectors. An index overtakes one
-for a question alone (100,000 x 768: 4 ms for 13), not for batches, and is not exact (see benchmarks/README.md).
-"""
+"""A table's vectors in memory, as the searched version has them: exact search by matrix products."""
 
 from __future__ import annotations
 
@@ -24,23 +20,23 @@ from dpr_lance.table.memory import trim_heap
 from dpr_lance.table.snapshot import PART_ROWS, Snapshot, part_of
 
 RESIDENT_BYTES = 160 << 20
-"""Default bound of the vectors that are held: 54,000 of 768 dimensions, or 109,000 of 384. It covers the tables that
-have no index yet. Above, an index takes less time for one question (171,348 x 384, hybrid: 12.8 ms at a recall of .98
-instead of 16.3 ms); a batch takes less in memory."""
+"""Default limit: 54,000 vectors of 768 dimensions, or 109,000 of 384. It covers the tables that have no index yet."""
+# LanceDB's exact search takes 10 to 15 times as long as a matrix product. In larger tables an index is faster for one
+# question (171,348 x 384, hybrid: 12.8 ms at a recall of 0.98 instead of 16.3 ms), but not for a batch.
 
 BYTES_PER_QUESTION = 16 << 20
-"""Vectors are loaded once so many bytes of them come to a question asked so far: reading them takes about as long as
-LanceDB's own search of so many questions."""
+"""Vectors are loaded once they are at most this many bytes for each question so far: reading them takes about as long
+as LanceDB's own search for that many questions."""
 
 _BLOCK = 8_192
-"""Rows of a block; the memory of a search beside the vectors is bounded by it."""
+"""Rows of a block, which bounds the memory of a search."""
 _TAKEN = 4_096
 _MOST_DEAD = 0.2
-"""Load anew when so large a share of the places belongs to vectors that were replaced or deleted."""
+"""Load again when this share of the places belongs to vectors that were replaced or deleted."""
 _PROBES = 8
-"""Unchanged rows of which the vectors are read again: see `_refreshed`."""
+"""Unchanged rows whose vectors are read again; see `_refreshed`."""
 _UPDATED = "_row_last_updated_at_version"
-"""LanceDB's column of the version that has last changed a row."""
+"""LanceDB's column of the version that last changed a row."""
 _NEVER = np.uint64(0)
 
 Places = NDArray[np.int64]
@@ -48,42 +44,29 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """All vectors of one column at one version of the table; what it holds never changes.
-
-    A place is the position of a row in the blocks, in the order of loading.
-    """
+    """All vectors of one column at one version of the table. A place is a row's position in the blocks."""
 
     revision: Revision
     column: str
     dimension: int
     blocks: tuple[Vector, ...]
-    """float32[_BLOCK, d] each, of which the last one may be filled in part."""
+    """float32[_BLOCK, d] each; the last one may be filled in part."""
     row_ids: RowIds
     """int64[places]: LanceDB's stable row ids."""
     updated: NDArray[np.uint64]
-    """uint64[places]: the version that has last changed the row; `_NEVER` where the place no longer is a row's."""
+    """uint64[places]: the version that last changed the row; `_NEVER` where the place is no longer a row's."""
     hidden: NDArray[np.bool_]
     """bool[places]: no vector, or no longer a row's."""
     order: Places
     """The last place of each row id, by ascending row id."""
 
-    @property
-    def vectors(self) -> int:
-        """How many rows have a vector."""
-        return len(self.hidden) - int(self.hidden.sum())
-
-    @property
-    def dead(self) -> float:
-        """The share of the places that no longer are a row's."""
-        return float((self.updated == _NEVER).mean()) if len(self.updated) else 0.0
-
     def places(self, row_ids: RowIds) -> Places:
-        """Return int64[rows]: the place of each row, -1 where the table has no such row with a vector."""
+        """Return the place of each row, int64[rows]; -1 where the table has no such row with a vector."""
         found = self.known(row_ids)
         return np.where((found >= 0) & ~self.hidden[found], found, -1) if len(self.order) else found
 
     def known(self, row_ids: RowIds) -> Places:
-        """Return int64[rows]: the last place of each row, also where it has no vector; -1 where it has none."""
+        """Return the last place of each row, int64[rows], even without a vector; -1 where it has none."""
         if not len(self.order):
             return np.full(len(row_ids), -1)
         ordered = self.row_ids[self.order]
@@ -101,9 +84,9 @@ class Resident:
     def nearest(
         self, questions: Vector, n: int, among: Places | None = None, pool: Executor | None = None
     ) -> list[tuple[RowIds, Scores]]:
-        """Return row ids and inner products of each question's n largest, descending.
+        """Return the row ids and inner products of each question's n nearest vectors, nearest first.
 
-        `among` are the only places that count; `pool` shares the work for a question alone.
+        `among` are the only places that count; `pool` shares the work of a single question.
         """
         hidden = self.hidden
         if among is not None:
@@ -124,11 +107,9 @@ class Resident:
             yield self.blocks[start // _BLOCK][: len(numbers)], numbers
 
     def _scanned(self, question: Vector, n: int, hidden: NDArray[np.bool_], pool: Executor | None) -> Places:
-        """Return the places of the n largest inner products.
-
-        Not by BLAS, which would share each block among threads that on a busy machine wait for each other far longer
-        than the work takes (100,000 x 768: 10 ms of CPU either way on an idle core, 104 on busy ones).
-        """
+        """Return the places of the n largest inner products."""
+        # Not by BLAS, whose threads on a busy machine wait for each other far longer than the work takes (100,000 x 768
+        # on busy cores: 104 ms of CPU instead of 10).
         products = np.empty(len(hidden), dtype=np.float32)
 
         def scan(blocks: range) -> None:
@@ -137,12 +118,10 @@ class Resident:
                 np.einsum("rd,d->r", self.blocks[number][: len(part)], question, out=part)
 
         used = -(-len(hidden) // _BLOCK)
-        shares = min(available_threads(), used) if pool is not None else 1
-        edges = [used * share // max(1, shares) for share in range(shares + 1)]
-        ranges = [range(start, stop) for start, stop in itertools.pairwise(edges)]
-        others = [] if pool is None else [pool.submit(scan, blocks) for blocks in ranges[1:]]
-        for blocks in ranges[:1]:
-            scan(blocks)
+        shares = max(1, min(available_threads(), used)) if pool is not None else 1
+        edges = [used * share // shares for share in range(shares + 1)]
+        others = [] if pool is None else [pool.submit(scan, range(*ends)) for ends in itertools.pairwise(edges[1:])]
+        scan(range(edges[1]))
         for other in others:
             other.result()
         products[hidden] = -np.inf
@@ -156,7 +135,7 @@ class Resident:
 
 
 class ResidentVectors:
-    """Keeps the vectors of a table in memory while they fit a bound, and up to date; shared by threads."""
+    """Keeps the vectors of a table in memory and up to date, while they fit a limit; shared by threads."""
 
     def __init__(self, most_bytes: int = RESIDENT_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -172,15 +151,16 @@ class ResidentVectors:
         return 0 if held is None else sum(block.nbytes for block in held.blocks)
 
     def held(self, snapshot: Snapshot) -> Resident | None:
-        """Return the vectors when they are in memory already, as the snapshot has them."""
+        """Return the vectors if they are in memory already, as the snapshot has them."""
         held = self._held
-        return held if held is not None and _is_of(held, snapshot) else None
+        fits = held is not None and (held.revision, held.column) == (snapshot.revision, snapshot.card.column)
+        return held if fits else None
 
     def request(self, snapshot: Snapshot, questions: int) -> Resident | None:
-        """Return the vectors as the snapshot has them, for so many questions.
+        """Return the vectors as the snapshot has them, to answer this many questions.
 
-        None when there are too many for the bound, when too few questions have been asked yet to make up for loading
-        them, and while another thread loads them or has those of a later version.
+        None when they exceed the limit, when too few questions were asked so far to make loading pay, and while another
+        thread loads them or has those of a later version.
         """
         if not self._most_bytes:
             return None
@@ -196,7 +176,7 @@ class ResidentVectors:
         return self.load(snapshot)
 
     def _wanted(self, snapshot: Snapshot) -> int:
-        """Return how many bytes the vectors take; the rows are counted once."""
+        """Return how many bytes the vectors take."""
         if self._counted[0] != snapshot.revision:
             self._counted = snapshot.revision, snapshot.table.count_rows()
         return self._counted[1] * snapshot.card.encoder.dimension * 4
@@ -217,9 +197,8 @@ class ResidentVectors:
         if held is not None and not _precedes(held, snapshot):
             if held.revision.table == snapshot.revision.table and held.revision.version > snapshot.version:
                 return None
-            # Another table, or other vectors: those are no more needed, and their memory is.
-            self._held = held = None
-        if held is not None and held.dead > _MOST_DEAD:
+            self._held = held = None  # another table, or other vectors
+        if held is not None and (held.updated == _NEVER).sum() > _MOST_DEAD * len(held.updated):
             self._held = held = None
         refreshed = _refreshed(snapshot, held) if held is not None else None
         if refreshed is None:
@@ -230,36 +209,27 @@ class ResidentVectors:
         return refreshed
 
 
-def _is_of(held: Resident, snapshot: Snapshot) -> bool:
-    return held.revision == snapshot.revision and held.column == snapshot.card.column
-
-
 def _precedes(held: Resident, snapshot: Snapshot) -> bool:
     """Tell whether what is held may be brought up to date."""
-    return (
-        held.revision.table == snapshot.revision.table
-        and held.revision.version <= snapshot.version
-        and held.column == snapshot.card.column
-        and held.dimension == snapshot.card.encoder.dimension
-    )
+    card = snapshot.card
+    same = (held.revision.table, held.column) == (snapshot.revision.table, card.column)
+    return same and held.revision.version <= snapshot.version and held.dimension == card.encoder.dimension
 
 
 def _read(snapshot: Snapshot) -> Resident:
-    """Return the vectors, all read."""
     column, dimension = snapshot.card.column, snapshot.card.encoder.dimension
     empty = np.empty(0, dtype=np.int64)
-    none = Resident(
-        snapshot.revision, column, dimension, (), empty, empty.astype(np.uint64), empty.astype(np.bool_), empty
-    )
+    dates, hidden = empty.astype(np.uint64), empty.astype(np.bool_)
+    none = Resident(snapshot.revision, column, dimension, (), empty, dates, hidden, empty)
     starts = range(0, snapshot.table.count_rows(), PART_ROWS)
     return _with(none, (part_of(snapshot.table, [_UPDATED, column], start) for start in starts))
 
 
 def _refreshed(snapshot: Snapshot, held: Resident) -> Resident | None:
-    """Return the vectors, of which those of `held` that are unchanged are not read again.
+    """Return the vectors, reading only those that have changed since `held`.
 
-    But for a few of them, which tell whether the column was made again without its rows being marked as changed, as
-    when it is dropped and added with plain LanceDB: None is returned then.
+    A few others are read to see whether the column was replaced without its rows being marked as changed, as when it is
+    dropped and added with plain LanceDB: None is returned then.
     """
     listing = snapshot.table.search().with_row_id(True).select([_UPDATED]).limit(None).to_arrow()
     row_ids, updated = row_ids_of(listing), listing[_UPDATED].to_numpy()
@@ -267,12 +237,8 @@ def _refreshed(snapshot: Snapshot, held: Resident) -> Resident | None:
     unchanged = (known >= 0) & (held.updated[known] == updated) if len(held.row_ids) else known >= 0
     gone = np.ones(len(held.row_ids), dtype=np.bool_)
     gone[known[unchanged]] = False
-    held = replace(
-        held,
-        revision=snapshot.revision,
-        updated=np.where(gone, _NEVER, held.updated),
-        hidden=held.hidden | gone,
-    )
+    dates = np.where(gone, _NEVER, held.updated)
+    held = replace(held, revision=snapshot.revision, updated=dates, hidden=held.hidden | gone)
     probes = row_ids[unchanged]
     probes = probes[np.linspace(0, len(probes) - 1, min(len(probes), _PROBES), dtype=np.int64)]
     new = row_ids[~unchanged]
@@ -292,7 +258,7 @@ def _refreshed(snapshot: Snapshot, held: Resident) -> Resident | None:
 
 
 def _agrees(held: Resident, rows: pa.Table) -> bool:
-    """Tell whether the vectors of these rows are those that are held."""
+    """Tell whether the vectors of these rows are those held."""
     there, vectors = _vectors(rows[held.column].combine_chunks(), held.dimension)
     places = held.known(row_ids_of(rows))
     if not np.array_equal(there, ~held.hidden[places]):
@@ -310,10 +276,7 @@ def row_ids_of(rows: pa.Table) -> RowIds:
 
 
 def _with(held: Resident, parts: Iterator[pa.Table]) -> Resident:
-    """Return `held` with further rows, in place of those of the same row ids.
-
-    Blocks are shared with `held`, which never looks beyond its own places in them.
-    """
+    """Return `held` with further rows, which replace those of the same row ids. Both share their blocks."""
     blocks, filled, dimension = list(held.blocks), len(held.row_ids), held.dimension
     row_ids, updated, hidden = [held.row_ids], [held.updated], [held.hidden]
     for part in parts:
@@ -324,32 +287,24 @@ def _with(held: Resident, parts: Iterator[pa.Table]) -> Resident:
         while len(rows):
             if filled == len(blocks) * _BLOCK:
                 blocks.append(np.empty((_BLOCK, dimension), dtype=np.float32))
-            room = slice(filled % _BLOCK, min(_BLOCK, filled % _BLOCK + len(rows)))
-            blocks[-1][room] = rows[: room.stop - room.start]
-            filled += room.stop - room.start
-            rows = rows[room.stop - room.start :]
+            start = filled % _BLOCK
+            some, rows = rows[: _BLOCK - start], rows[_BLOCK - start :]
+            blocks[-1][start : start + len(some)] = some
+            filled += len(some)
     every, dates, covered = np.concatenate(row_ids), np.concatenate(updated), np.concatenate(hidden)
     order = np.argsort(every, kind="stable")
     last = np.ones(len(order), dtype=np.bool_)
     last[:-1] = every[order][1:] != every[order][:-1]
     earlier = order[~last]
     dates[earlier], covered[earlier] = _NEVER, True
-    return replace(
-        held,
-        blocks=tuple(blocks),
-        row_ids=every,
-        updated=dates,
-        hidden=covered,
-        order=order[last],
-    )
+    return replace(held, blocks=tuple(blocks), row_ids=every, updated=dates, hidden=covered, order=order[last])
 
 
 def _vectors(column: pa.Array, dimension: int) -> tuple[NDArray[np.bool_], Vector]:
-    """Return which rows have a vector, bool[n], and float32[n, d], with anything finite in the others."""
-    there = column.is_valid().to_numpy(zero_copy_only=False)
-    rows = np.zeros((len(column), dimension), dtype=np.float32) if not there.all() else None
-    values = vectors_of(column)
-    if rows is None:
+    """Return which rows have a vector, bool[n], and float32[n, d] with zeros in the others."""
+    there, values = column.is_valid().to_numpy(zero_copy_only=False), vectors_of(column)
+    if there.all():
         return there, values
+    rows = np.zeros((len(column), dimension), dtype=np.float32)
     rows[there] = values
     return there, rows

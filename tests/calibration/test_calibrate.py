@@ -161,7 +161,7 @@ def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
 def test_labels_that_name_nothing_here_choose_nothing(tmp_path, documents, wrong, told):
     with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
         asked = [{"question": f"{word} {number}"} | wrong for number in range(5) for word in WORDS]
-        with pytest.raises(InvalidInputError, match=f"for any of 50 questions answers it.*{told}.*Labels are ids"):
+        with pytest.raises(InvalidInputError, match=f"none of the 50 questions is answered.*{told}.*Labels are ids"):
             retriever.calibrate(asked)
         assert retriever.info().calibration is None
         assert retriever.calibrate(asked[:20]).after is None  # few are taken as unlabelled ones, whatever their labels
@@ -265,14 +265,14 @@ def test_the_command_tells_what_it_chose_and_draws_it(run, library, tmp_path):
     # The same questions again have nothing better to offer than what they chose.
     code, out, err = run("calibrate", library / "lib", library / "labelled.jsonl")
     assert (code, ", it was" in out) == (0, False)
-    assert err == "what was in force stays: nothing that was tried is clearly better\n"
+    assert err == "the settings stay as they were: nothing that was tried is clearly better\n"
 
 
 def test_the_command_takes_plain_questions_or_none(run, library, tmp_path):
     code, out, err = run("calibrate", library / "lib", library / "plain.txt")
     assert code == 0
     assert "50, 0 of them labelled" in out
-    assert "not chosen by labels" in err
+    assert "labels did not choose the weight" in err
     code, out, err = run("calibrate", library / "lib")
     assert (code, err) == (0, "")
     assert "0, 0 of them labelled" in out

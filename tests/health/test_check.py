@@ -154,11 +154,11 @@ def test_a_lost_latest_version_is_found(table):
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ({"text": "other"}, "text of passages is not the one that was stored"),
-        ({"content": "other"}, "what BM25 indexes is not the title and the text"),
-        ({"position": 7}, "not those of their document and position"),
-        ({"vector": [3.0] + [0.0] * 15}, "do not have the length 1"),
-        ({"vector": [1.0] + [0.0] * 15}, "vectors are not those that 'hash-16' makes"),
+        ({"text": "other"}, "text of passages has changed since it was stored"),
+        ({"content": "other"}, "the column that BM25 indexes is not the title and the text"),
+        ({"position": 7}, "do not match their document and position"),
+        ({"vector": [3.0] + [0.0] * 15}, "do not have length 1"),
+        ({"vector": [1.0] + [0.0] * 15}, "vectors differ from those that 'hash-16' makes"),
     ],
 )
 def test_rows_that_other_programs_change_are_found_by_id(table, values, found):
@@ -281,7 +281,7 @@ def test_vectors_of_an_unknown_encoder_are_named_and_made_again(table):
 
 def test_rebuilding_refuses_where_passages_are_damaged(table):
     flip(one(table, "passages.lance/data/*.lance"), 60)
-    with opened(table) as retriever, pytest.raises(DamagedTableError, match=r"passages in it; .*backup"):
+    with opened(table) as retriever, pytest.raises(DamagedTableError, match=r"contains passages; .*backup"):
         retriever.optimize(rebuild=True)
 
 

@@ -46,6 +46,10 @@ def held(retriever):
     return retriever._store.with_snapshot(retriever._searcher._memory.held)
 
 
+def vectors_in(found):
+    return int((~found.hidden).sum())
+
+
 def assert_same(ours, plain, **options):
     for mode in ("dense", "hybrid"):
         single = [[retriever.search(QUESTIONS[0], 7, mode=mode, **options)] for retriever in (ours, plain)]
@@ -68,7 +72,7 @@ def test_the_same_hits_after_every_change(pair):
     ours.add(random_documents(2, 41), splitter=None)  # 30 other texts, 11 new documents
     assert held(ours) is None
     assert_same(ours, plain)
-    assert len(before.row_ids) == before.vectors == 30
+    assert len(before.row_ids) == vectors_in(before) == 30
     ours.delete(["d003", "d017", "d040"])
     assert_same(ours, plain)
     ours.add([{"id": "late", "text": "river bridge"}], splitter=None, embed=False)
@@ -92,7 +96,7 @@ def test_only_what_has_changed_is_read_again(pair):
     ours.optimize()
     ours.search("river", 3, mode="dense")
     assert all(now is before for now, before in zip(held(ours).blocks, blocks, strict=True))
-    assert held(ours).vectors == 31
+    assert vectors_in(held(ours)) == 31
 
 
 def test_places_of_what_is_gone_are_freed_in_the_end(pair):
@@ -119,7 +123,7 @@ def test_a_restored_version_is_read_again(pair, tmp_path):
     table.restore()
     assert_same(ours, plain)
     assert len(held(ours).row_ids) > 20
-    assert held(ours).vectors == 20
+    assert vectors_in(held(ours)) == 20
 
 
 def test_another_encoder(pair):
@@ -185,7 +189,7 @@ class Changes(RuleBasedStateMachine):
         encoder = HashEncoder(DIMENSION)
         vectors = encoder.encode_passages(list(embedded.values())).astype(np.float64)
         hits = self.ours.search(QUESTIONS, 100, mode="dense")
-        assert held(self.ours).vectors == len(embedded)
+        assert vectors_in(held(self.ours)) == len(embedded)
         for question, found in zip(encoder.encode_questions(QUESTIONS), hits, strict=True):
             exact = dict(zip(embedded, vectors @ question, strict=True))
             assert {hit.document_id for hit in found} == set(exact)
@@ -228,7 +232,7 @@ def test_what_another_process_commits_is_found(tmp_path):
             "theirs"
         }
         assert hits[0].document_id == "theirs"
-        assert held(ours).vectors == 20
+        assert vectors_in(held(ours)) == 20
 
 
 def test_threads_search_while_one_writes(tmp_path):
