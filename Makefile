@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(VENV)/base.installed
 	$(BIN)/dpr-lance demo
 
-# The whole test suite, on real tables, sessions and tokenizers; two processes share its files.
+# Run the whole test suite on real tables, sessions and tokenizers, in two processes.
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -18,13 +18,13 @@ test: $(VENV)/dev.installed
 stress: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m stress tests/stress
 
-# Format, lint, types, and the documentation, in which nothing may be missing.
+# Check format, lint and types, and build the documentation; its warnings are errors.
 check: $(VENV)/dev.installed docs
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# The documentation as a site in build/site.
+# Build the documentation as a site in build/site.
 docs: $(VENV)/dev.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 

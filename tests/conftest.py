@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms: real tables, and the encoder without weights."""
+"""Fixtures for all tests: real tables, and the encoder without weights."""
 
 import os
 

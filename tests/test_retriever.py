@@ -14,7 +14,7 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, LockedError, TableError, load_encoder
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
-from dpr_lance.table.store import Store
+from tests.tables import store_in
 
 
 def test_the_first_lines_of_a_new_user(tmp_path):
@@ -103,8 +103,8 @@ def test_a_table_that_is_not_ours(tmp_path, encoder):
     lancedb.connect(tmp_path).create_table("passages", pa.table({"x": [1]}))
     with pytest.raises(TableError, match=r"table 'passages' in .* was not made by dpr_lance: choose another name"):
         dpr_lance.connect(tmp_path)
-    with dpr_lance.connect(tmp_path, table="mine", encoder=encoder) as beside:
-        beside.add([{"text": "x"}])
+    with dpr_lance.connect(tmp_path, table="mine", encoder=encoder) as mine:
+        mine.add([{"text": "x"}])
     assert lancedb.connect(tmp_path).open_table("passages").count_rows() == 1
 
 
@@ -200,13 +200,10 @@ def test_info(retriever, documents, encoder, folder):
     assert retriever.info().indexes == report.indexes
 
 
-def test_a_held_lock_is_told(retriever, documents, folder, monkeypatch):
+def test_a_held_lock_is_reported(retriever, documents, folder, monkeypatch):
     monkeypatch.setattr("dpr_lance.indexes.maintenance.LOCK_TIMEOUT", 0.05)
     retriever.add(documents)
-    with (
-        Store(folder, "passages").lock(timeout=1),
-        dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)) as other,
-    ):
+    with store_in(folder).lock(timeout=1), dpr_lance.connect(folder, encoder=HashEncoder(dimension=64)) as other:
         with pytest.raises(LockedError, match="another process is at work on this table"):
             other.optimize()
         assert len(other.search("river")) == 4

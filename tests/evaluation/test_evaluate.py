@@ -76,10 +76,10 @@ class TestRows:
 
     def test_batches_and_progress(self, filled):
         many = [{"question": f"river number {number}", "answers": ["river"]} for number in range(130)]
-        told = []
-        found = evaluate(filled, many, modes=["bm25"], progress=told.append)
-        assert [advance.done for advance in told] == [64, 128, 130]
-        assert told[-1] == EvaluationProgress("questions", 130, 130)
+        reported = []
+        found = evaluate(filled, many, modes=["bm25"], progress=reported.append)
+        assert [advance.done for advance in reported] == [64, 128, 130]
+        assert reported[-1] == EvaluationProgress("questions", 130, 130)
         assert found.questions == 130
         assert evaluate(filled, iter(many), modes=["bm25"]).questions == 130
 
@@ -124,8 +124,8 @@ class TestComparison:
         assert len(found.pairs) == 6 * 2 * 4
 
     def test_with_an_encoder_the_passages_are_embedded_again(self, filled, documents, tmp_path):
-        told = []
-        found = evaluate(filled, QUESTIONS, compare=HashEncoder(8), progress=told.append)
+        reported = []
+        found = evaluate(filled, QUESTIONS, compare=HashEncoder(8), progress=reported.append)
         assert [row.name for row in found.rows] == ["bm25", "dense", "hybrid", "other.dense", "other.hybrid"]
         with dpr_lance.connect(tmp_path / "other", encoder=HashEncoder(8)) as other:
             other.add(documents)
@@ -135,5 +135,5 @@ class TestComparison:
                 assert found_ranks is None or {mode: found_ranks[f"other.{mode}"] for mode in ("dense", "hybrid")} == {
                     mode: ranks(alone, by)[name][mode] for mode in ("dense", "hybrid")
                 }
-        assert told[0] == EvaluationProgress("passages", 4, 4)
+        assert reported[0] == EvaluationProgress("passages", 4, 4)
         assert filled.info().encoder.dimension == 64  # its own vectors stay

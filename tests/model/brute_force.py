@@ -128,7 +128,7 @@ def check_sums(hits, by_id, matching, promise):
             filled.append(hit.score - hit.bm25_score)
         else:
             assert abs(hit.score - hit.bm25_score - weight * hit.dense_score) <= slack, f"{hit.id}: not the sum"
-    assert not filled or max(filled) - min(filled) <= slack, "passages without a vector differ in what stands for it"
+    assert not filled or max(filled) - min(filled) <= slack, "passages without a vector have different dense scores"
     if not promise.bm25 or not hits:
         return
     candidates = max(100, 4 * len(hits))

@@ -24,7 +24,7 @@ CUT_SHORT = (
     "{0} AND",
     "{0} x y",
 )
-"""What begins with a filter and is none."""
+"""Texts that begin with a filter but are not filters."""
 
 COMPARED = {
     "year": pa.int64(),

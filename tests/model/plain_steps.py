@@ -106,7 +106,7 @@ def plain_optimize(world):
 
 @step
 def plain_clean(world):
-    """Free all old versions but tagged ones, as `table.optimize` of plain LanceDB does when it is told to."""
+    """Free all old versions but tagged ones, as `table.optimize` of plain LanceDB does on request."""
     table = world.plain()
     if table is not None:
         for name in table.tags.list():

@@ -1,4 +1,4 @@
-"""Runs random steps on a table and its model, and tells the few steps that go wrong, to be replayed.
+"""Runs random steps on a table and its model, and reports the fewest steps that fail, to be replayed.
 
 replay([("add", {...}), ("optimize", {"by": 0})])  # with the names of tests/model/values.py and of Python's modules
 """
@@ -48,9 +48,9 @@ def replay(steps):
 
 
 def run(seed, steps, *, leave_out=(), shrink_seconds=SHRINK_SECONDS):
-    """Take so many random steps on one table; return how often each was taken.
+    """Take `steps` random steps on one table and return them.
 
-    Raises `AssertionError` with the steps that went wrong, as few of them as were found in `shrink_seconds`.
+    Raises `AssertionError` with the steps that fail, as few as `shrink_seconds` are enough to find.
     """
     choices = Choices(random.Random(seed), leave_out=leave_out)
     taken = []

@@ -190,7 +190,7 @@ def delete_where(world, by, where):
 
 @step
 def cut_short(world, by, where, form):
-    """Search and delete with what begins with a filter and is none."""
+    """Search and delete with texts that begin with a filter but are not filters."""
     sql = CUT_SHORT[form].format(sql_of(where))
     if world.types():
         for mode in ("bm25", "hybrid"):
@@ -238,7 +238,7 @@ def optimize(world, by, filter_columns=()):
 
 @step
 def reembed(world, by, encoder):
-    """Change the encoder; the other retriever is told of it by an error, once."""
+    """Change the encoder; the other retriever raises an error about it, once."""
     if not world.types():
         return
     new = world.encoders[encoder]
@@ -336,9 +336,9 @@ def context(world, by, name, before, after):
 @step
 def info(world, by):
     """Count everything."""
-    told = world.ask(by, lambda retriever: retriever.info())
+    info = world.ask(by, lambda retriever: retriever.info())
     rows = [row for row in world.model.rows() for _ in range(row.copies)]
-    counted = told.documents, told.passages, told.embedded
+    counted = info.documents, info.passages, info.embedded
     assert counted == (len(world.model.documents), len(rows), sum(row.embedded for row in rows))
-    types = {name: str(kind) for name, kind in world.types().items() if name in told.metadata}
-    assert dict(told.metadata) == types
+    types = {name: str(kind) for name, kind in world.types().items() if name in info.metadata}
+    assert dict(info.metadata) == types

@@ -147,7 +147,7 @@ class Table(RuleBasedStateMachine):
     @precondition(lambda self: self.entries)
     @rule(choice=st.randoms(use_true_random=False), year=years, embed=st.booleans())
     def change_metadata_alone(self, choice, year, embed):
-        """No vector is made anew for it."""
+        """No passage is encoded again."""
         name = choice.choice(sorted(self.entries))
         entry = self.entries[name]
         title, text, _ = entry.source

@@ -36,7 +36,7 @@ class Series:
 
 
 def made(document):
-    """Return a document with arrays in place of what stands for them."""
+    """Return a document with arrays in place of their descriptions."""
     return {name: value.array() if isinstance(value, Series) else value for name, value in document.items()}
 
 
@@ -134,7 +134,7 @@ ODD_VALUES = (
 
 
 def same(given, stored):
-    """Tell whether a value that was stored is the one that was given; null is no value, in mappings too."""
+    """Return whether a stored value equals the given one; null counts as missing, also in mappings."""
     return _same(plain(given), plain(stored))
 
 
@@ -184,7 +184,7 @@ def _number(value):
 
 
 def same_metadata(given, stored):
-    """Tell whether a passage has the metadata that its document was given; null is no value."""
+    """Return whether a passage has the metadata of its document; null counts as missing."""
     given, stored = (
         {name: value for name, value in each.items() if plain(value) is not None} for each in (given, stored)
     )
@@ -192,7 +192,7 @@ def same_metadata(given, stored):
 
 
 def must_fit(value, kind):
-    """Tell whether a column of this Arrow type (None: there is none yet) has to take an ordinary value."""
+    """Return whether a column of this Arrow type (None: no column yet) must accept an ordinary value."""
     value = plain(value)
     if value is None or kind is None:
         return True

@@ -76,7 +76,7 @@ class World:
     # The table behind the retrievers' backs
 
     def plain(self):
-        """Return the table as plain LanceDB opens it; None where there is none."""
+        """Return the table as plain LanceDB opens it; None if it does not exist."""
         if not (self.folder / "passages.lance").exists():
             return None
         return lancedb.connect(self.folder).open_table("passages")
