@@ -89,7 +89,7 @@ def documents(names: Sequence[str] = CORPORA) -> Iterator[dict[str, str]]:
 
 
 def taken(source: Iterator[dict[str, str]], passages: int) -> Iterator[dict[str, str]]:
-    """Yield documents from `source` until the library's splitter makes at least so many passages of them."""
+    """Yield documents from `source` until the library's splitter makes at least `passages` passages of them."""
     splitter = WordSplitter()
     while passages > 0 and (document := next(source, None)) is not None:
         passages -= sum(1 for _ in splitter.split(document["text"]))
@@ -113,7 +113,7 @@ def measure_memory(passages: int) -> dict[str, Any]:
 
 
 def streamed(passages: int) -> dict[str, Any]:
-    """Stream so many passages into a new table; return the peak of memory."""
+    """Stream this many passages into a new table; return peak memory."""
     with tempfile.TemporaryDirectory(prefix="dpr-lance-ingest-") as folder:
         retriever = dpr_lance.connect(folder, encoder=HashEncoder(DIMENSION))
         retriever.add(taken(documents(), passages))
@@ -147,7 +147,7 @@ class TimedEncoder(HashEncoder):
 def measure_cost(passages: int, *, small_adds: int = 10, large_adds: int = 20) -> dict[str, Any]:
     """Cost of `add` with 1,000 new passages and three searches that find one, at 10,000 and at `passages` rows.
 
-    Adds to the two tables alternate. Folding the indexes is part of some adds, so means are compared: over so many adds
+    Adds to the two tables alternate. Folding the indexes is part of some adds, so means are compared, over enough adds
     that several of them fold. CPU time, because it is that of this process alone.
     """
     costs: dict[str, list[Cost]] = {"small": [], "large": []}

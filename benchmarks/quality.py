@@ -83,8 +83,8 @@ def our_ranks(
 ) -> tuple[RanksByRow, float | None]:
     """Rank of the first gold passage of every question in the three modes, through a real table; and λ.
 
-    The table is made in `folder`, or goes on from what is there. With `hybrid_step` the slowest mode is asked only
-    every so many questions.
+    The table is made in `folder`, or goes on from what is there. Hybrid search, the slowest, is asked only every
+    `hybrid_step`-th question.
     """
     ranks: RanksByRow = {}
     weight = None

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(size: int) -> dict[str, Any]:
-    """Fill a table with so many passages, search it, and add to it."""
+    """Fill a table with this many passages, search it, and add to it."""
     from dpr_lance.connection import connect
 
     encoder = SyntheticEncoder()

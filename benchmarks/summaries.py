@@ -1,4 +1,4 @@
-"""The numbers that results are made of, as lists that JSON keeps: intervals, spreads, percentiles."""
+"""The numbers that results keep, as lists for JSON: intervals, spreads, percentiles."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from dpr_lance.encoders.card import EncoderCard
 DIMENSION = 768
 CLUSTERS = 1_000
 SPREAD = 0.7
-"""Length of the noise beside a centre's 1: two passages of a cluster then have an inner product of about 0.67."""
+"""Length of the noise; a centre has length 1. Two passages of a cluster have an inner product of about 0.67."""
 QUESTION_SPREAD = 0.5
 VOCABULARY = 50_000
 WORDS = 20
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class SyntheticEncoder:
-    """An encoder whose vectors are made of the number that a text begins with."""
+    """An encoder whose vectors follow from the number that a text begins with."""
 
     def __init__(self) -> None:
         self._centres = _unit(np.random.default_rng(SEED).standard_normal((CLUSTERS, DIMENSION), dtype=np.float32))

@@ -1,5 +1,5 @@
 # ruff: noqa: ANN401 - modules of the trainer are imported by name, on demand
-"""Examples a second beside sentence-transformers' trainer, and the memory of a large batch."""
+"""Examples a second next to sentence-transformers' trainer, and the memory of a large batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks import data, results
 from benchmarks.summaries import ratios, spread
 from benchmarks.train_parts import LAYERS, MAX_TOKENS, SEED, examples_of, shallow_checkpoint, trainer_module
 
-# Speed beside sentence-transformers
+# Speed next to sentence-transformers
 
 SPEED_STEPS = 8
 SPEED_BATCH = 32
@@ -157,7 +157,7 @@ def run_memory(_: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_step(above: int) -> None:
-    """Take one step with gradients cached above so many tokens (no step below 0), and print peak memory and time."""
+    """Take one step with gradients cached above this many tokens (below 0: no step), and print peak memory and time."""
     config, batches = trainer_module("config"), trainer_module("batches")
     train = examples_of(data.read("squad", "train"))
     model = trainer_module("dual_encoder").DualEncoder(

@@ -1,14 +1,13 @@
 """Writers of the same documents, an optimiser and a reader at once: each document is stored once, whole and last."""
 
-import os
-
 import pytest
 
 from tests.stress import crowds
+from tests.stress.sizes import size
 
 pytestmark = pytest.mark.stress
 
-CALLS = int(os.environ.get("DPR_LANCE_STRESS_CALLS", "30"))
+CALLS = size(30)
 
 
 @pytest.mark.parametrize("writers", [2, 4])

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.health import damages
+from tests.stress.sizes import size
 
 pytestmark = pytest.mark.stress
 
-DAMAGES = 300
+DAMAGES = size(300)
 
 
 def test_random_damages(tmp_path):

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.stress.sizes import size
 from tests.table.random_filters import Compared, broken, filter_of
 
 pytestmark = pytest.mark.stress
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.stress
 @pytest.mark.parametrize("mode", ["bm25", "hybrid"])
 def test_random_filters_find_what_they_say_or_are_refused(tmp_path, columns, mode):
     compared = Compared(tmp_path / "t", columns)
-    for seed in range(1_000):
+    for seed in range(size(1_000)):
         choose = random.Random(seed)
         sql = filter_of(choose)
         compared.check(sql, whole=True, mode=mode)

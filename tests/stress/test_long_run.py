@@ -1,6 +1,5 @@
 """A process that writes, searches and optimises for long: open files stay flat, and memory within its bounds."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import pytest
 
 import dpr_lance
 from dpr_lance import HashEncoder
+from tests.stress.sizes import size
 from tests.table.test_opening import open_files
 from tests.tables import random_documents
 
-WRITES = int(os.environ.get("DPR_LANCE_LONG_WRITES", "10000"))
+WRITES = 100 * size(100)
 CACHE_BYTES = 16 << 20
 MOST_GROWTH = 96 << 20
 """The caches, once more while they are made again, and what the heap keeps between blocks."""
@@ -23,7 +23,7 @@ def resident_bytes():
 
 
 @pytest.mark.stress
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells what is held")
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux says what a process holds")
 def test_open_files_and_memory_stay_flat(tmp_path):
     place = tmp_path / "t"
     with dpr_lance.connect(

@@ -6,10 +6,11 @@ import pytest
 
 from tests.model.plain_steps import STEPS
 from tests.model.run import run
+from tests.stress.sizes import size
 
 pytestmark = pytest.mark.stress
 
-TABLES = int(os.environ.get("DPR_LANCE_STRESS_TABLES", "10"))
+TABLES = size(10)
 STEPS_PER_TABLE = 200
 FIRST = int(os.environ.get("DPR_LANCE_STRESS_SEED", "2020"))
 """Another first seed tests other steps; a failure names its seed."""
