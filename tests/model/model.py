@@ -162,7 +162,7 @@ class Model:
         )
 
     def split(self, document, words):
-        """Return a document in passages of `size` words (None: in one)."""
+        """Return a document in passages of `words` words (None: in one)."""
         title, text, name = document.get("title") or "", document["text"], str(document["id"])
         parts = text.split(" ")
         size = words or len(parts)
