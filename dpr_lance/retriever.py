@@ -265,7 +265,7 @@ class Retriever:
     def calibrate(
         self, questions: CalibrationQuestions | None = None, *, split: str | None = None, regex: bool = False
     ) -> Calibration:
-        """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them beside it.
+        """Choose the hybrid weight λ, the default mode and the index effort for this table, and store them next to it.
 
         `questions`: at least 50 labelled ones as `evaluate` takes them (a file, a BEIR folder with its `split`, an
         iterable), a list of strings, or None. With labels, λ is the one that makes the answers most likely, and a
@@ -294,7 +294,7 @@ class Retriever:
         is worth it where a filter on them leaves few passages of a large table. `index`: the kind of vector index from
         now on: "ivf_rq" (the default, for dimensions that are multiples of 8), "ivf_sq" (any dimension, twice the
         size), or for unit vectors "ivf_pq" (half the size, slower to build). `rebuild` makes everything again that is
-        derived from the passages, as `check` advises: the indexes, the small table beside (except for the calibration),
+        derived from the passages, as `check` advises: the indexes, the small table next to it (except the calibration),
         and one row for an id that is stored twice. It is safe while others read and write.
 
         Raises `TableError` when nothing has been added yet, `DamagedTableError` when a file of passages is damaged,

@@ -18,7 +18,7 @@ from dpr_lance.encoders.encoding import encoded_passages
 from dpr_lance.encoders.vectors import Vector, vectors_of
 from dpr_lance.errors import DprLanceError, EncoderError, MissingExtraError
 from dpr_lance.health.check_report import IDS_NAMED, CheckReport, Finding
-from dpr_lance.table.coverage import column_of
+from dpr_lance.table.consistency import column_of
 from dpr_lance.table.files import REBUILD, RESTORE, TableFiles
 from dpr_lance.table.filters import among
 from dpr_lance.table.rows import UPDATED_HASH, hash_of

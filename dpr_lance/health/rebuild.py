@@ -14,8 +14,7 @@ from dpr_lance.errors import DamagedTableError, DprLanceError
 from dpr_lance.indexes.filter_indexes import build_filter_indexes
 from dpr_lance.indexes.maintenance import create_text_index
 from dpr_lance.indexes.vector_index import train_if_due
-from dpr_lance.table.coverage import indexed_columns
-from dpr_lance.table.doubled import doubled_rows, drop_doubled
+from dpr_lance.table.consistency import drop_duplicates, indexed_columns, rows_by_embedding
 from dpr_lance.table.files import FileDamage
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import CONTENT, ID, TableCard
@@ -34,7 +33,7 @@ def rebuild(store: Store) -> tuple[str, ...]:
     _make_small_table_again(store)
     _remove_damaged_files(store)
     card = store.card
-    store.commit(lambda table: drop_doubled(table, doubled_rows(table, card.embedded)))
+    store.commit(lambda table: drop_duplicates(table, rows_by_embedding(table, card.embedded)))
     _spell_again(store)
     built = _index_again(store, card)
     store.files.record_again()

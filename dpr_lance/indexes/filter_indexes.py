@@ -9,7 +9,7 @@ from lancedb.index import BTree, LabelList
 from lancedb.table import Table
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.table.coverage import indexed_columns
+from dpr_lance.table.consistency import indexed_columns
 from dpr_lance.table.schema import metadata_fields
 from dpr_lance.table.store import Store
 

@@ -17,7 +17,7 @@ from dpr_lance.indexes.filter_indexes import build_filter_indexes
 from dpr_lance.indexes.recall import recall_of
 from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.records.reports import IndexInfo, IndexReport
-from dpr_lance.table.coverage import COVERAGE, column_of, coverage_in, indexed_columns, lists_gone_rows, touch
+from dpr_lance.table.consistency import COVERAGE, column_of, coverage_in, indexed_columns, lists_gone_rows, touch
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.memory import large_blocks_given_back, trim_heap
 from dpr_lance.table.retention import NOTHING, due_age

@@ -11,7 +11,7 @@ from dpr_lance.checks import checked_choice
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.hits import Metric
 from dpr_lance.records.table_info import IndexKind
-from dpr_lance.table.coverage import column_of
+from dpr_lance.table.consistency import column_of
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.store import Store

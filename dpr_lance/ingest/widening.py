@@ -9,7 +9,7 @@ from lancedb.table import Table
 
 from dpr_lance.documents.column_casts import cast_expression
 from dpr_lance.indexes.filter_indexes import build_filter_indexes
-from dpr_lance.table.coverage import indexed_columns
+from dpr_lance.table.consistency import indexed_columns
 from dpr_lance.table.schema import REPLACED, REPLACEMENT, is_temporary
 from dpr_lance.table.snapshot import PART_ROWS, part_of
 from dpr_lance.table.store import Store

@@ -51,7 +51,7 @@ def open_regular(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise BadRecordError("this is no regular file but a folder, a pipe or a device")
+        raise BadRecordError("this is not a regular file but a folder, a pipe or a device")
     return os.fdopen(descriptor, "rb")
 
 
@@ -236,7 +236,8 @@ def json_items(stream: BinaryIO, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[tu
             yield window.line, window.value()
             while window.take(","):
                 yield window.line, window.value()
-            window.close_list()
+            if not window.take("]"):
+                raise window.problem("a comma or the end of the list is missing")
         if not window.at_end():
             raise window.problem("more text after its end")
     except BadRecordError as problem:
@@ -274,11 +275,6 @@ class _Window:
             self._pass(self._at + 1)
             self.at_end()
         return found
-
-    def close_list(self) -> None:
-        """Skip the bracket that ends the list."""
-        if not self.take("]"):
-            raise self.problem("a comma or the end of the list is missing")
 
     def problem(self, what: str, at: int | None = None) -> BadRecordError:
         """Return the error at the current place, or at another one in the window."""

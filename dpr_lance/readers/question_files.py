@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.readers.lines import (
@@ -98,7 +98,7 @@ def _list(text: str) -> list[Any]:
             with warnings.catch_warnings(action="ignore"):  # "\d" in a regular expression
                 value = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise BadRecordError(f"the answers are no list of strings: {text!r:.60} ({error})") from None
+            raise BadRecordError(f"the answers are not a list of strings: {text!r:.60} ({error})") from None
     if not isinstance(value, list | tuple):
         raise BadRecordError(f"the answers are {type(value).__name__}, not a list of strings: {text!r:.60}")
     return list(value)
@@ -111,8 +111,8 @@ def beir_records(folder: Path, split: str | None) -> Records:
     for place, found in read_file(path, partial(_tabbed, parse=_label)):
         if isinstance(found, BadRecordError):
             yield place, found
-        elif (row := cast("_Label", found)).grade > 0:
-            labels.setdefault(row.question, {})[row.passage] = row.grade
+        elif isinstance(found, tuple) and found[2] > 0:
+            labels.setdefault(found[0], {})[found[1]] = found[2]
     if not labels:
         raise InvalidInputError(f"{path}: no passage is labelled with a score above 0")
     queries = beir_file(folder, "queries.jsonl")
@@ -141,24 +141,18 @@ def _qrels(folder: Path, split: str | None) -> Path:
         raise InvalidInputError(f"{folder}: a BEIR folder has qrels/SPLIT.tsv, and there is none")
     chosen = split or (DEFAULT_SPLIT if len(found) > 1 else next(iter(found)))
     if chosen not in found:
-        raise InvalidInputError(f"{folder / 'qrels'}: there is no split {chosen!r}; choose of {', '.join(found)}")
+        raise InvalidInputError(f"{folder / 'qrels'}: there is no split {chosen!r}; choose one of {', '.join(found)}")
     return found[chosen]
 
 
-class _Label(NamedTuple):
-    question: str
-    passage: str
-    grade: int
-
-
-def _label(cells: Sequence[str], line: int) -> _Label | None:
+def _label(cells: Sequence[str], line: int) -> tuple[str, str, int] | None:
     if not any(cells) or (line == 1 and cells[-1].strip().lower() == "score"):
         return None
     try:
         question, passage, score = cells
         grade = float(score)
         if grade.is_integer():
-            return _Label(question, passage, int(grade))
+            return question, passage, int(grade)
     except ValueError:
         pass
     raise BadRecordError(f"a row is question id, tab, passage id, tab, whole score, not {cells!r:.80}")

@@ -59,7 +59,7 @@ class LabelledQuestion:
     place: str = ""
 
     def matcher(self, *, regex: bool = False) -> Callable[[str], bool]:
-        """Return what tells whether a text holds an answer; raise `InvalidInputError` that names a bad expression."""
+        """Return the test whether a text holds an answer; raise `InvalidInputError` that names a bad expression."""
         try:
             return answer_matcher(self.answers, regex=regex)
         except InvalidInputError as error:
@@ -143,7 +143,7 @@ def _read(
 
 
 def check_split(split: object, source: object) -> None:
-    """Raise `InvalidInputError` for a split that is no string, or of what is no folder."""
+    """Raise `InvalidInputError` for a split that is not a string, or whose source is not a folder."""
     if split is None:
         return
     checked_text(split, name="the name of a split", place="split")

@@ -17,7 +17,7 @@ from dpr_lance.encoders.vectors import Vector
 from dpr_lance.records.hits import Effort, Mode
 from dpr_lance.search.fusion import RowIds, Scores
 from dpr_lance.search.resident import Resident, row_ids_of
-from dpr_lance.table.coverage import existing
+from dpr_lance.table.consistency import existing
 from dpr_lance.table.filters import Filter
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.schema import CONTENT, TableCard

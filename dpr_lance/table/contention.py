@@ -109,16 +109,6 @@ def _put_back(table: Table, version: int | None) -> None:
         table.checkout_latest()
 
 
-class NoLock:
-    """Used where no file lock is possible: LanceDB's own commits keep the table whole there."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 class TableLock(FileLock):
     """A file lock that raises `LockedError`, naming its file, after its timeout; a long wait is logged."""
 

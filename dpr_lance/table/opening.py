@@ -13,8 +13,8 @@ import pyarrow as pa
 from lancedb.table import AsyncTable, Table
 
 from dpr_lance.errors import DamagedTableError, TableError
+from dpr_lance.table.consistency import coverage_in
 from dpr_lance.table.contention import SupersededError
-from dpr_lance.table.coverage import coverage_in
 from dpr_lance.table.engine_errors import errors_named
 from dpr_lance.table.files import RESTORE, TableFiles
 from dpr_lance.table.identity import Manifests, Revision, identity_of

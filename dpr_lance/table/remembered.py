@@ -7,6 +7,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from lancedb.db import DBConnection
 from lancedb.table import Table
 
 from dpr_lance.errors import DamagedTableError
-from dpr_lance.table.contention import NoLock, TableLock, committed, retry_on_conflict
+from dpr_lance.table.contention import TableLock, committed, retry_on_conflict
 from dpr_lance.table.engine_errors import errors_named
 from dpr_lance.table.files import REBUILD, TableFiles
 from dpr_lance.table.identity import Manifests, Mark
@@ -194,8 +195,8 @@ class Remembered:
                     retry_on_conflict(lambda opened: opened.optimize(cleanup_older_than=_AT_ONCE), table, self.files)
                     self.files.record(prune=True)
 
-    def _lock(self) -> TableLock | NoLock:
+    def _lock(self) -> AbstractContextManager[object]:
         """Return the lock of the small table's writers: a clean-up must not overlap with one."""
         if self._folder is None:
-            return NoLock()
+            return nullcontext()
         return TableLock(self._folder / f".{self.name}.lock", timeout=_LOCK_TIMEOUT)

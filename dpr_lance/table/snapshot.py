@@ -10,8 +10,8 @@ import pyarrow as pa
 from lancedb.table import Table
 
 from dpr_lance.errors import DamagedTableError
+from dpr_lance.table.consistency import COVERAGE, coverage_in, existing
 from dpr_lance.table.contention import SupersededError
-from dpr_lance.table.coverage import COVERAGE, coverage_in, existing
 from dpr_lance.table.filters import Filter
 from dpr_lance.table.identity import Revision
 from dpr_lance.table.lancedb_internals import start
@@ -29,7 +29,7 @@ class GoneRowsError(DamagedTableError):
 
 
 class Snapshot:
-    """One version of the table, and what was remembered beside it then; shared by threads.
+    """One version of the table, and the values of the small table at that time; shared by threads.
 
     Later commits are not seen here. A clean-up may free the version: reads fail then, and `SupersededError` is raised
     where it has done so already.

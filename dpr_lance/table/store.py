@@ -6,21 +6,21 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock
 from lancedb.expr import Expr
 from lancedb.table import Table
 from numpy.typing import NDArray
 
 from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
 from dpr_lance.table.address import checked_address
-from dpr_lance.table.contention import NoLock, SupersededError, SwitchedError, TableLock, committed, retry_on_conflict
-from dpr_lance.table.doubled import stored_ids
+from dpr_lance.table.consistency import stored_ids
+from dpr_lance.table.contention import SupersededError, SwitchedError, TableLock, committed, retry_on_conflict
 from dpr_lance.table.engine_errors import storage_named
 from dpr_lance.table.files import TableFiles
 from dpr_lance.table.filters import among, sql_for, unusable
@@ -148,13 +148,13 @@ class Store:
         else:
             yield Store(self.uri, self.name, None, MAINTENANCE_CACHE_BYTES, self.keep_versions, self.policy)
 
-    def lock(self, *, timeout: float, purpose: str = "indexes") -> FileLock | NoLock:
+    def lock(self, *, timeout: float, purpose: str = "indexes") -> AbstractContextManager[object]:
         """Return the lock under which one process at a time creates the table, changes its indexes, or re-embeds it.
 
         It is a file next to a local table; object stores and memory have none. Entering raises `LockedError`.
         """
         if self.folder is None:
-            return NoLock()
+            return contextlib.nullcontext()  # LanceDB's own commits keep the table whole there
         if self._opening.table is None:  # else a lock would make a removed folder again
             with storage_named(self.place):
                 self.folder.mkdir(parents=True, exist_ok=True)

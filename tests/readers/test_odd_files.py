@@ -56,13 +56,13 @@ class TestWhatHasNoEnd:
     def test_named_it_is_refused(self, odd, name):
         with pytest.raises(InvalidInputError, match=rf"{name}: this is a pipe or a device"):
             list_files([odd / name])
-        with pytest.raises(InvalidInputError, match=rf"{name}: this is no regular file"):
+        with pytest.raises(InvalidInputError, match=rf"{name}: this is not a regular file"):
             list(FileDocuments([odd / name]))
         assert kinds(FileDocuments([odd / name, odd / "good.txt"], on_error="skip")) == [Skipped, Document]
 
     @pytest.mark.parametrize("name", ["zeros.jsonl", "pipe.jsonl"])
     def test_as_questions_too(self, odd, name):
-        with pytest.raises(InvalidInputError, match=rf"{name}: this is no regular file"):
+        with pytest.raises(InvalidInputError, match=rf"{name}: this is not a regular file"):
             list(read_questions(odd / name))
 
     def test_links_to_files_are_read(self, tmp_path):

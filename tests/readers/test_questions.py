@@ -122,7 +122,7 @@ class TestBeir:
 
     def test_one_of_several_splits(self, folder):
         write(folder / "qrels" / "train.tsv", "query-id\tcorpus-id\tscore\nq3\tc\t1\n")
-        assert failure(folder) == f"{folder / 'qrels'}: there is no split 'test'; choose of dev, train"
+        assert failure(folder) == f"{folder / 'qrels'}: there is no split 'test'; choose one of dev, train"
         assert [question.id for question in read(folder, split="train")] == ["q3"]
         write(folder / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\nq1\tc\t1\n")
         assert [question.id for question in read(folder)] == ["q1"]
@@ -177,13 +177,13 @@ class TestFaults:
         [
             ("who?", "a row is the question, a tab and the list of its answers; this one has 1 cell ('who?')"),
             ("who?\tx\ty", "a row is the question, a tab and the list of its answers; this one has 3 cells"),
-            ("who?\t['x'", "the answers are no list of strings: \"['x'\""),
-            ("who?\tx", "the answers are no list of strings: 'x'"),
+            ("who?\t['x'", "the answers are not a list of strings: \"['x'\""),
+            ("who?\tx", "the answers are not a list of strings: 'x'"),
             ("who?\t'x'", "the answers are str, not a list of strings: \"'x'\""),
             ("who?\t[1]", "an answer must be a string, it is int (1)"),
             ("who?\t[]", "the question has neither answers nor labels"),
             ('"who\t[1]', "not CSV"),
-            ("who?\t" + "[" * 100_000, "the answers are no list of strings"),
+            ("who?\t" + "[" * 100_000, "the answers are not a list of strings"),
         ],
     )
     def test_a_bad_row_is_named(self, tmp_path, row, said):
@@ -194,7 +194,7 @@ class TestFaults:
         """The reference implementation calls `eval` on this cell."""
         made = tmp_path / "made"
         path = write(tmp_path / "q.csv", f"who?\t[open({str(made)!r}, 'w').name]\n")
-        assert f"{path}:1: the answers are no list of strings" in failure(path)
+        assert f"{path}:1: the answers are not a list of strings" in failure(path)
         assert not made.exists()
 
     @pytest.mark.parametrize(

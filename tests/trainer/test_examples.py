@@ -150,7 +150,7 @@ def test_a_beir_folder_keeps_its_whole_corpus(tmp_path):
     found = read_examples(tmp_path)
     assert [(row.question, row.positives) for row in found.rows] == [("which?", ("b",))]
     assert set(found.passages) == {"a", "b"}
-    with pytest.raises(InvalidInputError, match="there is no split 'dev'; choose of train"):
+    with pytest.raises(InvalidInputError, match="there is no split 'dev'; choose one of train"):
         read_examples(tmp_path, split="dev")
     (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n1\tb\t1\n9\ta\t1\n2\tzz\t1\n")
     with pytest.raises(InvalidInputError) as caught:

@@ -10,7 +10,7 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import HashEncoder
 from dpr_lance.search.fusion import fused_scores
-from dpr_lance.table.coverage import COVERAGE
+from dpr_lance.table.consistency import COVERAGE
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.snapshot import GoneRowsError
 from tests.tables import brute_force_bm25, opened, random_documents, store_in
