@@ -173,6 +173,7 @@ def is_vector_column(name: str) -> bool:
     return _VECTOR_COLUMN.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=4096)
 def is_reserved(name: str) -> bool:
     """Tell whether a name is ours or LanceDB's, so that no metadata field can have it."""
     return name in _RESERVED or is_vector_column(name) or is_temporary(name)
