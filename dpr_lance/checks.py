@@ -61,7 +61,7 @@ def checked_whole(value: object, name: str, wanted: str, *, least: int, most: in
         number = operator.index(value)  # type: ignore[arg-type]  # the call finds out
     except TypeError:
         raise refused(name, value, wanted) from None
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_") or number < least:
+    if type(value).__name__ in ("bool", "bool_") or number < least:
         raise refused(name, value, wanted)
     if most is not None and number > most:
         raise refused(name, value, f"{wanted}, up to {most:,}")

@@ -60,10 +60,11 @@ def plot_calibration(calibration: Calibration, path: Path) -> None:
         raise InvalidInputError(
             f"{path}: there is nothing to plot: a calibration plot needs labelled questions, or a vector index"
         )
-    _save(_calibration_figure(calibration), path)
+    _save(calibration_figure(calibration), path)
 
 
-def _calibration_figure(calibration: Calibration) -> Figure:
+def calibration_figure(calibration: Calibration) -> Figure:
+    """Return the figure that `plot_calibration` saves."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
     drawn = [
@@ -103,12 +104,11 @@ def _draw_efforts(calibration: Calibration, axes: Axes) -> None:
         labelled = (point.recall, point.milliseconds)
         share = f"{100 * point.probes / partitions:.1f}".removesuffix(".0")
         axes.annotate(f"{share} %", labelled, (4, -10), textcoords="offset points", fontsize=8)
-    if calibration.probed_share is not None:
-        probes = round(calibration.probed_share * partitions)
-        for point in calibration.efforts:
-            if point.probes == probes:
-                label = f"in force: {probes} of {partitions} partitions, recall {point.recall:.3f}"
-                axes.plot(point.recall, point.milliseconds, "o", fillstyle="none", markersize=10, label=label)
+    probes = round((calibration.probed_share or 0) * partitions)
+    for point in calibration.efforts:
+        if point.probes == probes:
+            label = f"in force: {probes} of {partitions} partitions, recall {point.recall:.3f}"
+            axes.plot(point.recall, point.milliseconds, "o", fillstyle="none", markersize=10, label=label)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.1)
     axes.set_title("share of the index that is searched")

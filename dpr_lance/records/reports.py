@@ -51,13 +51,8 @@ class AddReport:
     @property
     def documents_read(self) -> int:
         """The number of documents in the input."""
-        return (
-            self.documents_added
-            + self.documents_replaced
-            + self.documents_unchanged
-            + self.documents_duplicate
-            + self.documents_skipped
-        )
+        stored = self.documents_added + self.documents_replaced + self.documents_unchanged
+        return stored + self.documents_duplicate + self.documents_skipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, TableError
 from dpr_lance.cli import app as cli
-from dpr_lance.evaluation.plot import _calibration_figure, plot_calibration
+from dpr_lance.evaluation.plot import calibration_figure, plot_calibration
 from dpr_lance.records.table_info import Calibration, EffortPoint, WeightPoint
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.tuning import keep_calibration
@@ -307,7 +307,7 @@ def test_nothing_that_is_drawn_is_cut_off_and_what_is_in_force_is_marked():
     weights = tuple(WeightPoint(2.0**power, 0.5) for power in range(-4, 12))
     calibration = Calibration(20.0, "hybrid", "vector", weights=weights, labelled=12_000)
     for shown in (calibration, dataclasses.replace(calibration, efforts=points, probed_share=0.25, recall=0.9875)):
-        figure = _calibration_figure(shown)
+        figure = calibration_figure(shown)
         figure.draw_without_rendering()
         box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert box.x0 >= 0
