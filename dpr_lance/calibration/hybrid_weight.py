@@ -116,13 +116,13 @@ def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
 def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, suggested: float) -> Choice:
     """Return the weight and mode to use in place of those in force; they change only where that pays.
 
-    The best weight makes the questions' answers most likely (see `_likelihoods`), with the one `suggested` without
+    The best weight makes the questions' answers most likely (see `likelihoods_of`), with the one `suggested` without
     labels as prior: likelihood varies far less between questions than the rank of an answer. The weight moves there, or
     a part of the way, if that improves mean reciprocal rank on held-out questions (`FOLDS`-fold cross-validation). A
     single leg replaces hybrid only where it is better by `LEG_PAYS` standard errors.
     """
     tried = suggested * 2.0**STEPS
-    likelihoods = np.array([_likelihoods(each, tried) for each in judged])  # [questions, weights, sharpness]
+    likelihoods = np.array([likelihoods_of(each, tried) for each in judged])  # [questions, weights, sharpness]
     hybrid = np.array([_reciprocal_ranks(each, tried) for each in judged])  # [questions, weights]
     now = np.array([_reciprocal_ranks(each, np.array([weight]))[0] for each in judged])
     legs = {"bm25": _leg_ranks(judged, "bm25"), "dense": _leg_ranks(judged, "dense")}
@@ -163,7 +163,7 @@ def _most_likely(likelihoods: Values) -> int:
     return int((likelihoods.sum(axis=0).max(axis=1) - doubt).argmax())
 
 
-def _likelihoods(judged: JudgedCandidates, weights: Values) -> NDArray[np.float32]:
+def likelihoods_of(judged: JudgedCandidates, weights: Values) -> NDArray[np.float32]:
     """Return log P(answer) under each weight: float32[weights, sharpness]; 0 where no candidate is an answer.
 
     P is a softmax of the candidates' fused scores times a sharpness (a conditional logit model: McFadden 1974), summed

@@ -57,7 +57,7 @@ class _Sampled:
     id: str
     title: str
     text: str
-    content: str
+    content: str | None
     vector: Vector | None
 
 
@@ -85,13 +85,12 @@ class Checker:
         self._look_at_files(self.store.remembered.files)
         card = self._tried(self._card, REBUILD)
         read = self._tried(lambda: self.store.with_snapshot(lambda snapshot: self._read(snapshot, card)), RESTORE)
-        indexes = (
-            self._tried(lambda: self.store.retry_on_conflict(lambda table: list(table.list_indices())), REBUILD) or []
-        )
+        listed = partial(self.store.retry_on_conflict, lambda table: list(table.list_indices()))
+        indexes = self._tried(listed, REBUILD) or []
         if read is not None:
-            for config in indexes:
-                column = column_of(config)
-                self._tried(partial(self._look_into, column, card), REBUILD)
+            for column in map(column_of, indexes):
+                look = partial(self._look_into, column=column, card=card)
+                self._tried(partial(self.store.with_snapshot, look), REBUILD)
             if CONTENT not in map(column_of, indexes):
                 self._find("the BM25 index is missing", REBUILD)
         encoded, why = self._encoded(card) if card is not None else (0, None)
@@ -181,8 +180,8 @@ class Checker:
         rows = part["_rowid"].to_pylist()
         for number in range(-start % step, part.num_rows, step):
             if None not in (ids[number], texts["title"][number], texts["text"][number]):
-                fields = (texts[name][number] for name in (ID, "title", "text", CONTENT))
-                self._sample.append(_Sampled(rows[number], *fields, vectors[number]))
+                title, text, content = (texts[name][number] for name in ("title", "text", CONTENT))
+                self._sample.append(_Sampled(rows[number], ids[number], title, text, content, vectors.get(number)))
         self._rows += rows
         self._ids += ids
 
@@ -209,10 +208,10 @@ class Checker:
     def _fault(self, what: str, remedy: str, name: str) -> None:
         self._faults.setdefault((what, remedy), []).append(name)
 
-    def _compared_vectors(self, part: pa.Table, card: TableCard | None, ids: Sequence[str]) -> list[Vector | None]:
-        """Return the rows' vectors, None where there is none, after checking each."""
+    def _compared_vectors(self, part: pa.Table, card: TableCard | None, ids: Sequence[str]) -> dict[int, Vector]:
+        """Return the rows' vectors by their number in the part, after checking each."""
         if card is None or card.column not in part.schema.names:
-            return [None] * part.num_rows
+            return {}
         there = np.flatnonzero(part[card.column].is_valid().to_numpy())
         vectors = vectors_of(part[card.column])
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
@@ -222,18 +221,12 @@ class Checker:
         if card.encoder.normalise:
             for number in there[fine & (np.abs(lengths - 1) > _UNIT)].tolist():
                 self._fault("vectors do not have length 1, as their encoder gives them", AGAIN, ids[number])
-        found: list[Vector | None] = [None] * part.num_rows
-        for number, vector in zip(there.tolist(), vectors, strict=True):
-            found[number] = vector
-        return found
+        return dict(zip(there.tolist(), vectors, strict=True))
 
     # The indexes
 
-    def _look_into(self, column: str, card: TableCard | None) -> None:
+    def _look_into(self, snapshot: Snapshot, column: str, card: TableCard | None) -> None:
         """Compare an index with the rows: it must cover and find all of them."""
-        self.store.with_snapshot(lambda snapshot: self._look(snapshot, column, card))
-
-    def _look(self, snapshot: Snapshot, column: str, card: TableCard | None) -> None:
         for config in snapshot.table.list_indices():
             stats = snapshot.table.index_stats(config.name) if column_of(config) == column else None
             covered = 0 if stats is None else stats.num_indexed_rows + stats.num_unindexed_rows
@@ -309,7 +302,9 @@ class Checker:
         wrong = [
             passage.id
             for passage, vector in zip(chosen, made, strict=True)
-            if vector is not None and passage.vector is not None and _differs(passage.vector, vector)
+            if vector is not None
+            and passage.vector is not None
+            and np.linalg.norm(passage.vector - vector) > _ENCODED_AGAIN * float(np.linalg.norm(vector))
         ]
         if wrong:
             self._find(
@@ -321,7 +316,3 @@ class Checker:
         """Return about this many of the sampled passages that have a vector, spread over the table."""
         found = [passage for passage in self._sample if passage.vector is not None]
         return found[:: max(1, len(found) // max(1, count))]
-
-
-def _differs(stored: Vector, made: Vector) -> bool:
-    return bool(np.linalg.norm(stored - made) > _ENCODED_AGAIN * float(np.linalg.norm(made)))

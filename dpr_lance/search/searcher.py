@@ -33,7 +33,7 @@ class Searcher:
 
     def __init__(self, store: Store, encoder: TableEncoder, resident_bytes: int) -> None:
         self.store, self.encoder = store, encoder
-        self._memory = ResidentVectors(resident_bytes)
+        self.memory = ResidentVectors(resident_bytes)
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
 
     def search(
@@ -72,25 +72,25 @@ class Searcher:
         return self.store.with_snapshot(collect)
 
     def _in(self, snapshot: Snapshot, where: Filter, encode: Encode) -> CandidateSearch:
-        return CandidateSearch(snapshot, where, self.store.policy, self._memory, encode, self._pool)
+        return CandidateSearch(snapshot, where, self.store.policy, self.memory, encode, self._pool)
 
     @property
     def bytes_resident(self) -> int:
         """How much memory the vectors take now."""
-        return self._memory.bytes_held
+        return self.memory.bytes_held
 
     def warm(self) -> None:
         """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache."""
         self.encoder.encode_questions([_WARMING])
         card = self.store.find_card()
         if card is not None:
-            held = self.store.with_snapshot(self._memory.load)
+            held = self.store.with_snapshot(self.memory.load)
             warm(self.store, {CONTENT} if held else {CONTENT, card.column})
             self.search([_WARMING], 1)
 
     def close(self) -> None:
         """End the threads and free the vectors in memory."""
-        self._memory = ResidentVectors(0)
+        self.memory = ResidentVectors(0)
         if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks
             self._pool.shutdown()
 

@@ -22,11 +22,10 @@ class IndexPolicy:
     vector_index_rows: int = 50_000
     """Search is exact below: LanceDB scans 50,000 x 384 in about 40 ms, and then a refined index is faster."""
     rows_per_partition: int = 1_024
-    """Passed to LanceDB as a target size, never as a number of partitions: with a number, its `optimize` joins and
-    splits partitions towards a target of its own, and recall@20 at 200,000 rows fell from 0.85 to 0.12."""
+    """Given to LanceDB as a target size: with a number of partitions its `optimize` changes them towards a target
+    of its own, and recall@20 at 200,000 rows fell from 0.85 to 0.12."""
     kind: IndexKind = "ivf_rq"
-    """The default kind. It scores fastest; by cosine it found as much as IVF-SQ in 171,348 passages, at half the size
-    (35 MiB)."""
+    """It is the fastest, and found as much as IVF-SQ in 171,348 passages at half the size (35 MiB)."""
     bits_per_dimension: int = 4
     """Of IVF-RQ. 4 found as many neighbours as 8; 3 needed twice as many candidates, 1 ten times."""
     dimensions_per_sub_vector: int = 4
@@ -34,8 +33,7 @@ class IndexPolicy:
     kmeans_iterations: int = 5
     """LanceDB's default of 50 takes about 8 times as long and improves refined hits hardly at all."""
     sample_rate: int = 64
-    """Rows sampled for each centroid. LanceDB's 256 held a quarter of the table in memory twice, for the same recall
-    within 0.005 in 2.5 times the time."""
+    """Rows for each centroid. LanceDB's 256 took 2.5 times as long and much memory, for the same recall."""
     refine_rq: int = 1
     """Candidates scored again on stored vectors, as a multiple of those requested; 2 found no more."""
     refine_sq: int = 2

@@ -176,7 +176,7 @@ def test_new_vectors_drop_it(tmp_path, documents):
 
 
 def test_questions_choose_the_effort_of_an_index(tmp_path, documents):
-    small = IndexPolicy(vector_index_rows=200, rows_per_partition=32)
+    small = IndexPolicy(vector_index_rows=200, rows_per_partition=32, probed_shares=(0.1, 0.2, 0.5, 0.7, 1.0))
     texts = [" ".join(words) for words in zip(WORDS * 3, WORDS[3:] * 5, strict=False)]
     with opened(tmp_path / "t", ScaledEncoder(20.0), documents, small) as retriever:
         index = retriever.search("river", explain=True).explanation.effort

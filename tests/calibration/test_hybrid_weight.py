@@ -143,7 +143,7 @@ def test_what_one_question_alone_would_change_stays():
 def test_the_likelihood_of_answers():
     """That of a softmax over the fused scores, for every weight and sharpness; of several answers the sum."""
     each = JudgedCandidates(np.array([0.3, 0.5, np.nan]), np.array([2.0, 1.0, 4.0]), np.array([True, True, False]))
-    found = weighing._likelihoods(each, np.array([0.0, 10.0]))
+    found = weighing.likelihoods_of(each, np.array([0.0, 10.0]))
     for row, weight in zip(found, (0.0, 10.0), strict=True):
         scores = np.outer(weighing.SHARPNESS, np.array([2.0, 1.0, 4.0]) + weight * np.array([0.3, 0.5, 0.3]))
         powers = np.exp(scores)

@@ -1,55 +1,16 @@
-"""Damaged tables: every error is ours and names file and remedy, `check` finds what is wrong, rebuilding helps."""
+"""Damaged tables: every error is ours and names file and remedy, and `check` finds what is wrong."""
 
 import shutil
 import warnings
 from datetime import timedelta
 
-import lancedb
-import pyarrow as pa
 import pytest
 
-import dpr_lance
-from dpr_lance import DamagedTableError, HashEncoder, TableError
+from dpr_lance import DamagedTableError, TableError
 from dpr_lance.cli.app import run
 from tests.health import damages
+from tests.health.tables import DOCUMENTS, flip, one, opened, rows_of
 from tests.tables import store_in
-
-DOCUMENTS = [{"id": f"d{number}", "text": f"a river and word{number}", "year": number} for number in range(12)]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A table with one BM25 index and deletions, made once."""
-    folder = tmp_path_factory.mktemp("made") / "t"
-    with dpr_lance.connect(folder, encoder=HashEncoder(16)) as retriever:
-        retriever.add(DOCUMENTS)
-        retriever.delete("d3")
-        retriever.optimize()
-        retriever.calibrate(["a river"])
-    return folder
-
-
-@pytest.fixture
-def table(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "t")
-
-
-def opened(folder):
-    return dpr_lance.connect(folder, encoder=HashEncoder(16), resident_bytes=0)
-
-
-def one(folder, pattern):
-    return min(folder.glob(pattern))
-
-
-def flip(path, at=-100):
-    content = bytearray(path.read_bytes())
-    content[at] ^= 0x10
-    path.write_bytes(content)
-
-
-def rows_of(folder):
-    return lancedb.connect(folder).open_table("passages")
 
 
 def test_random_damages_are_named_or_found(tmp_path):
@@ -190,16 +151,6 @@ def test_the_command_tells_what_is_damaged_with_exit_code_1(table, capsys):
     assert '"findings": []' in capsys.readouterr().out.splitlines()[-1]
 
 
-# Rows that stand twice
-
-
-@pytest.fixture
-def doubled(table):
-    rows = rows_of(table)
-    rows.add(rows.search().where("document_id IN ('d1', 'd2')").limit(None).to_arrow())
-    return table
-
-
 def test_doubled_rows_are_found_and_adding_again_leaves_one(doubled):
     with opened(doubled) as retriever:
         (finding,) = retriever.check().findings
@@ -209,86 +160,3 @@ def test_doubled_rows_are_found_and_adding_again_leaves_one(doubled):
         assert retriever.check().ok
         assert len(retriever) == 12  # d3, which was deleted, is there again
         assert len(retriever.search("word1", mode="bm25")) == 1
-
-
-def test_rebuilding_leaves_one_of_doubled_rows(doubled):
-    with opened(doubled) as retriever:
-        retriever.optimize(rebuild=True)
-        assert retriever.check().ok
-        assert len(retriever) == 11
-
-
-# The small table
-
-
-def test_without_its_small_table_a_copied_table_is_searched_and_rebuilt(table):
-    shutil.rmtree(table / "passages_dpr_lance.lance")
-    with opened(table) as retriever:
-        with pytest.warns(UserWarning, match=r"'passages_dpr_lance' is missing, and with it what calibrate\(\)"):
-            assert len(retriever.search("river")) == 10
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            assert any("is missing" in finding.what for finding in retriever.check().findings)
-            retriever.optimize(rebuild=True)
-        assert retriever.check().ok
-        retriever.add([{"id": "more", "text": "more"}])
-        assert retriever.info().calibration is None
-
-
-def test_a_small_table_with_a_lost_file_is_named_and_rebuilt(table):
-    path = one(table, "passages_dpr_lance.lance/data/*")
-    for file in (table / "passages_dpr_lance.lance" / "data").iterdir():
-        file.unlink()
-    with opened(table) as retriever:
-        with pytest.raises(
-            DamagedTableError, match=rf"small table 'passages_dpr_lance': .*{path.parent}.*rebuild=True"
-        ):
-            retriever.search("river")
-        retriever.optimize(rebuild=True)
-        assert len(retriever.search("river")) == 10
-        assert retriever.check().ok
-
-
-def test_after_a_re_embedding_the_schema_tells_the_encoder_where_the_small_table_is_lost(table):
-    with opened(table) as retriever:
-        retriever.reembed(HashEncoder(8))
-    shutil.rmtree(table / "passages_dpr_lance.lance")
-    with dpr_lance.connect(table, encoder=HashEncoder(8), resident_bytes=0) as retriever:
-        with pytest.warns(UserWarning, match="is missing"):
-            hits = retriever.search("word4", 3, mode="dense")
-        assert hits[0].id == "d4#0"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            retriever.optimize(rebuild=True)
-        assert "vector_2" in rows_of(table).schema.names
-        assert retriever.check().ok
-
-
-def test_vectors_of_an_unknown_encoder_are_named_and_made_again(table):
-    rows = rows_of(table)
-    rows.add_columns(pa.schema([pa.field("vector_2", pa.list_(pa.float32(), 8))]))
-    rows.drop_columns(["vector"])
-    with opened(table) as retriever:
-        with pytest.raises(DamagedTableError, match=r"vector_2.*reembed\(\)"):
-            retriever.search("river", mode="dense")
-        retriever.reembed(HashEncoder(16))
-        assert retriever.search("word4", 3, mode="dense")[0].id == "d4#0"
-        assert retriever.check().ok
-
-
-# Rebuilding
-
-
-def test_rebuilding_refuses_where_passages_are_damaged(table):
-    flip(one(table, "passages.lance/data/*.lance"), 60)
-    with opened(table) as retriever, pytest.raises(DamagedTableError, match=r"contains passages; .*backup"):
-        retriever.optimize(rebuild=True)
-
-
-def test_a_damaged_earlier_version_is_removed(table):
-    with opened(table) as retriever:
-        retriever.add([{"id": "more", "text": "more"}])
-        max((table / "passages.lance" / "_versions").glob("*.manifest")).write_bytes(b"")
-        assert "only earlier versions" in retriever.check().findings[0].remedy
-        retriever.optimize(rebuild=True)
-        assert retriever.check().ok

@@ -107,7 +107,7 @@ def test_rows_outside_the_index_are_told(tmp_path):
 
 
 def test_the_effort_of_an_index_is_told(tmp_path):
-    small = IndexPolicy(vector_index_rows=300, rows_per_partition=64)
+    small = IndexPolicy(vector_index_rows=300, rows_per_partition=64, recall_questions=20)
     with opened(tmp_path / "t", HashEncoder(dimension=32), policy=small, resident_bytes=0) as retriever:
         retriever.add(random_documents(5, 600), splitter=None)
         retriever.optimize()

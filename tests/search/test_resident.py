@@ -42,8 +42,8 @@ def pair(tmp_path):
 
 
 def held(retriever):
-    # What is in memory, and of which version, is nobody's business but the searcher's.
-    return retriever._store.with_snapshot(retriever._searcher._memory.held)
+    searcher = retriever._searcher  # only its own memory says what this retriever holds of which version
+    return searcher.store.with_snapshot(searcher.memory.held)
 
 
 def vectors_in(found):
@@ -321,7 +321,7 @@ def test_the_largest_inner_products(tmp_path, questions, n):
 
 
 def test_a_filter_asks_the_index_where_there_is_one(tmp_path):
-    small = IndexPolicy(vector_index_rows=300, rows_per_partition=64)
+    small = IndexPolicy(vector_index_rows=300, rows_per_partition=64, recall_questions=20)
     with opened(tmp_path / "t") as ours:
         ours.add(random_documents(5, 600), splitter=None)
         ours.warm()
