@@ -18,7 +18,6 @@ Values = NDArray[np.float64]
 SEED = 2020
 RESAMPLES = 2_000
 """Bootstrap samples for an interval; its ends then vary by about a twentieth of its width."""
-CONFIDENCE = 0.95
 
 
 def first_rank(found: Iterable[bool]) -> int:
@@ -41,10 +40,8 @@ class Interval:
     high: float
 
 
-def bootstrap(
-    values: Values, *, seed: int = SEED, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
-) -> Interval:
-    """Return the mean of one value per question with its percentile interval over resampled questions.
+def bootstrap(values: Values, *, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
+    """Return the mean of one value per question with its 95 % percentile interval over resampled questions.
 
     Of `a - b`, two rows on the same questions, it is the paired bootstrap. Raises `InvalidInputError` without values.
     """
@@ -54,7 +51,7 @@ def bootstrap(
     # The counts of the distinct values in a sample are multinomial: no need to draw questions one by one.
     drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
     means = drawn @ distinct / len(values)
-    low, high = np.quantile(means, ((1 - confidence) / 2, (1 + confidence) / 2))
+    low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(values.mean()), float(low), float(high))
 
 

@@ -15,8 +15,6 @@ from dpr_lance.evaluation.metrics import Interval, PairedTest, Values, hits_with
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import Skipped
 
-HEADLINE_K = 20
-
 Judgement = Literal["answer", "label"]
 """Whether a passage counts as a hit because it contains an answer, or because it is labelled."""
 
@@ -100,7 +98,7 @@ class Evaluation:
     @property
     def headline(self) -> tuple[Judgement, int]:
         """What to look at first: by answer where questions have answers, top-20 where that was evaluated."""
-        return "answer" if self.with_answers else "label", HEADLINE_K if HEADLINE_K in self.ks else max(self.ks)
+        return "answer" if self.with_answers else "label", 20 if 20 in self.ks else max(self.ks)
 
     def accuracy_over_k(self, row: str, by: Judgement) -> Values:
         """Return top-k accuracy of a row for k = 1, 2, ... up to the depth searched."""

@@ -14,7 +14,6 @@ import numpy as np
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.readers.questions import LabelledQuestion
 
-QRELS = "qrels.txt"
 _BLANK = re.compile(r"\s")
 
 
@@ -29,7 +28,7 @@ class RunFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._runs: dict[str, TextIO] = {row: (folder / f"{row}.run").open("w", encoding="utf-8") for row in rows}
-            self._labels: TextIO = (folder / QRELS).open("w", encoding="utf-8")
+            self._labels: TextIO = (folder / "qrels.txt").open("w", encoding="utf-8")
         except OSError as error:
             raise InvalidInputError(f"{folder}: run files cannot be written ({error.strerror or error})") from None
 

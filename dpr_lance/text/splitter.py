@@ -18,12 +18,6 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.text.boundaries import lines, sentences, words
 from dpr_lance.text.markdown import Block, sections
 
-DEFAULT_WORDS = 100
-"""Words in a passage (paper, section 4.1)."""
-
-HEADING_SEPARATOR = " › "
-"""Between the parts of a title that consists of the document's title and headings."""
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -38,7 +32,7 @@ class Span:
         headings = self.headings
         if headings and " ".join(title.split()).casefold() == headings[0].casefold():
             headings = headings[1:]
-        return HEADING_SEPARATOR.join([*([title] if title.strip() else []), *headings]) if headings else title
+        return " › ".join([*([title] if title.strip() else []), *headings]) if headings else title
 
 
 @runtime_checkable
@@ -60,7 +54,7 @@ class _Sized:
     """The settings of the splitters in this module, and the name that they make."""
 
     kind: ClassVar[str]
-    words: int = DEFAULT_WORDS
+    words: int = 100  # paper, section 4.1
     overlap: int = 0
 
     def __post_init__(self) -> None:
