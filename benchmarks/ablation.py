@@ -160,7 +160,7 @@ def _own_negatives(model: Any, examples: Any) -> Any:
 
     encoder = _torch_encoder(model)
     with _table(examples) as retriever:
-        rankings = mining.rank_anew(
+        rankings = mining.rank_all(
             retriever,
             examples.rows,
             examples.passages,

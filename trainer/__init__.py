@@ -1,1 +1,1 @@
-"""The trainer room, installed as `dpr_lance.trainer`: the only one with torch and transformers."""
+"""The trainer, installed as `dpr_lance.trainer`: the only package with torch and transformers."""

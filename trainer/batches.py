@@ -1,6 +1,6 @@
 """Which questions and passages make a batch: a pure function of (seed, step). Needs no torch.
 
-Each passage is in a batch once, whoever asks for it, and a question's other known positives are never its negatives.
+A batch holds each passage once, and a question's other known positives are never its negatives.
 """
 
 from __future__ import annotations
@@ -44,15 +44,12 @@ class Batch:
     own: NDArray[np.bool_]
     """[B, C]: the question's own positive and negatives."""
     excluded: NDArray[np.bool_]
-    """[B, C]: other positives of the question, by id or by text: no negatives of it."""
+    """[B, C]: other positives of the question, by id or by text; they are not its negatives."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """All questions and passages of a run by position, with each question's pools of passages.
-
-    `positives` has every known positive, also those with the same text as one; it is what masks are made of.
-    """
+    """All questions and passages of a run by position, with each question's pools of passages."""
 
     questions: tuple[str, ...]
     places: tuple[str, ...]
@@ -67,7 +64,7 @@ class Corpus:
     datasets: tuple[range, ...]
     """The questions of each data set."""
     rates: tuple[float, ...] | None = None
-    """Relative numbers of batches of each; None: by size."""
+    """Relative numbers of batches of each set; None: by size."""
 
 
 def make_corpus(sets: Sequence[Examples], *, rates: tuple[float, ...] | None = None) -> Corpus:
@@ -112,7 +109,7 @@ def make_corpus(sets: Sequence[Examples], *, rates: tuple[float, ...] | None = N
 
 
 class Planner:
-    """Plans every batch of a run. Two planners of the same arguments agree on every step, in whatever order asked."""
+    """Plans every batch of a run. Two planners with the same arguments agree on every step, in any order."""
 
     def __init__(self, corpus: Corpus, recipe: Recipe, *, steps: int | None = None) -> None:
         """Plan `steps` batches, by default one pass over the data.
@@ -152,7 +149,7 @@ class Planner:
         return self._assembled(step, dataset, epoch, self._epoch(dataset, epoch)[place])
 
     def _epoch(self, dataset: int, epoch: int) -> list[Indices]:
-        """Return the questions of each batch of one pass over a data set; the last one planned is remembered."""
+        """Return the questions of each batch of one pass over a data set; the latest pass is kept."""
         key = (dataset, epoch)
         if key not in self._epochs:
             self._epochs = {known: plan for known, plan in self._epochs.items() if known[0] != dataset}
@@ -162,7 +159,7 @@ class Planner:
     def _planned(self, dataset: int, epoch: int) -> list[Indices]:
         """Fill batches in shuffled order; a question that would meet a positive of its own waits for the next batch.
 
-        What still waits at the end fills up the last batches: there the mask alone keeps positives apart.
+        Questions that still wait at the end fill the last batches, where only the mask keeps positives apart.
         """
         rows = self.corpus.datasets[dataset]
         order = np.random.default_rng(seed_of(self.recipe.seed, "order", dataset, epoch)).permutation(len(rows))
@@ -196,10 +193,10 @@ class Planner:
         positive = gold[int(rng.integers(len(gold)))] if self.recipe.any_positive else gold[0]
         hard = _sample(rng, corpus.hard[question][:HARDEST_FIRST], self.recipe.hard_negatives)
         hard += _sample(rng, corpus.easy[question], self.recipe.hard_negatives - len(hard))
-        return [positive, *hard, *self._anything(question, self.recipe.random_negatives, rng)]
+        return [positive, *hard, *self._random_passages(question, self.recipe.random_negatives, rng)]
 
-    def _anything(self, question: int, count: int, rng: np.random.Generator) -> list[int]:
-        """Draw from all passages those that are no positive of the question; fewer where there are no more."""
+    def _random_passages(self, question: int, count: int, rng: np.random.Generator) -> list[int]:
+        """Draw from all passages that are not positives of the question, as many as there are."""
         count = min(count, self._texts - len(self._same[question]))
         found: list[int] = []
         while len(found) < count:

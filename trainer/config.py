@@ -1,4 +1,4 @@
-"""Every setting of a run with its default: how it learns (`Recipe`), how it mines (`Mining`), and what with (`Run`)."""
+"""Every setting of a run and its default: how it learns (`Recipe`), mines (`Mining`), and with which data (`Run`)."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ Compute = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the encoder learns. The paper's values (section 5) where small data and one machine do not ask for others."""
+    """How the encoder learns: the paper's values (section 5), unless small data and one machine need others."""
 
     seed: int = 12345
     epochs: float = 3.0
     """Passes over the questions; the paper's 40 are for training from BERT on 59,000 of them."""
     steps: int | None = None
-    """Batches in place of `epochs`."""
+    """Number of batches; it replaces `epochs`."""
     batch_size: int = 32
-    """Questions of a batch, over all processes."""
+    """Questions per batch, over all processes."""
     hard_negatives: int = 1
-    """For each question; one BM25 negative was best in the paper (table 3)."""
+    """Per question; one BM25 negative was best in the paper (table 3)."""
     random_negatives: int = 0
     any_positive: bool = False
-    """Draw one of a question's positives in each epoch, in place of the first."""
+    """Draw one of a question's positives in each epoch, instead of the first."""
     in_batch: int | None = None
-    """Questions that share their passages as negatives; None: the whole batch, 1: each question has its own alone."""
+    """Questions that share their passages as negatives; None: the whole batch, 1: none do."""
     loss: LossName = "nll"
     similarity: Similarity = "dot"
     temperature: float | None = None
     """None: 1, or 0.05 for vectors of unit length."""
     triplet_margin: float = 1.0
     false_negative_margin: float | None = None
-    """Leave out negatives that score above the positive less this share of its score."""
+    """Leave out negatives that score above the positive minus this share of its score."""
     teacher_weight: float = 1.0
     learning_rate: float = 2e-5
     weight_decay: float = 0.0
@@ -53,14 +53,14 @@ class Recipe:
     """Share of the steps."""
     max_gradient_norm: float = 2.0
     question_tokens: int | None = None
-    """A shorter limit than the checkpoint's, for training alone."""
+    """A shorter limit than the checkpoint's, for training only."""
     passage_tokens: int | None = None
     title_dropout: float = 0.0
-    """Share of the passages whose title a step leaves out, so that the encoder does not come to need titles."""
+    """Share of the passages whose title a step leaves out, so that the encoder does not depend on titles."""
     compute: Compute = "auto"
-    """bf16 where the processor multiplies it in hardware; weights, loss and optimizer are fp32 always."""
+    """bf16 where the processor multiplies it in hardware; weights, loss and optimizer are always fp32."""
     compile: bool = False
-    """Compile the towers (torch.compile); pays for long runs on a GPU."""
+    """Compile the towers (torch.compile); pays off for long runs on a GPU."""
     chunk_tokens: int = 2048
     """Padded tokens that are encoded together on a CPU; 16 times as many on a GPU."""
     cache_above_tokens: int = 16384
@@ -68,21 +68,17 @@ class Recipe:
     evaluate_every: int | None = None
     """Steps between evaluations (and checkpoints); None: a tenth of the run, at least 20."""
     metric: Metric = "mrr"
-    """What decides which checkpoint is best."""
+    """Decides which checkpoint is best."""
     patience: int = 4
     """Stop after this many evaluations without a better one."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        for name in ("batch_size", "chunk_tokens", "patience"):
-            _at_least(self, name, 1)
-        for name in ("epochs", "learning_rate", "max_gradient_norm"):
-            if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
-                raise InvalidInputError(f"{name}={getattr(self, name)!r}: a number above 0 is needed")
-        for name in ("hard_negatives", "random_negatives", "weight_decay", "cache_above_tokens"):
-            _at_least(self, name, 0)
-        if self.temperature is not None and not self.temperature > 0:
-            raise InvalidInputError(f"temperature={self.temperature!r}: a number above 0 is needed")
+        _check_types(self)
+        _at_least(1, self, "batch_size", "chunk_tokens", "patience")
+        _above_0(self, "epochs", "learning_rate", "max_gradient_norm")
+        _at_least(0, self, "hard_negatives", "random_negatives", "weight_decay", "cache_above_tokens")
+        if self.temperature is not None:
+            _above_0(self, "temperature")
         if not 0 <= self.warmup < 1:
             raise InvalidInputError(f"warmup={self.warmup!r} is a share of the steps: from 0 to below 1")
         for name in ("teacher_weight", "title_dropout"):
@@ -95,29 +91,29 @@ class Mining:
     """Which passages become hard negatives; see `mining` for the filters and their order."""
 
     depth: int = 50
-    """Passages of a ranking that are looked at; the paper's authors took negatives from the first 30 to 50."""
+    """Passages of a ranking to look at; the paper's authors took negatives from the first 30 to 50."""
     keep: int = 30
-    """Negatives that are kept for a question."""
+    """Negatives to keep per question."""
     first_rank: int = 1
-    """Leave out what ranks before this: the best ranks hold most unlabelled positives."""
+    """Leave out better ranks than this: they hold most unlabelled positives."""
     margin: float = 0.05
-    """Leave out dense hits that score above the positive less this share of its score."""
+    """Leave out dense hits that score above the positive minus this share of its score."""
 
     def __post_init__(self) -> None:
-        for name in ("depth", "keep", "first_rank"):
-            _at_least(self, name, 1)
+        _check_types(self)
+        _at_least(1, self, "depth", "keep", "first_rank")
         if not 0 <= self.margin < 1:
             raise InvalidInputError(f"margin={self.margin!r} is a share of the positive's score: from 0 to below 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training: data, model, and where things go."""
+    """One training: data, model and folders."""
 
     out: str
     """The bundle."""
     questions: tuple[str, ...]
-    """Files or BEIR folders; each batch is of one of them."""
+    """Files or BEIR folders; each batch comes from one of them."""
     rates: tuple[float, ...] | None = None
     """Relative numbers of batches of each; None: by size."""
     dev: str | None = None
@@ -126,40 +122,37 @@ class Run:
     """URI of the table that passages are looked up in and negatives are mined from."""
     table_name: str = "passages"
     storage_options: Mapping[str, str] | None = None
-    """What LanceDB needs to reach the table: keys and endpoint of an object store."""
+    """For LanceDB: keys and endpoint of an object store."""
     encoder: str | tuple[str, str] | None = None
-    """The checkpoint to start from; None: the one that the table's encoder was made of, or the default encoder's."""
+    """The checkpoint to start from; None: that of the table's encoder, else that of the default encoder."""
     separate: bool = False
     """Two encoders where the checkpoint has one for both sides."""
     projection: int = 0
     """Width of a new linear layer after pooling; 0 for none."""
     rounds: int = 0
-    """Times that the encoder in training ranks the table anew for hard negatives (ANCE)."""
+    """Times that the encoder in training ranks the whole table for hard negatives (ANCE)."""
     validation_questions: int = 300
     validation_passages: int = 1000
-    """That dev questions are ranked over: their positives, hard negatives, then others of the data or table."""
+    """Passages that dev questions are ranked over: their positives, hard negatives, then others."""
     precision: Precision = DEFAULT_PRECISION
-    """Of the bundle."""
+    """How the bundle stores weights."""
     work: str | None = None
     """Folder of checkpoints, log and curves; None: OUT-training."""
     checkpoint_minutes: float = 5.0
-    """Between two checkpoints, at most: what an interruption can cost."""
+    """Longest time between two checkpoints: what an interruption can cost."""
     on_error: OnError = "raise"
     replace: bool = False
-    """Let a bundle at `out` give way."""
+    """Replace a bundle at `out`."""
     recipe: Recipe = field(default_factory=Recipe)
     mining: Mining = field(default_factory=Mining)
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         if not self.questions:
             raise InvalidInputError("no questions to train on: name a .json or .jsonl file or a BEIR folder")
-        for name in ("projection", "rounds"):
-            _at_least(self, name, 0)
-        for name in ("validation_questions", "validation_passages"):
-            _at_least(self, name, 1)
-        if not 0 < self.checkpoint_minutes < math.inf:
-            raise InvalidInputError(f"checkpoint_minutes={self.checkpoint_minutes!r}: a number above 0 is needed")
+        _at_least(0, self, "projection", "rounds")
+        _at_least(1, self, "validation_questions", "validation_passages")
+        _above_0(self, "checkpoint_minutes")
         if self.rates is not None and len(self.rates) != len(self.questions):
             raise InvalidInputError(
                 f"rates={self.rates!r}: give a number above 0 for each of {len(self.questions)} data sets"
@@ -184,7 +177,7 @@ def read_run(path: str | Path, **given: Any) -> Run:  # noqa: ANN401 - any setti
 
 
 def make_run(values: Mapping[str, Any], *, place: str, **given: Any) -> Run:  # noqa: ANN401
-    """Make a run of nested settings; `given` names settings of any of the three, None for silence."""
+    """Make a run of nested settings; `given` names settings of any of the three, None leaves one as it is."""
     merged: dict[str, dict[str, Any]] = {
         "recipe": dict(values.get("recipe", {})),
         "mining": dict(values.get("mining", {})),
@@ -237,8 +230,8 @@ def to_json(settings: Recipe | Run) -> str:
     return json.dumps(dataclasses.asdict(settings), sort_keys=True)
 
 
-def _check_choices(settings: Any) -> None:  # noqa: ANN401
-    """Raise when a setting has not its type, or one with a list of choices has another value."""
+def _check_types(settings: Any) -> None:  # noqa: ANN401
+    """Raise when a setting does not have its type, or is not one of its choices."""
     for name, kind in get_type_hints(type(settings)).items():
         choices = get_args(kind)
         value = getattr(settings, name)
@@ -248,7 +241,13 @@ def _check_choices(settings: Any) -> None:  # noqa: ANN401
         raise InvalidInputError(problem)
 
 
-def _at_least(settings: object, name: str, least: int) -> None:
-    value = getattr(settings, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-        raise InvalidInputError(f"{name}={value!r}: at least {least} is needed")
+def _at_least(least: int, settings: object, *names: str) -> None:
+    for name in names:
+        if not (value := getattr(settings, name)) >= least:
+            raise InvalidInputError(f"{name}={value!r}: at least {least} is needed")
+
+
+def _above_0(settings: object, *names: str) -> None:
+    for name in names:
+        if not 0 < (value := getattr(settings, name)) < math.inf:
+            raise InvalidInputError(f"{name}={value!r}: a number above 0 is needed")

@@ -1,4 +1,4 @@
-"""A teacher's scores of (question, passage) pairs, asked for once each, for a small encoder to learn from."""
+"""A teacher's scores of (question, passage) pairs, each computed once, for a small encoder to learn from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Teacher: TypeAlias = Callable[[Sequence[tuple[str, tuple[str, str]]]], Sequence[
 
 
 class TeacherScores:
-    """The teacher with a memory: 12 bytes or so a pair, however many epochs ask for it."""
+    """The teacher's scores, kept for later epochs: about 12 bytes per pair."""
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
@@ -26,7 +26,7 @@ class TeacherScores:
     def of(self, batch: Batch, corpus: Corpus) -> NDArray[np.float32]:
         """Return float32 [B, C]: the scores of each question's own passages, 0 elsewhere.
 
-        Raises `InvalidInputError` when the teacher returns something else than a finite score for each pair.
+        Raises `InvalidInputError` when the teacher does not return a finite score for each pair.
         """
         found = np.zeros(batch.own.shape, dtype=np.float32)
         places = [(int(row), int(column)) for row, column in np.argwhere(batch.own)]
@@ -36,7 +36,9 @@ class TeacherScores:
             pairs = [(corpus.questions[question], corpus.passages[passage]) for question, passage in fresh]
             scores = [float(score) for score in self._teacher(pairs)]
             if len(scores) != len(fresh) or not np.isfinite(scores).all():
-                raise InvalidInputError(f"the teacher gave {scores[:5]!r}... for {len(fresh)} pairs: finite scores")
+                raise InvalidInputError(
+                    f"the teacher gave {scores[:5]!r}... for {len(fresh)} pairs: one finite score each is needed"
+                )
             self._known.update(zip(fresh, scores, strict=True))
         for (row, column), key in zip(places, keys, strict=True):
             found[row, column] = self._known[key]

@@ -1,8 +1,7 @@
 """Several processes, one a GPU, on one batch: each encodes a part of it, all score the whole.
 
-Started by torchrun. The gradient is that of one process: vectors are gathered, of which a process's own keep their
-graph, every process forms the loss of the whole batch, and gradients are summed (not averaged, so that nothing has to
-be scaled back) in one exchange a step.
+Started by torchrun. The gradient is that of one process: vectors are gathered, and a process's own keep their graph;
+every process computes the loss of the whole batch; gradients are summed, not averaged, once per step.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The processes of a run; alone by default."""
+    """The processes of a run; one by default."""
 
     rank: int = 0
     size: int = 1
@@ -65,15 +64,15 @@ class Group:
         """Return the first process's value, in all of them; the others wait for it."""
         if self.size == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64)
+        shared = torch.tensor([value], dtype=torch.float64)
         if distributed.get_backend() == "nccl":
-            told = told.cuda()
-        distributed.broadcast(told, 0)
-        return float(told)
+            shared = shared.cuda()
+        distributed.broadcast(shared, 0)
+        return float(shared)
 
 
 def join() -> Group:
-    """Return the group that torchrun started this process in; alone without it."""
+    """Return the group that torchrun started this process in; without torchrun a group of one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group()

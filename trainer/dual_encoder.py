@@ -1,4 +1,4 @@
-"""The model that is trained: question and passage tower, or one for both, made of any checkpoint and saved as one."""
+"""The model in training: question and passage tower, or one for both, loaded from any checkpoint and saved as one."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from .checkpoints.towers import TowerModel, load_tower, read_weights
 from .tokens import TokenisedTexts
 
 Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
-"""Makes the context that towers run in: what precision they compute in."""
+"""Returns the context that towers run in, which sets their precision."""
 
 ENCODE_TOKENS = 4096
-"""Padded tokens of a chunk where no gradient is kept."""
+"""Padded tokens of a chunk when no gradient is kept."""
 
 
 class DualEncoder(nn.Module):
@@ -43,8 +43,8 @@ class DualEncoder(nn.Module):
     def __init__(self, checkpoint: Checkpoint, *, separate: bool = False, projection: int = 0) -> None:
         """Load the towers of `checkpoint`.
 
-        `separate` gives question and passage weights of their own where the checkpoint shares them; `projection` puts a
-        new linear layer of that width after pooling (the same one where weights are shared).
+        `separate` gives question and passage weights of their own when the checkpoint shares them; `projection` adds a
+        linear layer of that width after pooling.
         """
         super().__init__()
         self.checkpoint = checkpoint
@@ -102,14 +102,9 @@ class DualEncoder(nn.Module):
             self.train(training)
 
     def _encoded(self, side: Side, texts: TokenisedTexts) -> NDArray[np.float32]:
-        rows: list[NDArray[np.float32]] = []
-        order = length_batches(texts.lengths, ENCODE_TOKENS)
-        for chunk in order:
-            rows.append(self(side, texts.inputs(chunk, self.device)).float().cpu().numpy())
-        if not rows:
-            return np.empty((0, self.dimension), dtype=np.float32)
-        found = np.empty((len(texts), rows[0].shape[1]), dtype=np.float32)
-        found[np.concatenate(order)] = np.concatenate(rows)
+        found = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for chunk in length_batches(texts.lengths, ENCODE_TOKENS):
+            found[chunk] = self(side, texts.inputs(chunk, self.device)).float().cpu().numpy()
         return found
 
 
@@ -135,7 +130,7 @@ def _flattened(head: nn.Module) -> list[nn.Module]:
 def save_encoder(model: DualEncoder, folder: Path) -> None:
     """Write the encoder as a checkpoint that `export`, `read_checkpoint` and sentence-transformers read.
 
-    Weights are fp32 safetensors; `encoder.json` says everything that vectors depend on beside them.
+    Weights are fp32 safetensors; `encoder.json` holds everything else that vectors depend on.
     """
     checkpoint = model.checkpoint
     for name, tower in model.towers.items():
@@ -154,7 +149,7 @@ def load_weights(model: DualEncoder, folder: Path) -> None:
         loaded = tower.load_state_dict(state, strict=False)
         missing = [key for key in loaded.missing_keys if key.startswith("transformer.")]
         if missing or loaded.unexpected_keys:
-            raise InvalidInputError(f"{folder / name} is no checkpoint of this model: {missing or loaded}")
+            raise InvalidInputError(f"{folder / name} is not a checkpoint of this model: {missing or loaded}")
 
 
 def _linears(tower: TowerModel) -> list[nn.Linear]:
@@ -175,7 +170,7 @@ def _save_tower(model: DualEncoder, tower: TowerModel, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.tokenizer.save(str(folder / "tokenizer.json"))
     side: Side = "question" if folder.name == QUESTION_FOLDER and not model.shared else "passage"
-    limit = getattr(model.checkpoint, f"{side}_max_tokens")
+    limit = model.checkpoint.max_tokens(side)
     described = {"model_max_length": limit, "tokenizer_class": "PreTrainedTokenizerFast"}
     normalizer = json.loads(model.tokenizer.to_str())["normalizer"] or {}
     if normalizer.get("type") == "BertNormalizer":

@@ -1,8 +1,7 @@
-"""The gradient of a whole batch in the memory of a part of it, exact (Gao et al. 2021, "Scaling deep contrastive
-learning batch size under memory limited setup").
+"""The exact gradient of a whole batch in the memory of a part of it (Gao et al. 2021, arXiv:2101.06983).
 
-Both ways below encode the same length-sorted chunks with the same random numbers, so that they give the same gradient,
-dropout included. `direct` keeps every chunk's graph; `cached` keeps one at a time and encodes twice (4/3 of the work).
+`direct` and `cached` encode the same length-sorted chunks with the same random numbers and give the same gradient.
+`direct` keeps the graph of every chunk; `cached` keeps one at a time and encodes twice (4/3 of the work).
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ class Chunk:
 
     side: Side
     rows: Indices
-    """Where their vectors belong among those of their side."""
+    """Positions of their vectors among those of their side."""
     texts: Indices
     tokens: int
     """With padding."""
     seed: int
-    """Of the random numbers (dropout) that encode it."""
+    """Of dropout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How a chunk is encoded: the model, its inputs, and the precision within which it runs."""
+    """How a chunk is encoded: the model, its inputs and its precision."""
 
     encode: Callable[[Side, Inputs], Tensor]
     texts: Mapping[Side, TokenisedTexts]
@@ -49,14 +48,14 @@ class Passes:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def vectors(self, chunk: Chunk) -> Tensor:
-        """Return [b, d]; the same for the same chunk and weights, whenever it is called."""
+        """Return [b, d], always the same for the same chunk and weights."""
         torch.manual_seed(chunk.seed)
         with self.autocast():
             return self.encode(chunk.side, self.texts[chunk.side].inputs(chunk.texts, self.device))
 
 
 def plan(texts: Mapping[Side, TokenisedTexts], rows: Mapping[Side, Indices], *, tokens: int, seed: int) -> list[Chunk]:
-    """Return the chunks of a batch with these texts of each side, each of at most `tokens` padded tokens."""
+    """Return the chunks of a batch of these texts, each of at most `tokens` padded tokens."""
     found = []
     for side, wanted in rows.items():
         lengths = texts[side].lengths[wanted]

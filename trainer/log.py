@@ -1,4 +1,4 @@
-"""What a run tells: a line of JSON a step, a bar on a terminal (elsewhere a line a minute), its curves as a picture."""
+"""The log of a run: a JSON line per step, a bar on a terminal (elsewhere a line per minute), and a plot."""
 
 from __future__ import annotations
 
@@ -12,42 +12,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dpr_lance.cli.console import progress_bar, say
 
 LOG = "log.jsonl"
 CURVES = "curves.png"
 EVERY_SECONDS = 60.0
 
 
-def say(line: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-class Minutely:
-    """Says at most one line a minute, the first one `at_once` or after a minute."""
+class EveryMinute:
+    """Reports at most one line per minute, the first one `at_once` or after a minute."""
 
     def __init__(self, say: Callable[[str], None] = say, *, at_once: bool = True) -> None:
         self._say = say
         self._last = -math.inf if at_once else time.monotonic()
 
     def tell(self, line: Callable[[], str]) -> None:
-        """Say what `line` returns, when it is time."""
+        """Log what `line` returns, when it is time."""
         if time.monotonic() - self._last >= EVERY_SECONDS:
             self._say(line())
             self._last = time.monotonic()
 
 
-class Journal:
-    """The log of a run in `folder`; a resumed run goes on after the step that it stands at."""
+class RunLog:
+    """The log of a run in `folder`; a resumed run continues it."""
 
     def __init__(self, folder: Path | None, *, shown: bool = True) -> None:
-        """Without a folder nothing is written; unless it is `shown`, nothing is told on standard error."""
+        """Without a folder nothing is written; unless `shown`, nothing goes to standard error."""
         self._path = folder / LOG if folder is not None else None
         self._shown = shown
-        self._lines: Minutely | None = None
+        self._lines: EveryMinute | None = None
         self._steps = self._first = 0
         self._started = 0.0
         self._progress: Progress | None = None
@@ -55,7 +50,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
 
     def resume_at(self, step: int) -> None:
-        """Forget what an interrupted run wrote after its last checkpoint."""
+        """Drop what an interrupted run wrote after its last checkpoint."""
         if self._path is not None and self._path.is_file():
             kept = [json.dumps(record) for record in read_log(self._path) if record.get("step", 0) < step]
             self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -67,16 +62,16 @@ class Journal:
                 stream.write(json.dumps({"kind": kind, **values}) + "\n")
 
     def step(self, number: int, values: Mapping[str, float]) -> None:
-        """Record a training step, and show it where someone watches."""
+        """Record a training step, and show it."""
         self.write("step", step=number, **values)
         if self._progress is not None:
-            told = (
+            shown = (
                 f"loss {values['loss']:.3f}  in-batch {values['accuracy']:.0%}  margin {values['margin']:.2f}  "
                 f"{values['tokens_per_second']:,.0f} tokens/s"
             )
-            self._progress.update(self._progress.task_ids[0], completed=number + 1, told=told)
+            self._progress.update(self._progress.task_ids[0], completed=number + 1, metrics=shown)
         elif self._lines is not None:
-            self._lines.tell(lambda: self._line(number + 1, values))
+            self._lines.report(lambda: self._line(number + 1, values))
 
     def _line(self, done: int, values: Mapping[str, float]) -> str:
         left = (time.monotonic() - self._started) / max(1, done - self._first) * (self._steps - done)
@@ -87,22 +82,22 @@ class Journal:
         )
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
-        """Record an evaluation, and say it."""
+        """Record an evaluation, and show it."""
         self.write("evaluation", step=step, **values)
-        told = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        metrics = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
         if self._progress is not None:
-            self._progress.console.print(f"step {step}: {told}", markup=False, highlight=False)
+            self._progress.console.print(f"step {step}: {metrics}")
         elif self._lines is not None:
-            say(f"training: step {step:,}: {told}")
+            say(f"training: step {step:,}: {metrics}")
 
     @contextmanager
     def watching(self, steps: int, done: int) -> Iterator[None]:
-        """Show a bar on standard error while the block runs, or a line a minute where that is no terminal."""
+        """Show a bar on standard error while the block runs, or a line per minute when that is not a terminal."""
         if not self._shown:
             yield
             return
         if not sys.stderr.isatty():
-            self._lines, self._steps, self._first, self._started = Minutely(), steps, done, time.monotonic()
+            self._lines, self._steps, self._first, self._started = EveryMinute(), steps, done, time.monotonic()
             yield
             self._lines = None
             return
@@ -110,19 +105,19 @@ class Journal:
             TextColumn("training"),
             BarColumn(),
             TextColumn("{task.completed:,}/{task.total:,}"),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as self._progress:
-            self._progress.add_task("", total=steps, completed=done, told="")
+        with progress_bar(*columns) as self._progress:
+            self._progress.add_task("", total=steps, completed=done, metrics="")
             yield
         self._progress = None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log; a line that a crash cut off is none."""
+    """Return the records of a log; a line that a crash cut off is left out."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -1,4 +1,4 @@
-"""The training loop: plan a batch, encode, score, step; evaluate and keep what is best; stop and go on at any step."""
+"""The training loop: plan a batch, encode, score, step; evaluate and keep the best; stop and continue at any step."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dpr_lance.cli.console import say
 from dpr_lance.encoders.card import Side
 from dpr_lance.errors import EncoderError, InvalidInputError
 
-from . import grad_cache
-from . import run_checkpoints as snapshots
+from . import grad_cache, run_checkpoints
 from .batches import Batch, Corpus, Planner, seed_of
 from .config import Recipe, to_json
 from .distillation import Teacher, TeacherScores
 from .distributed import Group
 from .dual_encoder import Autocast, DualEncoder
-from .log import Journal, say
+from .log import RunLog
 from .loss import Columns, batch_loss, temperature_of
 from .run_checkpoints import Position
 from .stopping import Stopping
@@ -36,9 +36,9 @@ Validate: TypeAlias = Callable[[DualEncoder], Mapping[str, float]]
 DISTILLING = ("margin-mse", "kl")
 """Losses that learn from a teacher's scores."""
 CHECKPOINT_SECONDS = 300.0
-"""Training that an interruption can cost."""
+"""The most training that an interruption can cost."""
 GPU_CHUNK = 16
-"""Times `chunk_tokens` that a GPU encodes together."""
+"""A GPU encodes this many times `chunk_tokens` together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Ended:
 
 
 class Loop:
-    """One run over one data set after another (see `mining` for rounds); everything but the corpus stays.
+    """One run over one corpus after another (each round of mining makes one).
 
-    `folder` holds checkpoints and log; None keeps nothing. `validate` returns metrics of which `recipe.metric` is one.
+    `folder` holds checkpoints and log; None keeps nothing. `validate` returns metrics; `recipe.metric` is one of them.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Loop:
         self.identity = _identity(recipe, corpus, steps, self.group)
         self.position = Position(step=0)
         self.truncated = 0
-        self.journal = Journal(folder if self.group.first else None, shown=self.group.first)
+        self.log = RunLog(folder if self.group.first else None, shown=self.group.first)
         self._encode: Callable[[Side, Inputs], Tensor] = model
         if recipe.compile:
             self._encode = torch.compile(model, dynamic=True)
@@ -89,23 +89,23 @@ class Loop:
         self.temperature = temperature_of(recipe, normalise=model.passage.normalise)
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint in the folder; False, and a log that begins anew, when there is none."""
-        place = snapshots.last(self.folder) if self.folder is not None else None
+        """Continue from the last checkpoint in the folder; False, and a new log, when there is none."""
+        place = run_checkpoints.last(self.folder) if self.folder is not None else None
         if place is None:
-            self.journal.resume_at(0)
+            self.log.resume_at(0)
             return False
-        self.position = snapshots.resume(place, self.model, self.optimizer, identity=self.identity)
+        self.position = run_checkpoints.resume(place, self.model, self.optimizer, identity=self.identity)
         if self.group.first:
-            self.journal.resume_at(self.position.step)
+            self.log.resume_at(self.position.step)
         return True
 
     def run(self, corpus: Corpus, *, until: int | None = None) -> Ended:
-        """Train on `corpus` up to the step `until` (the last one by default), or until nothing gets better.
+        """Train on `corpus` up to the step `until` (the last one by default), or until nothing improves.
 
         A checkpoint is kept after every evaluation, and every `checkpoint_seconds`. On SIGTERM and Ctrl-C the step is
         finished and kept; `SystemExit` (143) or `KeyboardInterrupt` follows.
 
-        Raises `EncoderError` that names the batch where loss or gradient is no number; the checkpoints stay.
+        Raises `EncoderError`, which names the batch, when the loss or a gradient is NaN or infinite.
         """
         until = self.steps if until is None else min(until, self.steps)
         planner = Planner(corpus, self.recipe, steps=self.steps)
@@ -115,13 +115,13 @@ class Loop:
         )
         every = self.recipe.evaluate_every or max(20, -(-self.steps // 10))
         self.model.train()
-        with self.journal.watching(self.steps, self.position.step), Stopping() as stopping:
+        with self.log.watching(self.steps, self.position.step), Stopping() as stopping:
             kept = time.monotonic()
             if self.position.step == 0 and self.validate is not None and self.group.first:
-                self.journal.evaluation(0, self.validate(self.model))
+                self.log.evaluation(0, self.validate(self.model))
             while self.position.step < until and self.position.waited < self.recipe.patience:
                 step = self.position.step
-                self.journal.step(step, self._step(planner.batch(step), corpus, texts))
+                self.log.step(step, self._step(planner.batch(step), corpus, texts))
                 self.position = replace(self.position, step=step + 1)
                 if (step + 1) % every == 0 or step + 1 == until:
                     self._evaluate()
@@ -130,7 +130,7 @@ class Loop:
         return Ended(self.position, stopped_early=self.position.waited >= self.recipe.patience)
 
     def _keep_if_due(self, stopping: Stopping, kept: float) -> float:
-        """Keep a checkpoint when it is time, or when the run is to stop, and then stop; return when one was kept."""
+        """Keep a checkpoint when it is time or when the run is to stop; return when the latest one was kept."""
         due = time.monotonic() - kept >= self.checkpoint_seconds
         # The first process decides for all: they must stop at the same step.
         wanted = self.group.agree(2.0 if stopping.asked else 1.0 if due else 0.0)
@@ -140,13 +140,13 @@ class Loop:
             self._save()
         if wanted > 1:
             if self.group.first:
-                where = f"kept in {self.folder}: the same command goes on from there" if self.folder else "not kept"
+                where = f"kept in {self.folder}: the same command continues from there" if self.folder else "not kept"
                 say(f"stopped after step {self.position.step:,} of {self.steps:,}, which is {where}")
             stopping.stop(f"stopped after step {self.position.step}")
         return time.monotonic()
 
     def next_phase(self) -> None:
-        """Note that a round of mining is over: what follows is trained on other negatives."""
+        """Note that a round of mining is over and that training continues with other negatives."""
         self.position = replace(self.position, phase=self.position.phase + 1, waited=0)
 
     def _step(self, batch: Batch, corpus: Corpus, texts: Mapping[Side, TokenisedTexts]) -> dict[str, float]:
@@ -189,7 +189,7 @@ class Loop:
         used = sum(int(texts[side].lengths[wanted].sum()) for side, wanted in rows.items())
         return {
             "loss": value,
-            **_told(scored, columns),
+            **batch_metrics(scored, columns),
             "learning_rate": rate,
             "gradient_norm": norm,
             "seconds": seconds,
@@ -209,12 +209,12 @@ class Loop:
         )
 
     def _evaluate(self) -> None:
-        """Evaluate, note whether it is the best so far, and keep a checkpoint; the first process does it for all."""
+        """Evaluate, note whether it is the best so far, and keep a checkpoint; the first process does so for all."""
         position = self.position
         score = math.nan
         if self.validate is not None and self.group.first:
             metrics = self.validate(self.model)
-            self.journal.evaluation(position.step, metrics)
+            self.log.evaluation(position.step, metrics)
             score = metrics[self.recipe.metric]
         score = self.group.agree(score)
         if math.isnan(score):
@@ -228,7 +228,7 @@ class Loop:
     def _save(self) -> None:
         """Keep a checkpoint; the others wait for the first process."""
         if self.folder is not None and self.group.first:
-            snapshots.save(self.folder, self.model, self.optimizer, self.position, identity=self.identity)
+            run_checkpoints.save(self.folder, self.model, self.optimizer, self.position, identity=self.identity)
         self._kept = self.position
         self.group.agree(0.0)
 
@@ -240,23 +240,23 @@ class Loop:
             path = self.folder / f"diverged-{batch.step}.json"
             values = {"step": batch.step, "loss": repr(loss), "gradient_norm": repr(norm)}
             path.write_text(json.dumps(values | {"questions": questions, "passages": passages}), encoding="utf-8")
-            where = f" (all of it in {path})"
+            where = f" (the whole batch is in {path})"
         shown = "; ".join(questions[:3])
         return EncoderError(
-            f"step {batch.step}: the loss is {loss}, the norm of its gradient {norm}, so training stopped before the "
+            f"step {batch.step}: the loss is {loss}, the norm of its gradient {norm}; training stopped before the "
             f"weights were changed; the batch begins with {shown}; passages {', '.join(passages[:3])}{where}. "
-            "Lower learning_rate, or look for texts in it that are not like the others"
+            "Lower learning_rate, or look for texts in it that differ from the others"
         )
 
 
 def check_teacher(recipe: Recipe, teacher: Teacher | None) -> None:
-    """Raise `InvalidInputError` where the loss learns from a teacher, and there is none."""
+    """Raise `InvalidInputError` when the loss learns from a teacher and there is none."""
     if recipe.loss in DISTILLING and teacher is None:
         raise InvalidInputError(f"loss={recipe.loss!r} learns from a teacher's scores: give one (teacher=...)")
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Return the factor of the learning rate: up in a line over the warm-up, then down in a line towards 0."""
+    """Return the factor of the learning rate: linear warm-up, then linear decay towards 0."""
     rising = max(1, round(steps * warmup))
     return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
 
@@ -274,7 +274,7 @@ def token_texts(model: DualEncoder, corpus: Corpus, recipe: Recipe) -> dict[Side
 
 
 def precision(compute: str, device: torch.device) -> Autocast:
-    """Return the context that towers run in: bf16 where asked for, or where the processor has instructions for it."""
+    """Return the context that towers run in: bf16 on request, or when the processor has instructions for it."""
     if compute == "auto":
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -287,17 +287,17 @@ def precision(compute: str, device: torch.device) -> Autocast:
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _told(scored: list[Tensor], columns: Columns) -> dict[str, float]:
-    """Return how a batch was ranked: top-1 accuracy, positive less best negative, share of errors by own negatives."""
+def batch_metrics(scored: list[Tensor], columns: Columns) -> dict[str, float]:
+    """Return how a batch was ranked: top-1 accuracy, positive minus best negative, errors by own negatives."""
     scores, questions, passages = scored
     positive = scores.gather(1, columns.targets[:, None]).squeeze(1)
     others = scores.scatter(1, columns.targets[:, None], float("-inf"))
     strongest, at = others.max(dim=1)
     wrong = strongest >= positive
     hard = columns.own.gather(1, at[:, None]).squeeze(1)
-    rivalled = torch.isfinite(strongest)
-    margin = (positive - strongest)[rivalled].mean() if rivalled.any() else positive.new_zeros(())
-    told = torch.stack(
+    contested = torch.isfinite(strongest)
+    margin = (positive - strongest)[contested].mean() if contested.any() else positive.new_zeros(())
+    values = torch.stack(
         [
             (~wrong).float().mean(),
             margin,
@@ -307,11 +307,11 @@ def _told(scored: list[Tensor], columns: Columns) -> dict[str, float]:
         ]
     ).tolist()
     names = ("accuracy", "margin", "errors_by_own_negatives", "question_norm", "passage_norm")
-    return dict(zip(names, told, strict=True))
+    return dict(zip(names, values, strict=True))
 
 
 def _identity(recipe: Recipe, corpus: Corpus, steps: int, group: Group) -> str:
-    """Return a hash of the settings and the data: what a resumed run must agree with."""
+    """Return a hash of the settings and the data, which a resumed run must share."""
     digest = hashlib.blake2b(f"{to_json(recipe)} {steps} {group.size} {corpus.rates}".encode(), digest_size=16)
     for part in (corpus.questions, corpus.passages, corpus.gold, corpus.hard, corpus.easy):
         digest.update(json.dumps(part).encode())

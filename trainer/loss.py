@@ -20,9 +20,8 @@ class Columns:
     targets: Tensor
     """int64 [B]."""
     own: Tensor
-    """bool [B, C]."""
     excluded: Tensor
-    """bool [B, C]."""
+    """bool [B, C], as `own`."""
     teacher: Tensor | None = None
     """float32 [B, C]: a teacher's scores of each question's own passages; NaN elsewhere."""
 
@@ -52,7 +51,7 @@ def batch_loss(
     """Return the mean loss of a batch, and its scores [B, C] with -inf where a passage is no candidate.
 
     The softmax NLL is equation 2 of the paper; a question's negatives are all other positives and all hard negatives of
-    the batch, but for what is excluded.
+    the batch that are not excluded.
     """
     scores = similarity(questions, passages, recipe.similarity)
     masked = scores.masked_fill(_excluded(scores, columns, recipe.false_negative_margin), float("-inf"))
@@ -70,7 +69,7 @@ def batch_loss(
 
 
 def _excluded(scores: Tensor, columns: Columns, margin: float | None) -> Tensor:
-    """Return bool [B, C]: what is no negative of its row, and what scores too well to be believed to be one."""
+    """Return bool [B, C]: what is not a negative of its row, or scores so well that it may be a positive."""
     if margin is None:
         return columns.excluded
     positive = scores.detach().gather(1, columns.targets[:, None])  # [B, 1]

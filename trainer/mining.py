@@ -1,8 +1,8 @@
-"""Hard negatives from the table that serves: BM25's mistakes and the encoder's own. Needs no torch but for `rank`.
+"""Hard negatives from the table that serves: BM25's mistakes and the encoder's own. Needs no torch.
 
-What a ranking finds is dropped by these filters in this order, each counted: listed positives; the same text, or a
+These filters drop passages from a ranking, in this order, and count them: listed positives; the same text, or a
 neighbour that overlaps with a positive; a passage that holds an answer; ranks before `first_rank`; dense scores too
-near to the positive's; a teacher that finds it as good as the positive. What is left are negatives, best ranks first.
+near to the positive's; a teacher that scores it as high as the positive. The rest are negatives, best ranks first.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Encode: TypeAlias = Callable[[Sequence[tuple[str, str]]], NDArray[np.float32]]
 QUESTIONS_AT_ONCE = 256
 PASSAGES_AT_ONCE = 4096
 ANSWER_DEPTH = 100
-"""BM25 passages among which one with the answer is looked for (paper, section 4.2)."""
+"""BM25 passages that are searched for an answer (paper, section 4.2)."""
 FILTERS = ("positive", "near-duplicate", "answer", "rank", "margin", "teacher")
 _OVERLAP_WORDS = 8
-"""That many words at the end of one passage and in the next make them overlap."""
+"""Passages overlap when this many words at the end of one are in the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a ranking found at a rank (from 1)."""
+    """A passage of a ranking, with its rank (from 1)."""
 
     passage: KnownPassage
     document_id: str
@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What was found for one question, best first; the positive's score where it is known."""
+    """The passages for one question, best first; the positive's score where it is known."""
 
     source: Source
     candidates: Sequence[Candidate]
@@ -60,7 +60,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Negative:
-    """A hard negative of a question, with where it was found."""
+    """A hard negative of a question, and where it was found."""
 
     question: str
     passage: KnownPassage
@@ -74,25 +74,25 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """The negatives, what each filter dropped, and who has too few."""
+    """The negatives, and what each filter dropped."""
 
     negatives: tuple[Negative, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
-    asked: frozenset[str] = frozenset()
-    """All questions that a ranking was there for."""
+    questions: frozenset[str] = frozenset()
+    """All questions that had a ranking."""
     answered: tuple[tuple[str, str], ...] = ()
     """(question, passage id) where a passage that is not labelled holds an answer: candidates for positives."""
 
     @property
     def without(self) -> int:
         """Questions that got no negative."""
-        return len(self.asked - {negative.question for negative in self.negatives})
+        return len(self.questions - {negative.question for negative in self.negatives})
 
     def __add__(self, other: Mined) -> Mined:
-        """Join what two rankings, or two sets of questions, gave."""
+        """Join the results of two rankings, or of two sets of questions."""
         dropped = {what: self.dropped.get(what, 0) + other.dropped.get(what, 0) for what in FILTERS}
-        negatives, asked = self.negatives + other.negatives, self.asked | other.asked
-        return Mined(negatives, dropped, asked, self.answered + other.answered)
+        negatives, questions = self.negatives + other.negatives, self.questions | other.questions
+        return Mined(negatives, dropped, questions, self.answered + other.answered)
 
 
 def mine(
@@ -115,18 +115,15 @@ def mine(
         dropped["answer"] += len(hits)
         answered.extend((row.question, identity) for identity in sorted(hits))
         left = [found for found in left if found.passage.id not in hits]
-        before = len(left)
-        left = [found for found in left if found.rank >= settings.first_rank]
-        dropped["rank"] += before - len(left)
-        if ranking.source == "dense":
-            before = len(left)
-            limit = _limit(ranking, settings.margin)
-            left = [found for found in left if found.score <= limit]
-            dropped["margin"] += before - len(left)
+        ranked = [found for found in left if found.rank >= settings.first_rank]
+        dropped["rank"] += len(left) - len(ranked)
+        limit = _limit(ranking, settings.margin)
+        left = [found for found in ranked if found.score <= limit]
+        dropped["margin"] += len(ranked) - len(left)
         left = left[: settings.keep]
         scores: list[float | None] = [None] * len(left)
         if teacher is not None and left:
-            left, scores = _taught(row, left, passages, teacher, settings.margin, dropped)
+            left, scores = _below_teacher(row, left, passages, teacher, settings.margin, dropped)
         negatives.extend(
             Negative(
                 row.question,
@@ -140,12 +137,13 @@ def mine(
             )
             for found, score in zip(left, scores, strict=True)
         )
-    asked = frozenset(row.question for row in rows)
-    return Mined(tuple(negatives), dropped, asked, tuple(answered))
+    return Mined(tuple(negatives), dropped, frozenset(row.question for row in rows), tuple(answered))
 
 
 def _limit(ranking: Ranking, margin: float) -> float:
-    """Return the best score that a negative may have; where the positive was not even found, nothing may be one."""
+    """Return the best score that a negative may have; without the positive's score a dense ranking gives none."""
+    if ranking.source != "dense":
+        return float("inf")
     score = ranking.positive_score
     return float("-inf") if score is None else score - margin * abs(score)
 
@@ -168,7 +166,7 @@ def _unlike_positives(
 
 
 def _overlap(passage: KnownPassage, positive: KnownPassage) -> bool:
-    """Tell whether two passages stand beside each other in a document and share the words between them."""
+    """Return whether two passages are neighbours in a document and share words."""
     (document, _, position), (other, _, place) = passage.id.rpartition("#"), positive.id.rpartition("#")
     if document != other or not document or not (position.isdecimal() and place.isdecimal()):
         return False
@@ -178,7 +176,7 @@ def _overlap(passage: KnownPassage, positive: KnownPassage) -> bool:
     return " ".join(first.split()[-_OVERLAP_WORDS:]) in second
 
 
-def _taught(
+def _below_teacher(
     row: Example,
     left: list[Candidate],
     passages: Mapping[str, KnownPassage],
@@ -207,17 +205,17 @@ def rank_through(
     with_answers: bool = False,
     unencodable: Callable[[Example, str], None] | None = None,
 ) -> Iterable[Ranking]:
-    """Yield what the table's own BM25 index, or its own vectors, find for each question.
+    """Yield what the table's BM25 index, or its vectors, find for each question.
 
-    `with_answers` adds the answers to what BM25 is asked. `unencodable` is told of a question that the table's encoder
-    makes no vector of, and why; nothing is found for it then.
+    `with_answers` adds the answers to BM25's question. `unencodable` receives each question that the table's encoder
+    makes no vector of, and the reason; its ranking is empty.
     """
     for start in range(0, len(rows), QUESTIONS_AT_ONCE):
         part = rows[start : start + QUESTIONS_AT_ONCE]
-        asked = [" ".join([row.question, *row.answers]) if with_answers else row.question for row in part]
+        questions = [" ".join([row.question, *row.answers]) if with_answers else row.question for row in part]
         found: Sequence[Sequence[Hit]]
         try:
-            found = retriever.search(asked, depth, mode=source)
+            found = retriever.search(questions, depth, mode=source)
         except UnencodableError:
             if unencodable is None:
                 raise
@@ -247,7 +245,7 @@ def _candidate(hit: Hit) -> Candidate:
     return Candidate(KnownPassage(hit.id, hit.title, hit.text), hit.document_id, hit.rank, hit.score)
 
 
-def rank_anew(
+def rank_all(
     retriever: Retriever,
     rows: Sequence[Example],
     passages: Mapping[str, KnownPassage],
@@ -256,13 +254,13 @@ def rank_anew(
     encode_passages: Encode,
     depth: int,
     blank: Callable[[Sequence[tuple[str, str]]], NDArray[np.bool_]] | None = None,
-    tell: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[Ranking]:
-    """Rank the whole table by an encoder that is in training, exactly (ANCE, Xiong et al. 2021).
+    """Rank the whole table exactly by an encoder in training (ANCE, Xiong et al. 2021).
 
-    The table's passages are streamed and encoded once; its stored vectors stay as they are and go on serving. Memory
-    holds one block of vectors and the best `depth` of each question. `blank` tells which passages have no token, and so
-    no rank; `tell` is told how many passages were ranked.
+    The table's passages are streamed and encoded once; its stored vectors stay. Memory holds one block of vectors and
+    the best `depth` passages of each question. `blank` finds passages without a token, which get no rank; `progress`
+    receives the number of passages ranked so far.
     """
     questions = encode_questions([row.question for row in rows])  # [q, d]
     own = [passages[row.positives[0]] for row in rows]
@@ -279,7 +277,7 @@ def rank_anew(
         if block:
             _keep_best(scores, found, questions @ encode_passages(block).T, len(ids))
         ids.extend(passage.id for passage in part)
-        tell(len(ids))
+        progress(len(ids))
     named = sorted({ids[at] for at in np.unique(found[found >= 0])})
     stored = {passage.id: passage for passage in retriever.get(named)}
     rankings = []
@@ -308,7 +306,7 @@ def _keep_best(scores: NDArray[np.float32], found: NDArray[np.int64], more: NDAr
 
 
 def with_negatives(examples: Examples, negatives: Sequence[Negative], *, ahead: bool = False) -> Examples:
-    """Return the examples with mined negatives after their own hard ones, or `ahead` of them."""
+    """Return the examples with mined negatives after their own hard ones, or before them (`ahead`)."""
     mined: dict[str, list[str]] = {}
     passages = dict(examples.passages)
     for negative in negatives:
@@ -323,10 +321,10 @@ def with_negatives(examples: Examples, negatives: Sequence[Negative], *, ahead: 
 
 
 def distant_positives(retriever: Retriever, examples: Examples) -> Examples:
-    """Give questions that have answers alone the best BM25 passage that contains one (paper, section 4.2).
+    """Give questions that have only answers the best BM25 passage that contains one (paper, section 4.2).
 
-    BM25 is asked for the question and its answers, as in the paper; where none of the first 100 passages contains
-    an answer the question is dropped, and counted.
+    BM25 searches for the question with its answers. A question is dropped, and counted, when none of the first 100
+    passages contains an answer.
     """
     wanting = [row for row in examples.rows if not row.positives]
     if not wanting:

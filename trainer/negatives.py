@@ -1,4 +1,4 @@
-"""Mined negatives as a LanceDB table beside the one they were mined from: `passages_negatives`."""
+"""Mined negatives in a LanceDB table next to the one that they were mined from: `passages_negatives`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from .mining import Negative
 
 SUFFIX = "_negatives"
 SCHEMA = pa.schema(
-    [
-        pa.field("run", pa.string(), nullable=False),
-        pa.field("round", pa.int32(), nullable=False),
-        pa.field("question", pa.string(), nullable=False),
-        pa.field("passage_id", pa.string(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("rank", pa.int32(), nullable=False),
-        pa.field("score", pa.float32(), nullable=False),
-        pa.field("positive_score", pa.float32()),
-        pa.field("teacher_score", pa.float32()),
-    ]
+    {
+        "run": pa.string(),
+        "round": pa.int32(),
+        "question": pa.string(),
+        "passage_id": pa.string(),
+        "title": pa.string(),
+        "text": pa.large_string(),
+        "source": pa.string(),
+        "rank": pa.int32(),
+        "score": pa.float32(),
+        "positive_score": pa.float32(),
+        "teacher_score": pa.float32(),
+    }
 )
+_NULLABLE = ("positive_score", "teacher_score")
+SCHEMA = pa.schema([column.with_nullable(column.name in _NULLABLE) for column in SCHEMA])
+_FIELDS = ("question", "source", "rank", "score", "positive_score", "teacher_score", "round")
+"""Columns that are fields of `Negative`."""
 
 
 class NegativesTable:
@@ -37,22 +41,11 @@ class NegativesTable:
         self._database = lancedb.connect(uri, storage_options=dict(storage_options or {}))
 
     def put(self, run: str, round_number: int, negatives: Sequence[Negative]) -> None:
-        """Keep the negatives of a round of a run, in place of what the same round left before."""
+        """Keep the negatives of a round of a run; they replace earlier ones of the same round."""
         rows = [
-            {
-                "run": run,
-                "round": round_number,
-                "question": negative.question,
-                "passage_id": negative.passage.id,
-                "title": negative.passage.title,
-                "text": negative.passage.text,
-                "source": negative.source,
-                "rank": negative.rank,
-                "score": negative.score,
-                "positive_score": negative.positive_score,
-                "teacher_score": negative.teacher_score,
-            }
-            for negative in negatives
+            {"run": run, "passage_id": one.passage.id, "title": one.passage.title, "text": one.passage.text}
+            | {name: getattr(one, name) for name in _FIELDS}
+            for one in negatives
         ]
         stored = self._database.create_table(self.name, schema=SCHEMA, exist_ok=True)
         stored.delete(_of(run, round_number).to_sql())
@@ -65,14 +58,8 @@ class NegativesTable:
         chosen = self._database.open_table(self.name).search().where(_of(run, round_number)).limit(None)
         return [
             Negative(
-                question=row["question"],
                 passage=KnownPassage(row["passage_id"], row["title"], row["text"]),
-                source=row["source"],
-                rank=row["rank"],
-                score=row["score"],
-                positive_score=row["positive_score"],
-                teacher_score=row["teacher_score"],
-                round=row["round"],
+                **{name: row[name] for name in _FIELDS},
             )
             for row in chosen.to_arrow().to_pylist()
         ]

@@ -1,4 +1,4 @@
-"""What can be found out before work begins: hours of mining and training should not end at a missing file."""
+"""Checks before work begins, so that hours of mining and training do not end at a missing file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dpr_lance.checks import checked_path
 from dpr_lance.encoders.bundle import check_place
 from dpr_lance.errors import InvalidInputError, StorageError
 
-from . import run_checkpoints as snapshots
+from . import run_checkpoints
 from .bundles.export import check_installed
 from .config import Run
 
 BYTES_PER_PARAMETER = 12
-"""Of a checkpoint: a weight and two moments of the optimizer, fp32 each."""
+"""In a checkpoint: a weight and two moments of the optimizer, in fp32."""
 CHECKPOINTS = 3
-"""At one time: the last, the best, and the one that is being written."""
+"""At the same time: the last, the best, and the one that is being written."""
 
 
 def check_places(run: Run, work: Path) -> None:
-    """Raise where packages are missing, a file of questions is not there, or a folder cannot be written.
+    """Raise when packages or a file of questions are missing, or when a folder cannot be written.
 
     `InvalidInputError` for the files and for a bundle that may not be replaced, `StorageError` for folders,
     `MissingExtraError` for packages, `EncoderError` for a damaged checkpoint of the run that is to go on.
@@ -34,13 +34,13 @@ def check_places(run: Run, work: Path) -> None:
             raise InvalidInputError(f"{path} does not exist: name a .json, .jsonl or BEIR folder of questions")
     for folder in (out.absolute().parent, work):
         _check_writable(folder)
-    place = snapshots.last(work)
+    place = run_checkpoints.last(work)
     if place is not None:
-        snapshots.verified(place)
+        run_checkpoints.verified(place)
 
 
 def check_space(work: Path, parameters: int) -> None:
-    """Raise `StorageError` where the checkpoints of a model of so many weights do not fit on the disk."""
+    """Raise `StorageError` when the checkpoints of a model of `parameters` weights do not fit on the disk."""
     missing = max(1, CHECKPOINTS - len(list(work.glob("step-*"))))
     needed, free = missing * BYTES_PER_PARAMETER * parameters, shutil.disk_usage(work).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""Texts that the tokenizer makes no token of have no vector: questions and positives are named, negatives left out."""
+"""Texts without a token have no vector: such questions and positives are reported, such negatives left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dpr_lance.records.reports import OnError, Skipped
 from .examples import Examples, KnownPassage, refused
 
 Blank: TypeAlias = Callable[[Side, Sequence[Any]], NDArray[np.bool_]]
-"""Tells for questions, or for (title, text) pairs, whether the tokenizer makes no token of them."""
+"""Returns for questions, or for (title, text) pairs, whether the tokenizer makes no token of them."""
 
 
 def readable(examples: Examples, blank: Blank, *, titles: bool = True, on_error: OnError = "raise") -> Examples:

@@ -5,8 +5,8 @@
     step-00000120/state.json            step, best score, what the run must agree with, and the sha256 of every file
     best.json                           which step was best
 
-A folder is written beside its place and renamed into it. The last and the best are kept, the others deleted. What is
-read back is what was written: a damaged file is named, never trained on or exported.
+A checkpoint is written to a temporary folder and renamed. The last and the best are kept, the others deleted. A
+damaged file is reported, and never trained on or exported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Position:
 
     step: int
     phase: int = 0
-    """Rounds of mining that are behind it."""
+    """Rounds of mining that are done."""
     best_score: float | None = None
     best_step: int = 0
     waited: int = 0
@@ -50,7 +50,7 @@ class Position:
 def save(
     folder: Path, model: DualEncoder, optimizer: torch.optim.Optimizer, position: Position, *, identity: str
 ) -> Path:
-    """Write a checkpoint and return its folder; `identity` is what `resume` will ask for."""
+    """Write a checkpoint and return its folder; `resume` requires the same `identity`."""
     place = folder / f"step-{position.step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
@@ -97,12 +97,12 @@ def best(folder: Path) -> Path | None:
 
 
 def verified(place: Path) -> Position:
-    """Return where the run of a checkpoint stood; raise `EncoderError` that names a file which is not as it was."""
+    """Return the position of a checkpoint's run; raise `EncoderError`, which names the file, when one has changed."""
     return _state(place)[0]
 
 
 def _state(place: Path) -> tuple[Position, str]:
-    """Return a checkpoint's position and identity, all of its files being as they were written."""
+    """Return a checkpoint's position and identity; raise `EncoderError` when a file is not as it was written."""
     path = place / f"{_STATE}.json"
     state = _read(path)
     expected = state.pop("sha256", None)
@@ -117,13 +117,13 @@ def _state(place: Path) -> tuple[Position, str]:
     there = _hashes(place)
     for name in sorted(files.keys() | there.keys()):
         if files.get(name) != there.get(name):
-            what = "is missing" if name not in there else "is damaged, or was put there by someone else"
+            what = "is missing" if name not in there else "is damaged, or does not belong there"
             raise EncoderError(f"{place / name} {what}: {_remedy(place)}")
     return position, identity
 
 
 def _remedy(place: Path) -> str:
-    return f"delete {place} to go on from the checkpoint before it, or from the start"
+    return f"delete {place} to continue from the checkpoint before it, or from the start"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -152,16 +152,15 @@ def _hash_of(values: object) -> str:
 
 
 def resume(place: Path, model: DualEncoder, optimizer: torch.optim.Optimizer, *, identity: str) -> Position:
-    """Put weights and moments back as they were and return where the run stood.
+    """Restore weights and moments, and return the position of the run.
 
-    Raises `InvalidInputError` when the checkpoint is of a run with other settings or data, `EncoderError` when one of
-    its files is damaged.
+    Raises `InvalidInputError` for a checkpoint of a run with other settings or data, `EncoderError` for damaged files.
     """
     position, made_with = _state(place)
     if made_with != identity:
         raise InvalidInputError(
-            f"{place} was made with other settings or other data, so this run cannot go on from it: "
-            "name another folder, or put the settings back"
+            f"{place} was made with other settings or other data, so this run cannot continue from it: "
+            "name another folder, or restore the settings"
         )
     load_weights(model, place / ENCODER)
     _restore(model, optimizer, load_file(place / f"{_STATE}.safetensors"))

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while a run trains: the step is finished and kept; a second one ends the process at once."""
+"""SIGTERM and Ctrl-C during training: the step is finished and kept; a second signal ends the process at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopping:
-    """Takes note of signals within a `with` block; in other threads than the main one signals are not ours."""
+    """Takes note of signals within a `with` block, in the main thread only."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
@@ -28,7 +28,7 @@ class Stopping:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
-        if self.asked is not None and kind is None:  # it came too late to be looked at
+        if self.asked is not None and kind is None:  # the signal came after the last step
             signal.raise_signal(self.asked)
 
     def _note(self, number: int, _: FrameType | None) -> None:

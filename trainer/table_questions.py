@@ -1,4 +1,4 @@
-"""Questions beside a table: their passages looked up in it, and hard negatives mined from it. Needs no torch."""
+"""Questions for a table: their passages looked up in it, and hard negatives mined from it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .mining import Mined, Source, distant_positives, mine, rank_through, with_n
 if TYPE_CHECKING:  # LanceDB is needed where a table is
     from dpr_lance.retriever import Retriever
 
-Say: TypeAlias = Callable[[str], None]
+Log: TypeAlias = Callable[[str], None]
 
 IDS_AT_ONCE = 2000
-"""Ids that one filter names."""
+"""Ids in one filter."""
 SHOWN_ROWS = 10
-"""Skipped rows that are told; all are counted."""
+"""Skipped rows that are named; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class MineReport:
-    """What `mine_table` did; `dropped` says what each filter left out."""
+    """What `mine_table` did; `dropped` counts what each filter left out."""
 
     table: str
     questions: int
@@ -61,8 +61,8 @@ def read_questions(path: str, *, split: str, retriever: Retriever | None, on_err
     return examples
 
 
-def tell_oddities(examples: Examples, path: str, say: Say) -> None:
-    """Say which rows were skipped, and what was put right."""
+def log_oddities(examples: Examples, path: str, say: Log) -> None:
+    """Log which rows were skipped, and what was put right."""
     for problem in examples.skipped[:SHOWN_ROWS]:
         say(f"skipped: {problem.place}: {problem.reason}")
     if len(examples.skipped) > SHOWN_ROWS:
@@ -72,7 +72,7 @@ def tell_oddities(examples: Examples, path: str, say: Say) -> None:
 
 
 def finder(retriever: Retriever) -> Find:
-    """Return what finds the passages of a table by ids of passages or documents."""
+    """Return a function that finds passages of a table by the ids of passages or documents."""
 
     def find(names: Sequence[str]) -> dict[str, list[KnownPassage]]:
         found: dict[str, list[KnownPassage]] = {}
@@ -98,19 +98,19 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     split: str = "train",
     on_error: OnError = "raise",
     out: str | Path | None = None,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> MineReport:
     """Mine hard negatives for questions from a table's BM25 index, and from the vectors that it stores.
 
-    They are kept in the table `TABLE_negatives` beside it, under the name of the questions' file, and with `out` are
-    written with their questions as JSON lines that `train` reads. Raises `InvalidInputError` as `read_examples` does,
+    They are kept in the table `TABLE_negatives` next to it, under the name of the questions' file; `out` is a file of
+    JSON lines for `train`. Raises `InvalidInputError` as `read_examples` does,
     `EncoderError` when dense search is not possible.
     """
     settings = settings or Mining()
     with ExitStack() as stack:
         retriever = open_table(stack, uri, table, storage_options)
         examples = read_questions(questions, split=split, retriever=retriever, on_error=on_error)
-        tell_oddities(examples, questions, say)
+        log_oddities(examples, questions, say)
 
         def unencodable(row: Example, reason: str) -> None:
             if on_error == "raise":
@@ -140,10 +140,6 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
 def _write(path: Path, examples: Examples) -> None:
     with path.open("w", encoding="utf-8") as stream:
         for row in examples.rows:
-            record = {
-                "question": row.question,
-                "answers": row.answers,
-                "positives": row.positives,
-                "hard_negatives": row.hard_negatives,
-            }
+            fields = ("question", "answers", "positives", "hard_negatives")
+            record = {name: getattr(row, name) for name in fields}
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")

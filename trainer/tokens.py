@@ -1,4 +1,4 @@
-"""Texts as token ids, made once: flat arrays with offsets, padded a chunk at a time."""
+"""Texts as token ids, made once: flat arrays with offsets, padded chunk by chunk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WINDOW = 4096
 
 @dataclass(frozen=True)
 class TokenisedTexts:
-    """The token ids of many texts, one after another: 4 bytes a token, and one more where token types are used."""
+    """The token ids of many texts, one after another: 4 bytes per token, 5 with token types."""
 
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
@@ -35,7 +35,7 @@ class TokenisedTexts:
     types: NDArray[np.int8] | None
     padding: int
     truncated: NDArray[np.bool_]
-    """[n]: whether the encoder does not see the end of a text."""
+    """[n]: whether the encoder does not read the end of a text."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -70,7 +70,7 @@ def tokenise(
     *,
     max_tokens: int | None = None,
 ) -> TokenisedTexts:
-    """Tokenise questions (strings) or passages ((title, text) pairs) exactly as the exported encoder will.
+    """Tokenise questions (strings) or passages ((title, text) pairs) exactly as the exported encoder does.
 
     `max_tokens` is a shorter limit than the checkpoint's own. Raises `InvalidInputError` for a text that is blank to
     the tokenizer.
@@ -113,7 +113,7 @@ def _encodings(
     texts: Sequence[str] | Sequence[tuple[str, str]],
     max_tokens: int | None,
 ) -> Iterator[tuple[Encoding, bool]]:
-    """Yield each text as tokens, cut at the limit, and whether there are none but those that every text has."""
+    """Yield each text as tokens, cut at the limit, and whether it has only the tokens that every text has."""
     limit = checkpoint.max_tokens(side)
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()

@@ -1,4 +1,4 @@
-"""A training from questions to bundle: read, mine, train, validate, export; every step has a default."""
+"""A training from questions to bundle: read, mine, train, validate, export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.loading import load_encoder
 from dpr_lance.errors import InvalidInputError
 
-from . import run_checkpoints as snapshots
+from . import run_checkpoints
 from .batches import Corpus, Planner, make_corpus, seed_of
 from .bundles.export import export
 from .checkpoints.starting_point import starting_checkpoint
@@ -29,13 +29,13 @@ from .distillation import Teacher
 from .distributed import Group, device, join, leave
 from .dual_encoder import DualEncoder
 from .examples import Examples, KnownPassage
-from .log import Minutely, draw_curves
+from .log import EveryMinute, draw_curves
 from .loop import Loop, check_teacher, token_texts
-from .mining import Mined, Negative, Ranking, mine, rank_anew, rank_through, with_negatives
+from .mining import Mined, Negative, Ranking, mine, rank_all, rank_through, with_negatives
 from .preflight import check_places, check_space
 from .readable import Blank, readable, readable_passages
 from .run_checkpoints import ENCODER
-from .table_questions import Say, open_table, read_questions, tell_oddities
+from .table_questions import Log, log_oddities, open_table, read_questions
 from .tokens import blank_texts
 from .validation import Accuracy, TorchEncoder, evaluate, through_table
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:  # LanceDB is needed where a table is
     from dpr_lance.retriever import Retriever
 
 HELD_OUT = 0.1
-"""Share of the questions that validate where no dev questions are named."""
+"""Share of the questions that validate when no dev questions are named."""
 REPORT = "report.json"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a training did. `accuracies` has BM25 and the untrained encoder beside the trained one."""
+    """What a training did. `accuracies` compares BM25, the untrained and the trained encoder."""
 
     bundle: str
     work: str
@@ -68,13 +68,13 @@ class TrainingReport:
     seconds: float
 
 
-def train(run: Run, *, teacher: Teacher | None = None, say: Say = lambda _: None) -> TrainingReport:
-    """Train as `run` says, and export what was best on the dev questions to the bundle `run.out`.
+def train(run: Run, *, teacher: Teacher | None = None, say: Log = lambda _: None) -> TrainingReport:
+    """Train with the settings `run`, and export the best checkpoint on the dev questions to the bundle `run.out`.
 
-    Interrupted, it goes on where it was when it is called again. Under torchrun the processes share the work.
-    `teacher` scores (question, passage) pairs for the losses margin-mse and kl, and filters mined negatives; `say` is
-    told what goes on. Raises `InvalidInputError` for data and settings that cannot be used, `EncoderError` for
-    checkpoints that cannot, and when the loss is no number.
+    After an interruption the same call continues the run. Under torchrun the processes share the work. `teacher` scores
+    (question, passage) pairs for the losses margin-mse and kl, and filters mined negatives; `say` receives progress
+    messages. Raises `InvalidInputError` for unusable data and settings, `EncoderError` for unusable checkpoints, and
+    when the loss is NaN or infinite.
     """
     work = Path(run.work or f"{run.out.rstrip('/')}-training")
     started = time.perf_counter()
@@ -84,32 +84,28 @@ def train(run: Run, *, teacher: Teacher | None = None, say: Say = lambda _: None
         if group.first:
             check_places(run, work)
         else:
-            say = _silent
+            say = lambda _: None  # noqa: E731 - the other processes are silent
         retriever = None
         if run.table is not None:
             retriever = open_table(stack, run.table, run.table_name, run.storage_options)
-        return _Training(run, work, group, retriever, teacher, say).report(started)
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""
+        return _Training(run, work, group, retriever, teacher, say).run(started)
 
 
 class _Training:
     """The parts of one training."""
 
     def __init__(
-        self, run: Run, work: Path, group: Group, retriever: Retriever | None, teacher: Teacher | None, say: Say
+        self, settings: Run, work: Path, group: Group, retriever: Retriever | None, teacher: Teacher | None, say: Log
     ) -> None:
-        self.run, self.work, self.group, self.retriever = run, work, group, retriever
+        self.settings, self.work, self.group, self.retriever = settings, work, group, retriever
         self.teacher, self.say = teacher, say
         self.model = self._model()
         self.blank: Blank = partial(blank_texts, self.model.checkpoint, self.model.tokenizer)
         self.dropped: dict[str, int] = {}
 
-    def report(self, started: float) -> TrainingReport:
-        """Do everything."""
-        run, recipe, model = self.run, self.run.recipe, self.model
+    def run(self, started: float) -> TrainingReport:
+        """Read, mine, train and export."""
+        run, recipe, model = self.settings, self.settings.recipe, self.model
         sets, dev = self._sets()
         Planner(make_corpus(sets, rates=run.rates), recipe)  # raises where the questions do not make batches
         if self.retriever is not None and recipe.hard_negatives:
@@ -125,7 +121,7 @@ class _Training:
         loop.checkpoint_seconds = 60 * run.checkpoint_minutes
         loop.validate = lambda trained: evaluate(trained, dev_corpus, texts, recipe, loop.autocast)
         if loop.resume():
-            self.say(f"going on from step {loop.position.step} in {self.work}")
+            self.say(f"continuing from step {loop.position.step} in {self.work}")
         stopped = self._phases(loop, sets, steps)
         if self.group.first:
             accuracies += self._exported(dev_corpus)
@@ -150,8 +146,8 @@ class _Training:
         return found
 
     def _model(self) -> DualEncoder:
-        """Return the encoder to train, all of its weights loaded; raise for what cannot be trained."""
-        run, recipe = self.run, self.run.recipe
+        """Return the encoder to train with all of its weights; raise when it cannot be trained."""
+        run, recipe = self.settings, self.settings.recipe
         check_teacher(recipe, self.teacher)
         torch.manual_seed(seed_of(recipe.seed, "projection"))
         checkpoint = starting_checkpoint(run.encoder, self.retriever)
@@ -170,7 +166,7 @@ class _Training:
 
     def _sets(self) -> tuple[list[Examples], Examples]:
         """Return the training sets and the dev questions."""
-        run = self.run
+        run = self.settings
         sets = [self._read(path, "train") for path in run.questions]
         limit = run.validation_questions
         if run.dev is not None:
@@ -187,10 +183,10 @@ class _Training:
         return [replace(one, rows=tuple(row for row in one.rows if row.question not in asked)) for one in sets], dev
 
     def _read(self, path: str, split: str) -> Examples:
-        run = self.run
+        run = self.settings
         found = read_questions(path, split=split, retriever=self.retriever, on_error=run.on_error)
         found = readable(found, self.blank, titles=not run.recipe.title_dropout, on_error=run.on_error)
-        tell_oddities(found, path, self.say)
+        log_oddities(found, path, self.say)
         if not found.rows:
             raise InvalidInputError(f"{path} holds no question that can be used ({len(found.skipped)} were skipped)")
         return found
@@ -198,10 +194,10 @@ class _Training:
     def _pool(self, dev: Examples, sets: Sequence[Examples]) -> Corpus:
         """Return the dev questions over `validation_passages`: their positives, then hard negatives, then any others.
 
-        The best-ranked hard negatives come first: over passages at random a good encoder makes no mistakes to tell
-        checkpoints apart by.
+        The best-ranked hard negatives come first: among random passages a good encoder makes no mistakes, and
+        checkpoints could not be compared.
         """
-        limit = self.run.validation_passages
+        limit = self.settings.validation_passages
         passages = {name: dev.passages[name] for row in dev.rows for name in row.positives}
         for name in chain.from_iterable(zip_longest(*(row.hard_negatives for row in dev.rows))):
             if len(passages) >= limit:
@@ -219,52 +215,52 @@ class _Training:
             known = [KnownPassage(passage.id, passage.title, passage.text) for passage in stored]
             others += readable_passages(known, self.blank)
         fresh = list({one.id: one for one in others if one.id not in passages}.values())
-        order = np.random.default_rng(seed_of(self.run.recipe.seed, "pool")).permutation(len(fresh))[:wanted]
+        order = np.random.default_rng(seed_of(self.settings.recipe.seed, "pool")).permutation(len(fresh))[:wanted]
         passages |= {fresh[int(at)].id: fresh[int(at)] for at in order}
         return make_corpus([replace(dev, rows=rows, passages=passages)])
 
     # Mining
 
     def _with_bm25_negatives(self, sets: list[Examples], dev: Examples) -> tuple[list[Examples], Examples]:
-        """Give each question that has too few hard negatives those that BM25 finds."""
+        """Give each question with too few hard negatives those that BM25 finds."""
 
         def mined() -> Mined:
             found = Mined()
             for examples in (*sets, dev):
-                rows = [row for row in examples.rows if len(row.hard_negatives) < self.run.recipe.hard_negatives]
+                rows = [row for row in examples.rows if len(row.hard_negatives) < self.settings.recipe.hard_negatives]
                 assert self.retriever is not None  # noqa: S101 - there is a table
-                rankings = rank_through(self.retriever, rows, "bm25", self.run.mining.depth)
+                rankings = rank_through(self.retriever, rows, "bm25", self.settings.mining.depth)
                 rankings = self._watched(rankings, len(rows))
-                found += mine(rows, examples.passages, rankings, self.run.mining, teacher=self.teacher)
+                found += mine(rows, examples.passages, rankings, self.settings.mining, teacher=self.teacher)
             return found
 
-        negatives = self._kept(0, mined, reuse=snapshots.last(self.work) is not None)
+        negatives = self._kept(0, mined, reuse=run_checkpoints.last(self.work) is not None)
         *ours, dev = (with_negatives(examples, negatives) for examples in (*sets, dev))
         return ours, dev
 
-    def _anew(self, loop: Loop, sets: Sequence[Examples], number: int, *, reuse: bool) -> list[Examples]:
-        """Give each question the negatives that the encoder in training finds, ahead of the others.
+    def _with_own_negatives(self, loop: Loop, sets: Sequence[Examples], number: int, *, reuse: bool) -> list[Examples]:
+        """Give each question the negatives that the encoder in training finds, before its others.
 
-        A run that goes on within a round reuses what was mined when the round began.
+        A run that continues within a round reuses what was mined when the round began.
         """
 
         def mined() -> Mined:
-            lines = Minutely(self.say, at_once=False)
+            lines = EveryMinute(self.say, at_once=False)
             encoder = TorchEncoder(loop.model, loop.model.checkpoint.card("training"), loop.autocast)
             found = Mined()
             for examples in sets:
-                assert self.retriever is not None  # noqa: S101 - config.Run asks for a table
-                rankings = rank_anew(
+                assert self.retriever is not None  # noqa: S101 - config.Run requires a table
+                rankings = rank_all(
                     self.retriever,
                     examples.rows,
                     examples.passages,
                     encode_questions=encoder.encode_questions,
                     encode_passages=encoder.encode_passages,
-                    depth=self.run.mining.depth,
+                    depth=self.settings.mining.depth,
                     blank=lambda passages: self.blank("passage", passages),
-                    tell=lambda done: lines.tell(lambda: f"mining: {done:,} passages encoded"),
+                    progress=lambda done: lines.report(lambda: f"mining: {done:,} passages encoded"),
                 )
-                settings = self.run.mining
+                settings = self.settings.mining
                 found += mine(
                     examples.rows, examples.passages, rankings, settings, teacher=self.teacher, round_number=number
                 )
@@ -274,10 +270,10 @@ class _Training:
         return [with_negatives(examples, negatives, ahead=True) for examples in sets]
 
     def _kept(self, number: int, mined: Callable[[], Mined], *, reuse: bool) -> list[Negative]:
-        """Return the negatives of a round as the table beside keeps them, mined unless they are to be reused."""
+        """Return the negatives of a round from their table; mine them first unless they are reused."""
         from .negatives import NegativesTable  # noqa: PLC0415
 
-        run = self.run
+        run = self.settings
         kept = NegativesTable(str(run.table), run.table_name, run.storage_options)
         key = str(self.work.resolve())
         if self.group.first and not (reuse and kept.get(key, number)):
@@ -285,8 +281,8 @@ class _Training:
             for what, count in found.dropped.items():
                 self.dropped[what] = self.dropped.get(what, 0) + count
             kept.put(key, number, found.negatives)
-            told = ", ".join(f"{what} {count:,}" for what, count in found.dropped.items() if count)
-            self.say(f"round {number}: {len(found.negatives):,} negatives; left out: {told or 'none'}; "
+            dropped = ", ".join(f"{what} {count:,}" for what, count in found.dropped.items() if count)
+            self.say(f"round {number}: {len(found.negatives):,} negatives; left out: {dropped or 'none'}; "
                      f"{found.without:,} questions got none")  # fmt: skip
         self.group.agree(0.0)
         negatives = kept.get(key, number)
@@ -295,26 +291,26 @@ class _Training:
         return [one for one in negatives if one.passage.id in readable]
 
     def _watched(self, rankings: Iterable[Ranking], total: int) -> Iterator[Ranking]:
-        """Yield the rankings, and say once a minute how many there were."""
-        lines = Minutely(self.say, at_once=False)
+        """Yield the rankings, and report their number once a minute."""
+        lines = EveryMinute(self.say, at_once=False)
         for number, ranking in enumerate(rankings, start=1):
             yield ranking
-            lines.tell(partial("mining: {:,} of {:,} questions".format, number, total))
+            lines.report(partial("mining: {:,} of {:,} questions".format, number, total))
 
     # Model
 
     def _phases(self, loop: Loop, sets: Sequence[Examples], steps: int) -> bool:
-        """Train, and between phases mine; return whether it stopped early."""
-        phases = self.run.rounds + 1
+        """Train, and mine between phases; return whether training stopped early."""
+        phases = self.settings.rounds + 1
         given = sets
         if loop.position.phase:
-            given = self._anew(loop, sets, loop.position.phase, reuse=True)
+            given = self._with_own_negatives(loop, sets, loop.position.phase, reuse=True)
         while True:
             phase = loop.position.phase
-            ended = loop.run(make_corpus(given, rates=self.run.rates), until=steps * (phase + 1) // phases)
+            ended = loop.run(make_corpus(given, rates=self.settings.rates), until=steps * (phase + 1) // phases)
             if ended.stopped_early or phase + 1 == phases:
                 return ended.stopped_early
-            given = self._anew(loop, sets, phase + 1, reuse=False)
+            given = self._with_own_negatives(loop, sets, phase + 1, reuse=False)
             loop.next_phase()
 
     def _untrained(self, model: DualEncoder, dev: Corpus) -> list[Accuracy]:
@@ -323,28 +319,28 @@ class _Training:
             return []
         card = replace(model.checkpoint.card("untrained"), dimension=model.dimension)
         rows = through_table("untrained", TorchEncoder(model, card), dev)
-        self._tell(rows)
+        self._report(rows)
         return rows
 
     def _exported(self, dev: Corpus) -> list[Accuracy]:
-        place = snapshots.best(self.work)
+        place = run_checkpoints.best(self.work)
         if place is None:
             raise InvalidInputError(f"{self.work} has no checkpoint: no step was trained")
-        run = self.run
+        run = self.settings
         export(place / ENCODER, run.out, precision=run.precision, name=Path(run.out).name, replace=run.replace)
         draw_curves(self.work)
         rows = through_table("trained", load_encoder(Path(run.out)), dev, modes=("dense", "hybrid"))
-        self._tell(rows)
+        self._report(rows)
         return rows
 
-    def _tell(self, rows: Sequence[Accuracy]) -> None:
+    def _report(self, rows: Sequence[Accuracy]) -> None:
         for row in rows:
-            told = "  ".join(f"top-{k} {100 * found.mean:.1f}" for k, found in row.top.items())
-            self.say(f"{row.name}, {row.mode}: {told}")
+            accuracy = "  ".join(f"top-{k} {100 * found.mean:.1f}" for k, found in row.top.items())
+            self.say(f"{row.name}, {row.mode}: {accuracy}")
 
 
 def _held_out(examples: Examples, limit: int, seed: int) -> tuple[Examples, Examples]:
-    """Part the rows of a set for validation, the same ones for the same seed."""
+    """Split the rows of a set into training and validation, the same way for the same seed."""
     count = min(limit, max(1, round(HELD_OUT * len(examples.rows))))
     order = np.random.default_rng(seed_of(seed, "held out")).permutation(len(examples.rows))
     apart = set(order[:count].tolist())

@@ -1,4 +1,4 @@
-"""How good the encoder is on dev questions: the paper's loss and average rank, top-k exactly, and top-k by a table."""
+"""How good the encoder is on dev questions: the paper's loss and average rank, exact top-k, top-k through a table."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return metrics of the dev questions of `corpus` over all its passages, ranked exactly.
 
-    `nll` and `accuracy` are of batches as in training; `average-rank` is the mean number of passages above the gold one
-    (paper's code, its measure for choosing checkpoints); `mrr` and `top-k` count the first positive.
+    `nll` is the loss of batches as in training; `average-rank` is the mean number of passages above the gold one (the
+    paper's code chooses checkpoints by it); `mrr` and `top-k` count the first positive.
     """
     questions = model.encode("question", texts["question"], autocast)
     passages = model.encode("passage", texts["passage"], autocast)
@@ -76,18 +76,18 @@ def _nll(
 
 @dataclass(frozen=True)
 class TorchEncoder:
-    """A `DualEncoder` as a table takes it, without a bundle being made."""
+    """A `DualEncoder` as an `Encoder` for a table, without a bundle."""
 
     model: DualEncoder
     card: EncoderCard
     autocast: Autocast = nullcontext
 
     def encode_questions(self, questions: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32[n, d], one row a question."""
+        """Return float32[n, d], one row per question."""
         return self._encoded("question", questions)
 
     def encode_passages(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Return float32[n, d], one row a (title, text) pair."""
+        """Return float32[n, d], one row per (title, text) pair."""
         return self._encoded("passage", passages)
 
     def _encoded(self, side: Side, texts: Sequence[str] | Sequence[tuple[str, str]]) -> NDArray[np.float32]:
@@ -97,7 +97,7 @@ class TorchEncoder:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """One row of the final table: top-k accuracy of dev questions through a real table, with its interval."""
+    """Top-k accuracy of dev questions through a table, with its interval."""
 
     name: str
     mode: str

@@ -12,7 +12,7 @@ from dpr_lance.trainer.mining import (
     Ranking,
     distant_positives,
     mine,
-    rank_anew,
+    rank_all,
     rank_through,
     with_negatives,
 )
@@ -97,7 +97,7 @@ def test_the_whole_table_is_ranked_anew_as_exact_search_would(table, monkeypatch
     encoder = HashEncoder(dimension=32)
     rows = [Example("f:1", "rhine flows", ("r0#0",)), Example("f:2", "danube east", ("r1#0",))]
     passages = {one.id: KnownPassage(one.id, one.title, one.text) for one in table.passages()}
-    anew = rank_anew(
+    anew = rank_all(
         table,
         rows,
         passages,

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dpr_lance.trainer import grad_cache
-from dpr_lance.trainer import run_checkpoints as snapshots
+from dpr_lance.trainer import grad_cache, run_checkpoints
 from dpr_lance.trainer.batches import Planner, make_corpus
 from dpr_lance.trainer.checkpoints.description import read_checkpoint
 from dpr_lance.trainer.checkpoints.locate import locate
@@ -356,7 +355,7 @@ def test_only_the_last_and_the_best_checkpoint_are_kept_and_other_settings_are_r
     loop = Loop(model_of(tiny), made, recipe, steps=8, folder=tmp_path, validate=lambda _: {"mrr": next(scores)})
     loop.run(made)
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000008"]
-    assert snapshots.best(tmp_path).name == "step-00000004"
+    assert run_checkpoints.best(tmp_path).name == "step-00000004"
     told = [record for record in read_log(tmp_path / "log.jsonl") if record["kind"] == "evaluation"]
     assert [(record["step"], record["mrr"]) for record in told] == [(0, 0.0), (2, 0.1), (4, 0.9), (6, 0.5), (8, 0.4)]
     other = Loop(model_of(tiny), made, replace(recipe, learning_rate=1e-4), steps=8, folder=tmp_path)
@@ -423,7 +422,7 @@ def test_eight_pairs_are_learnt_by_heart(tiny, tmp_path):
     scores = loop.model.encode("question", texts["question"]) @ loop.model.encode("passage", texts["passage"]).T
     assert (scores.argmax(axis=1) == np.arange(8)).all()
     # What was saved is what was trained.
-    loaded = DualEncoder(saved(snapshots.best(tmp_path)))
+    loaded = DualEncoder(saved(run_checkpoints.best(tmp_path)))
     assert torch.equal(state(loaded), state(loop.model))
     if pytest.importorskip("matplotlib"):
         assert draw_curves(tmp_path).stat().st_size > 1000
@@ -471,7 +470,7 @@ def test_every_shape_of_encoder_is_saved_as_a_checkpoint(tiny, tmp_path, kind):
     made = corpus(12)
     loop = Loop(model, made, Recipe(batch_size=4, learning_rate=1e-3), steps=2, folder=tmp_path / "run")
     loop.run(made)
-    checkpoint = saved(snapshots.last(tmp_path / "run"))
+    checkpoint = saved(run_checkpoints.last(tmp_path / "run"))
     assert checkpoint.shared == (kind == "projection")
     assert checkpoint.passage.dimension == {"projection": 8, "separate": 32, "dpr": 4}[kind]
     loaded = DualEncoder(checkpoint)

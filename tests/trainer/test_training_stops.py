@@ -7,13 +7,12 @@ import threading
 
 import pytest
 import torch
-from dpr_lance.trainer import log as journal
-from dpr_lance.trainer import run_checkpoints as snapshots
+from dpr_lance.trainer import log, run_checkpoints
 from dpr_lance.trainer.config import Recipe, Run
 from dpr_lance.trainer.distributed import Group
 from dpr_lance.trainer.dual_encoder import save_encoder
 from dpr_lance.trainer.examples import Example
-from dpr_lance.trainer.log import Minutely, read_log
+from dpr_lance.trainer.log import EveryMinute, read_log
 from dpr_lance.trainer.loop import Loop
 from dpr_lance.trainer.mining import rank_through
 from dpr_lance.trainer.stopping import Stopping
@@ -53,8 +52,10 @@ def test_a_checkpoint_is_kept_when_it_is_time(tiny, tmp_path, monkeypatch):
     assert loop.checkpoint_seconds == 300
     loop.checkpoint_seconds = 0.0  # after every step
     seen = []
-    save = snapshots.save
-    monkeypatch.setattr(snapshots, "save", lambda *given, **named: seen.append(given[3].step) or save(*given, **named))
+    save = run_checkpoints.save
+    monkeypatch.setattr(
+        run_checkpoints, "save", lambda *given, **named: seen.append(given[3].step) or save(*given, **named)
+    )
     loop.run(made)
     assert seen == [1, 2, 3, 4, 5, 6]  # the last one once, though it is evaluated too
     assert steps_in(tmp_path) == [6]
@@ -157,7 +158,7 @@ def kept(tiny, tmp_path_factory):
 
 
 def copied(kept, tmp_path):
-    place = snapshots.last(kept)
+    place = run_checkpoints.last(kept)
     for path in place.rglob("*"):
         if path.is_file():
             target = tmp_path / place.name / path.relative_to(place)
@@ -180,7 +181,7 @@ def test_a_flipped_byte_of_any_file_is_found_before_it_is_trained_on_or_exported
         with pytest.raises(EncoderError, match=rf"{path.name}.*delete .*{place.name}"):
             loop.resume()
         with pytest.raises(EncoderError, match=path.name):
-            snapshots.best(tmp_path)
+            run_checkpoints.best(tmp_path)
         path.write_bytes(before)
     loop, _ = looped(tiny, tmp_path, steps=2)
     assert loop.resume()
@@ -199,7 +200,7 @@ def test_missing_cut_and_further_files_are_named(kept, tmp_path, change):
     place = copied(kept, tmp_path)
     change(place / "encoder" / "model.safetensors")
     with pytest.raises(EncoderError, match=r"model\.safetensors|further\.json"):
-        snapshots.verified(place)
+        run_checkpoints.verified(place)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_a_damaged_state_is_a_named_error(kept, tmp_path, content):
     place = copied(kept, tmp_path)
     (place / "state.json").write_bytes(content)
     with pytest.raises(EncoderError, match=r"state\.json is damaged .*delete"):
-        snapshots.verified(place)
+        run_checkpoints.verified(place)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"step": "2"}', b'{"step": null}', b'{"step": -1}'])
@@ -217,7 +218,7 @@ def test_a_damaged_note_of_the_best_step_is_a_named_error(kept, tmp_path, conten
     copied(kept, tmp_path)
     (tmp_path / "best.json").write_bytes(content)
     with pytest.raises(EncoderError, match=r"best\.json is damaged"):
-        snapshots.best(tmp_path)
+        run_checkpoints.best(tmp_path)
 
 
 # What is told
@@ -225,7 +226,7 @@ def test_a_damaged_note_of_the_best_step_is_a_named_error(kept, tmp_path, conten
 
 def test_without_a_terminal_there_is_a_line_at_once_and_then_one_a_minute(tiny, tmp_path, capsys, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
 
     class Slow(Loop):
         def _step(self, batch, corpus, texts):
@@ -252,12 +253,12 @@ def test_the_other_processes_of_a_group_say_nothing(tiny, capsys, monkeypatch):
 
 def test_a_line_a_minute_may_wait_for_the_first_minute(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
     said = []
-    lines = Minutely(said.append, at_once=False)
+    lines = EveryMinute(said.append, at_once=False)
     for second in range(0, 200, 10):
         now[0] = float(second)
-        lines.tell(lambda second=second: str(second))
+        lines.report(lambda second=second: str(second))
     assert said == ["60", "120", "180"]
 
 
