@@ -28,8 +28,8 @@ class EveryMinute:
         self._say = say
         self._last = -math.inf if at_once else time.monotonic()
 
-    def tell(self, line: Callable[[], str]) -> None:
-        """Log what `line` returns, when it is time."""
+    def report(self, line: Callable[[], str]) -> None:
+        """Report what `line` returns, when a minute has passed."""
         if time.monotonic() - self._last >= EVERY_SECONDS:
             self._say(line())
             self._last = time.monotonic()

@@ -43,8 +43,9 @@ class NegativesTable:
     def put(self, run: str, round_number: int, negatives: Sequence[Negative]) -> None:
         """Keep the negatives of a round of a run; they replace earlier ones of the same round."""
         rows = [
-            {"run": run, "passage_id": one.passage.id, "title": one.passage.title, "text": one.passage.text}
-            | {name: getattr(one, name) for name in _FIELDS}
+            {name: getattr(one, name) for name in _FIELDS}
+            | {"run": run, "round": round_number}
+            | {"passage_id": one.passage.id, "title": one.passage.title, "text": one.passage.text}
             for one in negatives
         ]
         stored = self._database.create_table(self.name, schema=SCHEMA, exist_ok=True)

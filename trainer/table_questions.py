@@ -62,7 +62,7 @@ def read_questions(path: str, *, split: str, retriever: Retriever | None, on_err
 
 
 def log_oddities(examples: Examples, path: str, say: Log) -> None:
-    """Log which rows were skipped, and what was put right."""
+    """Report which rows were skipped, and what was corrected."""
     for problem in examples.skipped[:SHOWN_ROWS]:
         say(f"skipped: {problem.place}: {problem.reason}")
     if len(examples.skipped) > SHOWN_ROWS:

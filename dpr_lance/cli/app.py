@@ -156,7 +156,7 @@ def add(  # noqa: PLR0913 - one argument an option
         field_names=FieldNames(id=id_field, text=text_field, title=title_field),
         on_error=on_error,
         max_document_bytes=max_document_bytes,
-        base=None if (folder := local_folder(uri)) is None else folder.resolve().parent,
+        base=None if (folder := local_folder(uri)) is None else Path(os.path.realpath(folder)).parent,
     )
     watch = output.Watch(lambda _: (documents.bytes_read, documents.bytes_total or None))
     with opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):

@@ -6,9 +6,9 @@
     tokenizer.json                    for the `tokenizers` package
     manifest.json                     format, precision, size and sha256 of every other file; written last
 
-A bundle is written beside its place and renamed into it, so a reader never sees half of one; whatever else happens to
-the files is found by their sizes when the bundle is opened, and by their hashes before a model is loaded. A file that
-the manifest does not list is never read: a graph that refers to one is refused.
+A bundle is written to a temporary folder and renamed, so a reader never sees half of one. Damage is found by the sizes
+of files when the bundle is opened, and by their hashes before a model is loaded. A file that the manifest does not list
+is never read; a graph that refers to one is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from dpr_lance.checks import checked_fields
+from dpr_lance.checks import checked_choice, checked_fields
 from dpr_lance.encoders.card import EncoderCard, Side
 from dpr_lance.errors import EncoderError, InvalidInputError
 
@@ -43,14 +43,12 @@ TOKENIZER = "tokenizer.json"
 SHARED_GRAPH = "encoder.onnx"
 _TAKEN = "choose another place, or allow to replace it"
 _REMEDY = "make the bundle again with `dpr-lance export`, or reinstall dpr-lance when it is the packaged one"
-
-
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
-    """One file of a bundle: bytes and sha256 as the manifest has them."""
+    """One file of a bundle: bytes and sha256 as in the manifest."""
 
     name: str
     size: int
@@ -59,7 +57,7 @@ class BundleFile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: every file is there and has its size, the card its contents; `verified` checks the others'."""
+    """An opened bundle: all files have their sizes, and the card its contents; `verified` checks other contents."""
 
     folder: Path
     card: EncoderCard
@@ -81,10 +79,7 @@ class Bundle:
         return SHARED_GRAPH if self.shared else f"{side}.onnx"
 
     def verified(self, name: str) -> Path:
-        """Return the path of the file `name` after comparing its hash with the manifest's.
-
-        Raises `EncoderError` when the contents differ. 25 MB take about 20 ms (60 ms without SHA instructions).
-        """
+        """Return the path of the file `name`; raise `EncoderError` when its hash is not the manifest's."""
         path = self.folder / name
         _check_contents(path, self.files)
         return path
@@ -100,18 +95,15 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle of `card` and copies of `files` (name in the bundle → where it is now), and open it.
 
-    `files` has `tokenizer.json` and either `encoder.onnx` or `question.onnx` and `passage.onnx`; further files (a
-    notice, a licence) may join. With `replace` an existing bundle gives way; anything else at `folder` is left alone.
-    Of several writers at a time the last one's bundle stays, without `replace` the first one's.
+    `files` has `tokenizer.json` and either `encoder.onnx` or `question.onnx` and `passage.onnx`, and may have others (a
+    notice, a licence). `replace` allows to replace an existing bundle, but nothing else. Of several writers the last
+    one's bundle stays, without `replace` the first one's.
     Raises `InvalidInputError` for a wrong set of files, and when `folder` exists and may not be replaced.
     """
     folder = Path(folder)
     if problem := _incomplete(files) or _reserved(files):
         raise InvalidInputError(f"bundle {folder}: {problem}")
-    if precision not in get_args(Precision):
-        raise InvalidInputError(
-            f"bundle {folder}: precision is {precision!r}, not one of {', '.join(get_args(Precision))}"
-        )
+    checked_choice(precision, "precision", get_args(Precision))
     check_place(folder, replace=replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -165,7 +157,7 @@ def open_bundle(folder: str | Path) -> Bundle:
 
 
 def fingerprint(paths: Iterable[Path], *, further: str = "") -> str:
-    """Return 16 hex digits that stand for the contents of `paths` (names do not count) and the text `further`."""
+    """Return 16 hex digits, a hash of the contents of `paths` (not of their names) and of the text `further`."""
     digest = hashlib.sha256(further.encode())
     for path in paths:
         digest.update(bytes.fromhex(_described(path).sha256))
@@ -206,7 +198,7 @@ def _read_manifest(path: Path) -> _Manifest:
         if wrong := checked_fields(file):
             problem = f"of {file.name!r}, {wrong}"
         elif not _SHA256.fullmatch(file.sha256):
-            problem = f"the sha256 of {file.name!r} is none"
+            problem = f"the sha256 of {file.name!r} is not 64 hex digits"
     if stray := [name for name in names if Path(name).name != name or "\0" in name]:
         problem = f"{stray[0]!r} is not a plain file name"
     if problem:
@@ -241,7 +233,7 @@ def _described(path: Path) -> BundleFile:
 
 def check_place(folder: Path, *, replace: bool) -> None:
     """Raise `InvalidInputError` when something is at `folder` that a new bundle may not replace."""
-    # A folder without a manifest is a stranger's, unless another writer has moved a bundle away or here meanwhile.
+    # A folder without a manifest is not ours, unless another writer is moving a bundle away or here.
     before = None
     while (now := _identity(folder)) is not None:
         if (folder / MANIFEST).is_file():
@@ -254,7 +246,7 @@ def check_place(folder: Path, *, replace: bool) -> None:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Return what tells this folder from one renamed to its place; None where there is none."""
+    """Return inode and time of change, which differ for a folder that was renamed here; None without a folder."""
     try:
         status = folder.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -263,10 +255,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _move_into_place(beside: Path, folder: Path, *, replace: bool) -> None:
-    """Rename `beside` to `folder`; an old bundle there is moved away first and deleted after.
-
-    Another writer may do the same: whichever renames are between these two only cost another turn.
-    """
+    """Rename `beside` to `folder` after moving an old bundle away; try again when another writer was faster."""
     while True:
         try:
             beside.rename(folder)

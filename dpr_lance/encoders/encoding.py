@@ -1,7 +1,7 @@
-"""An encoder's answers, checked: vectors of the right shape, and one text without a vector does not spoil the others.
+"""Checked vectors of an encoder; one text without a vector does not affect the others.
 
-A tokenizer makes nothing of some texts (a page of replacement characters), and an encoder may fail on a single text.
-Halving the batch finds it; `PROBE` tells it from an encoder that fails on every text.
+A tokenizer makes no token of some texts (a page of replacement characters), and an encoder may fail on a single text.
+Halving the batch finds it; `PROBE` distinguishes it from an encoder that fails on every text.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dpr_lance.encoders.vectors import Vector, checked_vectors
 from dpr_lance.errors import DprLanceError, EncoderError, InvalidInputError, is_panic
 
 PROBE = "The Rhine is a river in Europe."
-"""A text that every encoder that works has a vector for."""
+"""A text that every working encoder has a vector for."""
 
 _PLACE = re.compile(r"^(questions|passages)\[\d+\] is ")
 
 
 class UnencodableError(InvalidInputError):
-    """Questions that the encoder makes no vector of, while it works for others; `reasons` tells why, by position."""
+    """Questions that a working encoder makes no vector of; `reasons` holds the reasons, by position."""
 
     def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class UnencodableError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A vector for each text, None where there is none; `reasons` tells why, by position."""
+    """A vector for each text, or None; `reasons` holds the reasons, by position."""
 
     vectors: list[Vector | None]
     reasons: dict[int, str]
@@ -72,7 +72,7 @@ def encoded_passages(encoder: Encoder, passages: Sequence[tuple[str, str]]) -> E
 
 
 def _answer(encoder: Encoder, side: Side, texts: Sequence[Any]) -> Vector:
-    """Return float32[n, d]; whatever else an encoder gives or raises is an `EncoderError`."""
+    """Return float32[n, d]; anything else that an encoder returns or raises becomes an `EncoderError`."""
     try:
         vectors = encoder.encode_questions(texts) if side == "question" else encoder.encode_passages(texts)
     except DprLanceError:
@@ -87,7 +87,7 @@ def _answer(encoder: Encoder, side: Side, texts: Sequence[Any]) -> Vector:
 
 
 def _apart(encoder: Encoder, side: Side, texts: Sequence[Any], error: DprLanceError) -> Encoded:
-    """Return what the encoder makes of each text, having failed on all of them together with `error`."""
+    """Return the vector of each text after the encoder has failed on all of them together with `error`."""
     if isinstance(error, EncoderError) and not _works(encoder, side):
         raise error
     if len(texts) == 1:

@@ -1,4 +1,4 @@
-"""An encoder without weights, for tests: deterministic, instant, and similar for similar wordings."""
+"""An encoder without weights, for tests: deterministic and instant; similar wordings have similar vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORD = re.compile(r"\w+")
 class HashEncoder:
     """Hashes words and character trigrams into a unit vector: texts that share words have a high inner product.
 
-    It knows no meaning and no synonyms. `dimension` is the vector's width; equal widths make equal encoders.
+    It knows no meaning and no synonyms. `dimension` is the width of the vector; equal widths make equal encoders.
     """
 
     def __init__(self, dimension: int = 64) -> None:
@@ -71,7 +71,7 @@ class HashEncoder:
 
 
 def _features(text: str) -> set[tuple[str, float]]:
-    """Words weigh by their length, because short ones are mostly function words; trigrams tie inflections together."""
+    """Return words, weighted by length because short ones are mostly function words, and trigrams for inflections."""
     return set(_words(text)) | set(_trigrams(text))
 
 

@@ -1,7 +1,7 @@
-"""What an ONNX file says before it is loaded: whether it reads other files. Needs no `onnx` package.
+"""Whether an ONNX file refers to other files, found before it is loaded. Needs no `onnx` package.
 
-An ONNX file is a protobuf message. Weights that lie in another file have a `location`, a path that onnxruntime would
-follow; nothing has verified what is there.
+An ONNX file is a protobuf message. Weights in another file have a `location`, a path that onnxruntime would follow
+although nothing has verified that file.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _DEEPEST = 64
 
 
 def external_data(content: bytes) -> str | None:
-    """Return the place outside of the file where one of its tensors lies; None when it holds all of them.
+    """Return the location of a tensor outside the file; None when the file holds all of them.
 
-    Raises `EncoderError` for what is no protobuf message, or is nested too deeply.
+    Raises `EncoderError` for what is not a protobuf message, or is nested too deeply.
     """
     return _search(memoryview(content), "model", 0)
 
 
 def _search(message: memoryview, kind: str, depth: int) -> str | None:
     if depth > _DEEPEST:
-        raise EncoderError("an ONNX file with graphs nested so deeply cannot be loaded")
+        raise EncoderError("its graphs are nested too deeply")
     if kind == "tensor":
         return _outside(message)
     children = _CHILDREN[kind]
@@ -49,7 +49,7 @@ def _search(message: memoryview, kind: str, depth: int) -> str | None:
 
 
 def _outside(tensor: memoryview) -> str | None:
-    """Return where the content of a TensorProto lies, when it is elsewhere."""
+    """Return the location of a TensorProto's content when it is in another file."""
     external, place = False, None
     for number, value in _fields(tensor):
         if number == _TENSOR_LOCATION and value == _EXTERNAL:
@@ -77,9 +77,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif kind in (_FIXED64, _FIXED32):
             size = 8 if kind == _FIXED64 else 4
         else:
-            raise EncoderError("it is no ONNX file (a field of an unknown kind)")
+            raise EncoderError("it is not an ONNX file (a field of an unknown kind)")
         if at + size > len(message):
-            raise EncoderError("it is no ONNX file (a field ends after the file)")
+            raise EncoderError("it is not an ONNX file (a field ends after the file)")
         yield key >> 3, message[at : at + size]
         at += size
 
@@ -92,4 +92,4 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
-    raise EncoderError("it is no ONNX file (a number does not end)")
+    raise EncoderError("it is not an ONNX file (a number does not end)")

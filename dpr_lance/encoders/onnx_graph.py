@@ -14,7 +14,7 @@ from dpr_lance.encoders.bundle import Bundle, Precision
 from dpr_lance.encoders.onnx_file import external_data
 from dpr_lance.errors import EncoderError
 
-if TYPE_CHECKING:  # loaded with the first graph: importing this room stays cheap
+if TYPE_CHECKING:  # loaded with the first graph: importing this module stays cheap
     import onnxruntime
     from tokenizers import Encoding
 
@@ -31,7 +31,7 @@ FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
 def providers(precision: Precision, available: Sequence[str]) -> list[str]:
-    """Return onnxruntime's execution providers for a graph, best first, of those that it was built with.
+    """Return onnxruntime's execution providers for a graph, best first, among those that are available.
 
     Int8 operators have no CUDA kernels: each would copy its input to the CPU and back.
     """
@@ -39,7 +39,7 @@ def providers(precision: Precision, available: Sequence[str]) -> list[str]:
 
 
 class Graph:
-    """The graph `name` of a bundle; where a GPU fails, onnxruntime says why on standard error and takes the CPU."""
+    """The graph `name` of a bundle; when a GPU fails, onnxruntime reports it on standard error and uses the CPU."""
 
     def __init__(self, bundle: Bundle, name: str) -> None:
         import onnxruntime  # noqa: PLC0415
@@ -60,10 +60,10 @@ class Graph:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # one plan a shape would be kept for each sequence length
+        options.enable_mem_pattern = False  # it would keep a plan for each sequence length
         options.log_severity_level = 3
         wanted = providers(bundle.precision, onnxruntime.get_available_providers())
-        if GPU in wanted:  # CUDA's libraries may have come from PyPI; what is not found is printed
+        if GPU in wanted:  # CUDA's libraries may come from PyPI; missing ones are printed
             with contextlib.redirect_stdout(sys.stderr):
                 onnxruntime.preload_dlls()
         try:
@@ -84,7 +84,7 @@ class Graph:
         self.budget = 0 if one_sequence else CPU_TOKENS if self.on_cpu else GPU_TOKENS
 
     def _checked_inputs(self) -> set[str]:
-        """Return the names of the inputs; raise `EncoderError` for a graph that takes or gives something else."""
+        """Return the names of the inputs; raise `EncoderError` for a graph with other inputs or outputs."""
         inputs = {each.name: (each.type, len(each.shape)) for each in self._session.get_inputs()}
         outputs = {each.name: each.type for each in self._session.get_outputs()}
         problem = ""
@@ -116,7 +116,7 @@ class Graph:
             raise EncoderError(f"{self._path} failed on sequences of {shape[1]} tokens: {error}") from error
         if vectors.shape != (len(encodings), self._card.dimension) or not np.isfinite(vectors).all():
             raise EncoderError(
-                f"{self._path} gave {vectors.shape} with {np.count_nonzero(~np.isfinite(vectors))} values that are no "
-                f"numbers; the card says {self._card.dimension} dimensions: export the encoder again"
+                f"{self._path} gave {vectors.shape} with {np.count_nonzero(~np.isfinite(vectors))} NaN or infinite "
+                f"values; the card says {self._card.dimension} dimensions: export the encoder again"
             )
         return np.asarray(vectors, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Embeddings as arrays: what an encoder returns, checked, and the same vectors as columns of Arrow."""
+"""Vectors as arrays, as an encoder returns them, and as columns of Arrow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Numbers = NDArray[np.int64]
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> Vector:
-    """Return the vectors of a vector column that are there, in their order: float32[n, d]."""
+    """Return the vectors of a column that are not null, in their order: float32[n, d]."""
     there = column.drop_null()
     array = there.combine_chunks() if isinstance(there, pa.ChunkedArray) else there
     vectors: Vector = array.flatten().to_numpy().reshape(-1, column.type.list_size)

@@ -34,5 +34,5 @@ def test_a_tensor_outside_is_found_wherever_it_is(tmp_path):
         assert external_data(found.SerializeToString()) == "unnamed"
     assert external_data(model().SerializeToString()) is None
     for nonsense in (b"\x3b\x3c", b"\xff" * 30, b"\x3a\xff\x01a", b"\x01"):
-        with pytest.raises(EncoderError, match="no ONNX file"):
+        with pytest.raises(EncoderError, match="not an ONNX file"):
             external_data(nonsense)

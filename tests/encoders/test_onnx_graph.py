@@ -133,5 +133,5 @@ def test_ids_that_the_graph_does_not_know_are_an_encoder_error(tmp_path):
 def test_a_file_that_is_no_graph_is_named(tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"not a graph")
     made(tmp_path, graph=tmp_path / "no.onnx")
-    with pytest.raises(EncoderError, match=r"encoder.onnx cannot be loaded: it is no ONNX file"):
+    with pytest.raises(EncoderError, match=r"encoder.onnx cannot be loaded: it is not an ONNX file"):
         load_encoder(tmp_path / "bundle").encode_questions(["a"])

@@ -1,4 +1,4 @@
-"""A checkpoint's towers become the files of a bundle: graphs that were proved against torch, and the tokenizer."""
+"""From a checkpoint's towers to the files of a bundle: graphs that were compared with torch, and the tokenizer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGEST = 2**31 - 2**20
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """The files of a bundle, and what was found on the way."""
+    """The files of a bundle and their fingerprint."""
 
     files: dict[str, Path]
     fingerprint: str
@@ -39,8 +39,8 @@ class Converted:
 def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> Converted:
     """Write the graphs of `checkpoint` in `precision` and its tokenizer into the folder `scratch`.
 
-    The fp32 graphs are compared with torch before anything else is made of them. Raises `EncoderError` when a file of
-    the checkpoint is missing or does not fit, or when a graph differs from torch more than its precision allows.
+    Raises `EncoderError` when a file of the checkpoint is missing or does not fit, or when a graph differs from torch
+    more than its precision allows.
     """
     tokenizer = load_tokenizer(checkpoint)
     tokenizer.save(str(scratch / TOKENIZER))
@@ -60,7 +60,7 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
         feeds = probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions)
         expected = tower_vectors(model, feeds)
         difference = max(difference, check_parity(expected, graph_vectors(fp32, feeds)))
-        del model  # its memory is wanted for quantising
+        del model  # quantising needs its memory
         files[name] = _stored(fp32, scratch / name, precision, tokenizer, tower)
         if precision != "fp32":
             check_direction(expected, graph_vectors(files[name], feeds), precision)
@@ -92,7 +92,7 @@ def _stored(fp32: Path, target: Path, precision: Precision, tokenizer: Tokenizer
 def store_half(source: Path, target: Path) -> None:
     """Write the fp32 graph `source` with its matrices stored as fp16 and widened when the model is loaded.
 
-    Half the size at the same speed: onnxruntime folds the casts away. Values beyond fp16's range are clipped to it.
+    It has half the size and the same speed, as onnxruntime folds the casts. Values beyond fp16's range are clipped.
     """
     model = onnx.load(source)
     graph = model.graph

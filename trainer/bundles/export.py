@@ -1,6 +1,6 @@
 """From a checkpoint to a bundle, once: `export` writes it where the user wants it, `cached_bundle` into a cache.
 
-Importing this room and finding a bundle in the cache need no torch; making one needs the `train` extra.
+Only making a bundle needs torch and the `train` extra.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..checkpoints.overrides import Overrides
 NEEDED = ("torch", "transformers", "safetensors", "onnx")
 """Packages of the `train` extra."""
 STATES = 2
-"""Bundles in the cache for one checkpoint that changes: the latest, and the one that a process may still have open."""
+"""Bundles in the cache per checkpoint: the latest, and the one before, which a process may still have open."""
 _DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
 
 
@@ -88,10 +88,9 @@ def cached_bundle(
 ) -> Path:
     """Return the folder of the bundle of `source` in the cache, making it at the first call.
 
-    A local checkpoint is made again when one of its files has changed; the bundles of its last `STATES` are kept. A Hub
-    checkpoint stays at the commit that was current at the first call, so that a table's encoder does not change under
-    it, until another `revision` is named or the folder is deleted; found in the cache, it needs no connection. Raises
-    as `export` does.
+    A local checkpoint is converted again when one of its files has changed. A Hub checkpoint stays at the commit of the
+    first call, so that the encoder of a table does not change, until another `revision` is named or the folder is
+    deleted; once cached, it needs no connection. Raises as `export` does.
     """
     checked_choice(precision, "precision", get_args(Precision))
     checkpoint, state = _entry(source, precision, revision)
@@ -109,11 +108,11 @@ def cached_bundle(
 
 
 def check_installed(task: str) -> None:
-    """Raise `MissingExtraError` where a package is missing that the task needs, without importing any."""
+    """Raise `MissingExtraError` when a package that the task needs is missing, without importing any."""
     for name in NEEDED:
         try:
             found = importlib.util.find_spec(name) is not None
-        except ValueError:  # something stands in its place
+        except ValueError:  # another module has taken its name
             found = False
         if not found:
             raise MissingExtraError(task, "train")
@@ -127,7 +126,7 @@ def _imported(name: str, task: str) -> Any:  # noqa: ANN401 - a module
 
 
 def _whole(folder: Path) -> bool:
-    """Whether a usable bundle is at `folder`; a damaged one is made again."""
+    """Return whether a usable bundle is at `folder`."""
     if not (folder / MANIFEST).is_file():
         return False
     try:
@@ -138,7 +137,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _entry(source: CheckpointSource, precision: str, revision: Revision) -> tuple[str, str]:
-    """Name of a checkpoint in the cache, readable and different for each, and of the state that its files are in."""
+    """Return a readable, unique name of the checkpoint in the cache, and a hash of the state of its files."""
     names = source if isinstance(source, tuple) else (source,)
     places = [str(Path(name).resolve()) if Path(name).exists() else str(name) for name in names]
     files = [_files(Path(name)) for name in names if Path(name).exists()]
@@ -151,7 +150,7 @@ def _digest(*parts: object) -> str:
 
 
 def _files(path: Path) -> list[tuple[str, int, int]]:
-    """Size and time of every file that describes a checkpoint (a pair's modules lie two folders deep)."""
+    """Return size and time of every file of a checkpoint (a pair's modules lie two folders deep)."""
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")]
     described = sorted(file for file in files if file.suffix in _DESCRIBING and file.is_file())
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in described]

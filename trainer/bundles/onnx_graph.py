@@ -1,4 +1,4 @@
-"""A tower as an ONNX graph, and the proof that both compute the same."""
+"""A tower as an ONNX graph, and the check that both compute the same."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Feed: TypeAlias = dict[str, NDArray[np.int64]]
 """Inputs of one run by name: int64 [b, s]."""
 
 OPSET = 17
-"""onnxruntime's optimizer fuses attention and layer norms in this opset and in no later one that was tried."""
+"""onnxruntime's optimizer fuses attention and layer norms in this opset, but in no later one that was tried."""
 PARITY = 1e-4
 """Largest allowed difference of one element of a vector between torch and onnxruntime, both fp32."""
 
 SAME_DIRECTION = 0.95
-"""Least allowed cosine of an int8 or fp16 vector with the fp32 one: above 0.98 where nothing is wrong."""
+"""Least allowed cosine of an int8 or fp16 vector with the fp32 one; usually it is above 0.98."""
 LONGEST_PROBE = 512
 """Tokens of the longest comparison: attention of 8,192 would need gigabytes."""
 
@@ -47,7 +47,7 @@ def write_graph(tower: TowerModel, path: Path, *, token_types: bool) -> None:
     float32 [b, d], pooled, projected and normalised.
     """
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if token_types else [])]
-    # Two rows of different lengths: a batch or a mask that the trace could take for constant is none.
+    # Two rows of different lengths, so that the trace takes neither the batch nor the mask for a constant.
     ids = torch.randint(5, 10, (2, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
@@ -68,7 +68,7 @@ def write_graph(tower: TowerModel, path: Path, *, token_types: bool) -> None:
 
 
 def probes(tokenizer: Tokenizer, *, token_types: bool, max_tokens: int) -> list[Feed]:
-    """Return inputs for a comparison: each of `SENTENCES` alone, all padded together, one that fills `max_tokens`."""
+    """Return inputs for a comparison: each of `SENTENCES` alone, all in a batch, and one that fills `max_tokens`."""
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.enable_truncation(min(max_tokens, LONGEST_PROBE))
     long = " ".join(SENTENCES) * (1 + LONGEST_PROBE // 64)
@@ -87,14 +87,14 @@ def _feed(encodings: Sequence[Encoding], *, token_types: bool) -> Feed:
 
 
 def tower_vectors(tower: TowerModel, feeds: Sequence[Feed]) -> Vectors:
-    """Return float32[n, d]: what torch computes for `feeds`."""
+    """Return torch's vectors of `feeds`, float32[n, d]."""
     with torch.no_grad():
         rows = [tower(**{name: torch.from_numpy(value) for name, value in feed.items()}).numpy() for feed in feeds]
     return np.concatenate(rows)
 
 
 def graph_vectors(path: Path, feeds: Sequence[Feed]) -> Vectors:
-    """Return float32[n, d]: what onnxruntime computes for `feeds` with the graph at `path`."""
+    """Return onnxruntime's vectors of `feeds` by the graph at `path`, float32[n, d]."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,18 +1,17 @@
 """Int8: the matrices of an fp32 ONNX encoder become int8, computed with u8 activations.
 
-What keeps the accuracy (each measured on all-MiniLM-L6-v2; 1 - cosine to fp32, thousandths):
-plain per-channel int8 5.9; smoothed 3.4; smoothed and rounded together 2.3; with ranges for each token 1.3.
+Four measures keep the accuracy (1 - cosine to fp32 on all-MiniLM-L6-v2, in thousandths: plain per-channel int8 5.9;
+smoothed 3.4; smoothed and rounded together 2.3; with ranges for each token 1.3):
 
-- Smoothing (SmoothQuant, Xiao et al. 2023): some channels of an activation are ten times larger than the others and
-  would take the resolution of all. They are divided by a factor that the weights' rows are multiplied by.
-- Rounding (GPTQ, Frantar et al. 2023): each row's rounding error is made good by the rows that are still unrounded,
-  in proportion to how they move together in real text.
-- Ranges for each token: the input of a narrowing matrix (behind the GELU, where tokens differ most) is divided row by
-  row by its largest value, and the product is multiplied by it again. It made half of all that was lost.
-- Weights have 7 bits: the AVX2 instruction that multiplies u8 by s8 saturates with 8, and machines would disagree (by a
-  cosine of 0.994 between AVX512-VNNI and an emulated processor with AVX2 alone; with 7 bits by 1e-7).
-- Embeddings have 8 bits and a scale for each row.
-- Activation scales are dynamic: one for each matrix and run, so a run must hold one sequence (see `OnnxEncoder`).
+- Smoothing (SmoothQuant, Xiao et al. 2023): some channels of an activation are ten times larger than the others. They
+  are divided by a factor, and the weights' rows are multiplied by it.
+- Rounding (GPTQ, Frantar et al. 2023): the rows that are not yet rounded compensate for each row's rounding error.
+- Ranges for each token: each row of a narrowing matrix's input is divided by its largest value (behind the GELU tokens
+  differ most), and the product is multiplied by it.
+- Weights have 7 bits: AVX2's u8 x s8 instruction saturates with 8, and machines would disagree (cosine 0.994).
+  Embeddings have 8 bits and a scale for each row.
+
+Activation scales are dynamic, one for each matrix and run, so a run must hold one sequence (see `OnnxEncoder`).
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ EMBEDDING_ROWS = 1000
 SMOOTHING = 0.6
 """Exponent α of smoothing: the best of 0.5-0.9 for MiniLM."""
 DAMPING = 0.1
-"""Added to the diagonal of the second moments, as a share of its mean. The usual 0.01 follows the calibration text too
-closely: passages on other topics then fell to a cosine of 0.975 where this keeps 0.993."""
+"""Added to the diagonal of the second moments, as a share of its mean. With the usual 0.01 passages on topics that the
+calibration text lacks fell to a cosine of 0.975; this keeps 0.993."""
 LEAST_RANGE = 0.01
-"""Share of the largest value seen that a row scaled by itself counts as having at least: none is blown up."""
+"""Least range of a row, as a share of the largest value seen: no row is scaled up beyond it."""
 BLOCK = 64
 """Rows that are rounded between two matrix products."""
 SEQUENCES_TOGETHER = 32
@@ -58,7 +57,7 @@ CALIBRATION_MODULES = (
     "math", "os", "pathlib", "random", "shutil", "socket", "statistics", "string", "subprocess", "tarfile",
     "textwrap", "threading", "unittest.case", "urllib.parse", "zipfile",
 )  # fmt: skip
-"""Modules whose docstrings are the text that activations are measured on: prose that every machine has."""
+"""Their docstrings are the calibration text: prose that every machine has."""
 CALIBRATION_TEXTS = 80
 VOCABULARY_SEQUENCES = 60
 CALIBRATION_TOKENS = 128
@@ -67,7 +66,7 @@ MICROSOFT = "com.microsoft"
 
 @dataclass(slots=True)
 class _Activation:
-    """What calibration saw of one matrix input: largest magnitude of each channel [k], second moments [k, k]."""
+    """Statistics of one matrix input: largest magnitude of each channel [k], second moments [k, k]."""
 
     largest: Floats
     moments: Floats
@@ -77,7 +76,7 @@ class _Activation:
         return cls(np.zeros(width, np.float32), np.zeros((width, width), np.float32))
 
     def see(self, rows: Floats) -> None:
-        """Take `rows` [t, k] in: a few thousand at a time, or adding [k, k] costs more than the product."""
+        """Add `rows` [t, k]; with few rows at a time adding [k, k] would cost more than the product."""
         np.maximum(self.largest, np.abs(rows).max(axis=0), out=self.largest)
         self.moments += rows.T @ rows
 
@@ -112,10 +111,8 @@ class _Edit:
 def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: int = CALIBRATION_TOKENS) -> None:
     """Write the int8 form of the fp32 graph `source` to `target`; `tokenizer` makes the calibration text's tokens.
 
-    Calibration sequences have at most `max_tokens` (and `CALIBRATION_TOKENS`).
-
-    The same source gives the same bytes on the same machine and Python version. Raises `EncoderError` when the graph
-    has no matrix that could be quantised.
+    Calibration sequences have at most `max_tokens` (and `CALIBRATION_TOKENS`). The same source gives the same bytes on
+    the same machine and Python version. Raises `EncoderError` when the graph has no matrix to quantise.
     """
     model = onnx.load(source)
     groups = _linear_groups(model.graph)
@@ -136,9 +133,9 @@ def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: in
 
 
 def calibration_texts() -> list[str]:
-    """Return `CALIBRATION_TEXTS` docstrings of Python's standard library, always the same ones for a Python version.
+    """Return `CALIBRATION_TEXTS` docstrings of Python's standard library, the same ones for each Python version.
 
-    Raises `EncoderError` when this Python runs without docstrings.
+    Raises `EncoderError` when Python runs without docstrings.
     """
     found: list[str] = []
     for name in CALIBRATION_MODULES:
@@ -158,9 +155,9 @@ def _own_doc(member: Any) -> object:  # noqa: ANN401
 
 
 def _calibration_ids(tokenizer: Tokenizer, max_tokens: int) -> list[list[int]]:
-    """Token ids of the calibration texts, of their first sentences as questions, and of the vocabulary in disorder.
+    """Return token ids of the calibration texts, of their first sentences as questions, and of shuffled vocabulary.
 
-    The vocabulary stands for all topics that the texts do not touch.
+    The vocabulary represents all topics that the texts do not touch.
     """
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()
@@ -179,7 +176,7 @@ def _constants(graph: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _linear_groups(graph: Any) -> dict[str, list[_Linear]]:  # noqa: ANN401
-    """Multiplications by constant matrices, by the name of their input: query, key and value share theirs."""
+    """Return multiplications by constant matrices, by the name of their input: query, key and value share theirs."""
     constants = _constants(graph)
     users: dict[str, list[Any]] = {}
     for node in graph.node:
@@ -203,7 +200,7 @@ def _bias(users: Sequence[Any], output: str, width: int, constants: dict[str, An
 
 
 def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]]) -> dict[str, _Activation]:  # noqa: ANN401
-    """Run the fp32 graph on `sequences` and gather what `_Activation` says of each tensor in `names`."""
+    """Run the fp32 graph on `sequences` and return the statistics of each tensor in `names`."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     present = {output.name for output in watched.graph.output}
@@ -266,9 +263,8 @@ def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activ
 def _by_rows(prefix: str, values: str, matrix: Sequence[str], output: str, largest: float, edit: _Edit) -> list[Any]:
     """Return the nodes of an int8 product in which each row (token) of `values` is divided by its largest value.
 
-    `matrix`: the names of its int8 values, scales, zeros and bias; `largest`: the largest value that was seen. Rows
-    behind a layer norm have about one range; those behind the activation function between a wide and a narrow matrix
-    have not, and with one scale most of them would lose bits to the widest.
+    `matrix`: the names of its int8 values, scales, zeros and bias; `largest`: the largest value seen. Rows behind the
+    activation function differ in range, and with one scale most of them would lose bits to the widest.
     """
     *weight, bias = matrix
     tops, range_, scaled, product, widened = (
@@ -290,9 +286,9 @@ def _microsoft(kind: str, inputs: Sequence[str], output: str, name: str) -> Any:
 
 
 def _smoothing(largest: Floats, weight: Floats) -> Floats:
-    """Factors [k] for an activation with channel magnitudes `largest` [k] and its matrix [k, n]; geometric mean 1.
+    """Return factors [k] for an activation with channel magnitudes `largest` [k] and its matrix [k, n].
 
-    A channel below the median counts as the median: it may be quiet only because the calibration text lacks its topic.
+    Their geometric mean is 1. A channel below the median counts as the median: the calibration text may lack its topic.
     """
     rows = np.abs(weight).max(axis=1)
     quiet = max(float(np.median(largest)), 1e-5)
@@ -301,11 +297,11 @@ def _smoothing(largest: Floats, weight: Floats) -> Floats:
 
 
 def feedback(moments: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Return the order in which channels are rounded, strongest first, and how an error is made good on later ones.
+    """Return the order in which channels are rounded, strongest first, and how later ones compensate for an error.
 
     The latter is U [k, k], unit upper triangular in that order: damped moments = U·D·Uᵀ with a diagonal D. Errors E of
-    the weights cost |√D·Uᵀ·E|², so a row is best rounded after Uᵀ times the errors before it was added: what GPTQ does,
-    without its inverse (Chee et al. 2023, sections 3 and 4).
+    the weights cost |√D·Uᵀ·E|², so Uᵀ times the earlier errors is added to a row before it is rounded: GPTQ without its
+    inverse (Chee et al. 2023, sections 3 and 4).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
     backward = order[::-1]
@@ -318,7 +314,7 @@ def feedback(moments: Floats) -> tuple[NDArray[np.intp], Floats]:
 def round_together(weight: Floats, order: NDArray[np.intp], along: Floats) -> tuple[Int8s, Floats]:
     """Round `weight` [k, n] to int8 columns with scales [n] so that its products with real activations change least.
 
-    Row by row in `order`: what rounding the rows before has added is made good `along` (both are of `feedback`).
+    `order` and `along` are those of `feedback`.
     """
     scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
     scales[scales == 0] = 1
@@ -355,7 +351,7 @@ def _int8_embedding(prefix: str, node: Any, table: Floats, edit: _Edit) -> list[
 
 
 def _apply(edit: _Edit, model: Any) -> None:  # noqa: ANN401
-    """Put the new nodes where the first of those they replace stood, and drop tensors that nothing uses any more."""
+    """Put the new nodes in the place of the first that they replace, and drop unused tensors."""
     graph = model.graph
     nodes = list(_edited(edit, graph.node))
     used = {name for node in nodes for name in node.input} | {output.name for output in graph.output}

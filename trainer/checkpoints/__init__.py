@@ -1,1 +1,1 @@
-"""Checkpoints: where they lie, what they say of themselves, and their towers as torch modules."""
+"""Checkpoints: where they lie, how they are described, and their towers as torch modules."""

@@ -1,4 +1,4 @@
-"""What a checkpoint is: one frozen record, read from the files beside the weights. Needs no torch.
+"""What a checkpoint is: one frozen record, read from the files next to the weights. Needs no torch.
 
 Each setting comes from the first of these that names it: the user, our own `encoder.json`, the sentence-transformers
 files, the architecture (DPR: [CLS], not normalised, token types zero, ' for ’ in questions, 256 tokens). Pooling and
@@ -29,8 +29,8 @@ DPR_MAX_TOKENS = 256
 DPR_HYBRID_WEIGHT = 1.1
 """λ of the paper, section 5.1, for inner products of vectors that are not normalised."""
 UNIT_HYBRID_WEIGHT = 60.0
-"""λ for unit vectors, whose inner products spread over a few tenths: the best of 0-200 for MiniLM over six sets, in the
-units of LanceDB's BM25, which has the factor k1 + 1 that some leave out."""
+"""λ for unit vectors: the best of 0 to 200 for MiniLM over six sets, in the units of LanceDB's BM25 (it has the factor
+k1 + 1 that others leave out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Family:
     """What differs between BERT-like architectures."""
 
     pooler: bool = False
-    """The class has a pooler, which is switched off: no encoder here uses it, and many checkpoints lack its weights."""
+    """The class has a pooler. It is switched off: no encoder uses it, and many checkpoints lack its weights."""
     offset_positions: bool = False
-    """Positions start after the padding id (RoBERTa), so that many positions are not available to text."""
+    """Positions start after the padding id (RoBERTa), and those up to it are not available to text."""
 
 
 FAMILIES = {
@@ -54,30 +54,30 @@ FAMILIES = {
     "roberta": Family(pooler=True, offset_positions=True),
     "xlm-roberta": Family(pooler=True, offset_positions=True),
 }
-"""`model_type` of config.json → facts; each is tested for parity with transformers."""
+"""By `model_type` of config.json; each is tested for parity with transformers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """One side's files: where they are, which class wrote them, and what comes after its pooling."""
+    """One side: where its files are, which class wrote them, and what comes after its pooling."""
 
     folder: Path
     architecture: str
-    """Class name from `architectures` in config.json; AutoModel does not look at it and loads the wrong one."""
+    """Class name from `architectures` in config.json, which AutoModel ignores."""
     family: str
     hidden: int
     projection: int
     """Width of DPR's own projection; 0 when there is none."""
     token_types: bool
-    """Whether the model tells segments apart, so that its graph has the input `token_type_ids`."""
+    """Whether the model distinguishes segments, so that its graph has the input `token_type_ids`."""
     lower: bool
-    """Lower the text before its tokenizer sees it (sentence-transformers' do_lower_case)."""
+    """Lower-case the text before its tokenizer (sentence-transformers' do_lower_case)."""
     max_positions: int
     dense: tuple[DenseLayer, ...] = ()
 
     @property
     def dimension(self) -> int:
-        """Width of the vector that comes out."""
+        """Width of the vector."""
         if self.dense:
             return self.dense[-1].out_features
         return self.projection or self.hidden
@@ -204,7 +204,7 @@ def _own_card(root: Path) -> Overrides:
 
 
 def _pipeline(located: Located) -> Overrides:
-    """Return what the sentence-transformers files of both sides say."""
+    """Return the settings in the sentence-transformers files of both sides."""
     question = read_pipeline(located.question)
     if located.question == located.passage:
         return question
@@ -216,9 +216,6 @@ def _pipeline(located: Located) -> Overrides:
                 "they are not the two halves of one encoder"
             )
     return question | {"passage_prefix": passage.get("passage_prefix")}
-
-
-# One side's files
 
 
 def _read_tower(root: Path, side: str | None) -> Tower:
@@ -254,7 +251,7 @@ def _architecture(folder: Path, config: dict[str, Any], side: str | None) -> str
     if architecture not in DPR_CLASSES:
         raise EncoderError(
             f"{folder}: config.json names the DPR class {architecture or None!r}, which is not one of "
-            f"{', '.join(DPR_CLASSES)}; a DPRReader is no encoder"
+            f"{', '.join(DPR_CLASSES)}; a DPRReader is not an encoder"
         )
     if side is None:
         raise EncoderError(

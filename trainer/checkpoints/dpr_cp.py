@@ -20,12 +20,12 @@ _SIDES = (
     (PASSAGE_FOLDER, "ctx_model.", transformers.DPRContextEncoder),
 )
 _UNUSED = ("pooler.", "embeddings.position_ids")
-"""Left over in the file: DPR takes the [CLS] state, and positions are no weight."""
+"""Unused in the file: DPR takes the [CLS] state, and positions are not weights."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
 
 class _Inert:
-    """Stands in for classes of the training configuration in the pickle: takes any state and does nothing."""
+    """Replaces classes of the training configuration in the pickle: takes any state and does nothing."""
 
     def __init__(self, *_: object) -> None:
         """Drop the arguments (a defaultdict's factory)."""
@@ -43,14 +43,14 @@ _CONFIGURATION = (
     "collections.defaultdict",
     "typing.Any",
 )
-"""The names beside tensors in such a file: DPR from 2021 on pickles its settings with OmegaConf (2.0 to 2.3 tried)."""
+"""Names in such a file besides tensors: since 2021 DPR pickles its settings with OmegaConf (2.0 to 2.3 tried)."""
 
 
 def unpack(path: Path, base: Named | None, folder: Path, *, revision: str | None = None) -> Located:
     """Write the two encoders in the `.cp` file `path` to `folder` as DPR folders and return where they are.
 
     `base` is the folder or Hub name (at `revision`) of the BERT model that training started from: the file has neither
-    its configuration nor its tokenizer. The file is read with `torch.load(weights_only=True)`: nothing in it is run.
+    its configuration nor its tokenizer. No code in the file is run (`torch.load(weights_only=True)`).
     Raises `EncoderError` when it cannot be read so, or when a weight is missing; `InvalidInputError` without `base`.
     """
     if base is None:

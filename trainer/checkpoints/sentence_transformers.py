@@ -1,4 +1,4 @@
-"""The files of sentence-transformers: a pipeline of modules, with prompts and the similarity, in old and new forms."""
+"""The files of sentence-transformers: a pipeline of modules, prompts and the similarity, in old and new forms."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _dense_layer(folder: Path) -> DenseLayer:
 
 
 def read_pipeline(folder: Path) -> Overrides:
-    """Return what the sentence-transformers files in `folder` say; nothing for a folder without them.
+    """Return the settings in the sentence-transformers files of `folder`, none for a folder without them.
 
     Raises `EncoderError` for a module, pooling, activation or similarity that is not supported.
     """
@@ -117,7 +117,7 @@ def _pooling(folder: Path, *, prompted: bool) -> Pooling:
 
 
 def _normalised(folder: Path, module: bool, similarity: object) -> bool | None:
-    """Whether vectors have unit length. A model compared by cosine ranks the same when they have, by inner product."""
+    """Return whether vectors have unit length: by inner product these rank as cosine does."""
     if module or similarity == "cosine":
         return True
     if similarity == "dot":

@@ -1,4 +1,4 @@
-"""Which checkpoint a training starts from when none is named: the one that the table's encoder was made of."""
+"""Which checkpoint training starts from when none is named: the one that the table's encoder was made from."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def default_location() -> Located:
 def starting_checkpoint(named: CheckpointSource | None, retriever: Retriever | None) -> Checkpoint:
     """Return the checkpoint that is named, else that of the table's encoder, else the default encoder's.
 
-    A bundle holds rounded weights, which training cannot start from; it knows the checkpoint it was made of. Raises
-    `EncoderError` that says where weights come from when they are missing.
+    A bundle holds rounded weights, which training cannot start from, and names the checkpoint it was made from. Raises
+    `EncoderError`, which says how to get the weights, when they are missing.
     """
     if named is not None and named != DEFAULT_ENCODER:
         return read_checkpoint(locate(named))
@@ -54,7 +54,9 @@ def starting_checkpoint(named: CheckpointSource | None, retriever: Retriever | N
             return read_checkpoint(locate((names[0], names[1]), revision=(revisions[0] or "", revisions[1] or "")))
         return read_checkpoint(locate(names[0], revision=revisions[0]))
     except EncoderError as error:
-        error.add_note(f"the table's encoder {card.name!r} was made of {card.source}: name a checkpoint with --encoder")
+        error.add_note(
+            f"the table's encoder {card.name!r} was made from {card.source}: name a checkpoint with --encoder"
+        )
         raise
 
 

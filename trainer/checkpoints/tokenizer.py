@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint, as the `tokenizers` package runs it: what a bundle carries, what the towers see."""
+"""The tokenizer of a checkpoint, for its bundle and for its towers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .locate import read_json
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """Return the one tokenizer of both sides, without truncation, padding to the longest with the right token.
+    """Return the one tokenizer of both sides, without truncation; it pads to the longest text.
 
-    Raises `EncoderError` when there is none, when the sides' tokenizers differ (a bundle holds one), or when it has
-    ids that the model has no embedding for.
+    Raises `EncoderError` when there is none, when the sides' tokenizers differ, or when it has ids that the model has
+    no embedding for.
     """
     tokenizer = _load(checkpoint.passage)
     if not checkpoint.shared and _load(checkpoint.question).to_str() != tokenizer.to_str():
@@ -50,7 +50,7 @@ def _load(tower: Tower) -> Tokenizer:
 
 
 def _converted(tower: Tower) -> Tokenizer:
-    """Build the tokenizer from vocabulary files. Never through DPR's own classes, which lower-case cased text."""
+    """Build the tokenizer from vocabulary files, not through DPR's own classes, which lower-case cased text."""
     cls: Any = transformers.BertTokenizer if tower.family in ("bert", "dpr") else transformers.AutoTokenizer
     if cls is transformers.BertTokenizer and not (tower.folder / "vocab.txt").is_file():
         raise EncoderError(f"{tower.folder} has neither tokenizer.json nor vocab.txt: add the tokenizer's files")
@@ -64,10 +64,10 @@ def _converted(tower: Tower) -> Tokenizer:
 
 
 def _set_case(tokenizer: Tokenizer, tower: Tower) -> None:
-    """Make a BERT normalizer lower the text, or not, as the checkpoint means it.
+    """Make a BERT normalizer lower-case the text, or not, as the checkpoint was trained.
 
-    tokenizer_config.json may be silent, or contradict tokenizer.json: transformers 5 writes such folders for DPR,
-    because its DPR tokenizer lowers whatever it was told. The vocabulary knows: one with capital letters is cased.
+    tokenizer_config.json may be silent, or contradict tokenizer.json, as in the folders that transformers 5 writes for
+    DPR. The vocabulary decides: one with capital letters is cased.
     """
     state = json.loads(tokenizer.to_str())["normalizer"] or {}
     if state.get("type") != "BertNormalizer":

@@ -1,4 +1,4 @@
-"""The towers as torch modules: token ids in, one vector out, with every weight accounted for."""
+"""The towers as torch modules: token ids in, one vector out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IGNORED = "position_ids"
 
 
 class TowerModel(nn.Module):
-    """Transformer, pooling, projection or dense layers, and normalisation: the whole of one side."""
+    """One side: transformer, pooling, projection or dense layers, and normalisation."""
 
     def __init__(self, transformer: nn.Module, head: nn.Module, *, pooling: Pooling, normalise: bool) -> None:
         super().__init__()
@@ -52,8 +52,7 @@ class TowerModel(nn.Module):
 def load_tower(checkpoint: Checkpoint, tower: Tower) -> TowerModel:
     """Load one side in fp32 with eager attention, in evaluation mode.
 
-    Raises `EncoderError` when a weight is missing, has another shape, or cannot be read; nothing is ever left at its
-    random initialisation.
+    Raises `EncoderError` when a weight is missing, has another shape, or cannot be read: none stays random.
     """
     model, head = _dpr(tower) if tower.family == "dpr" else (_load(transformers.AutoModel, tower), nn.Identity())
     for layer in tower.dense:
@@ -125,7 +124,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' load report off, and its progress bar too unless standard error is a terminal."""
+    """Switch off transformers' load report, and its progress bar unless standard error is a terminal."""
     logs: Any = transformers.utils.logging
     level, shown = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()
