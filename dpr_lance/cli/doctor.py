@@ -143,7 +143,7 @@ def examine(encoder: str | None = None) -> Diagnosis:
         except DprLanceError as error:
             problems.append(Problem(str(error), "see the message"))
     return Diagnosis(
-        python=f"{platform.python_version()} ({sys.executable})",
+        python=f"{platform.pythoninstalled_version()} ({sys.executable})",
         platform=platform.platform(),
         packages=packages,
         extras=extras,
@@ -159,7 +159,7 @@ def examine(encoder: str | None = None) -> Diagnosis:
 def installed_packages() -> dict[str, str | None]:
     """Return the versions of this package and of those that it needs; None for one that is missing."""
     needed = [name for name, extra in _requirements() if extra is None]
-    return {name: _version(name) for name in [DISTRIBUTION, *needed]}
+    return {name: installed_version(name) for name in [DISTRIBUTION, *needed]}
 
 
 def optional_packages() -> tuple[Extra, ...]:
@@ -168,7 +168,7 @@ def optional_packages() -> tuple[Extra, ...]:
     for name, extra in _requirements():
         if extra is not None:
             absent = missing.setdefault(extra, [])
-            absent += [name] if _version(name) is None else []
+            absent += [name] if installed_version(name) is None else []
     return tuple(
         Extra(name, tuple(absent), f"pip install '{DISTRIBUTION}[{name}]'") for name, absent in sorted(missing.items())
     )
@@ -303,7 +303,8 @@ def _requirements() -> list[tuple[str, str | None]]:
     return found
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of a package, or of one that replaces it; None when it is not installed."""
     for installed in (name, *STAND_INS.get(name, ())):
         with suppress(metadata.PackageNotFoundError):
             version = metadata.version(installed)

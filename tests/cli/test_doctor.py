@@ -65,7 +65,7 @@ def test_the_processor(diagnosis):
 
 def test_extras_name_what_is_missing(monkeypatch):
     assert [extra.name for extra in doctor.optional_packages()] == ["eval", "train"]
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1")
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "torch" else "1")
     evaluation, training = doctor.optional_packages()
     assert (evaluation.missing, training.missing) == ((), ("torch",))
     assert training.command == "pip install 'dpr-lance[train]'"
@@ -82,8 +82,8 @@ def test_a_module_that_cannot_be_imported_or_kills_python(monkeypatch, tmp_path)
 
 def test_a_package_that_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("DPR_LANCE_CACHE", str(tmp_path))
-    installed = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "filelock" else installed(name))
+    installed = doctor.installed_version
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "filelock" else installed(name))
     found = doctor.examine()
     assert [problem.what for problem in found.problems] == ["filelock is not installed"]
     assert found.speed is None
@@ -97,9 +97,9 @@ def test_onnxruntime_for_gpus_stands_in_for_onnxruntime(monkeypatch, tmp_path):
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.30.0\n")
     others = [path for path in sys.path if not list(Path(path or ".").glob("onnxruntime-*.dist-info"))]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
-    assert doctor._version("onnxruntime") == "1.30.0 (onnxruntime-gpu)"
+    assert doctor.installed_version("onnxruntime") == "1.30.0 (onnxruntime-gpu)"
     monkeypatch.setattr(sys, "path", others)
-    assert doctor._version("onnxruntime") is None
+    assert doctor.installed_version("onnxruntime") is None
 
 
 def test_a_damaged_bundle_is_found(tmp_path):

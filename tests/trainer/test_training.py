@@ -372,15 +372,15 @@ def test_titles_are_left_out_of_the_share_of_passages_that_is_asked_for(tiny):
         """The trained weights; `seen` keeps the lengths of the passages that were encoded."""
         recipe = Recipe(batch_size=12, hard_negatives=0, title_dropout=share, compute="fp32", learning_rate=1e-3)
         loop = Loop(model_of(tiny, dropout=0.0), corpus, recipe, steps=4)
-        encode, lengths = loop._encode, seen.setdefault(share, [])
+        lengths = seen.setdefault(share, [])
 
-        def noted(side, inputs):
+        def noted(model, arguments):
+            side, inputs = arguments
             if side == "passage":
                 lengths.extend(inputs["attention_mask"].sum(dim=1).tolist())
-            return encode(side, inputs)
 
-        loop._encode = noted
-        loop.run(corpus)
+        with loop.model.register_forward_pre_hook(noted):
+            loop.run(corpus)
         assert loop.truncated == 0
         return state(loop.model)
 

@@ -20,7 +20,7 @@ from dpr_lance.trainer.training import train
 
 import dpr_lance
 from dpr_lance import EncoderError, InvalidInputError, MissingExtraError, StorageError
-from tests.encoders.test_encoding import BAD, Picky
+from tests.encoders.picky import BAD, Picky
 from tests.trainer.checkpoints_made import WORDS, plain
 from tests.trainer.test_training import corpus, model_of, state
 

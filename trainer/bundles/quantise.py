@@ -96,7 +96,7 @@ class _Linear:
 
 
 @dataclass(slots=True)
-class _Edit:
+class Edit:
     """New nodes by the position in the graph where they go, new tensors, and the nodes that they replace."""
 
     nodes: dict[int, list[Any]] = field(default_factory=dict)
@@ -119,7 +119,7 @@ def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: in
     if not groups:
         raise EncoderError(f"{source} has no multiplication by a constant matrix: keep this encoder in fp32")
     seen = _observe(model, list(groups), _calibration_ids(tokenizer, min(max_tokens, CALIBRATION_TOKENS)))
-    edit = _Edit()
+    edit = Edit()
     position = {node.output[0]: index for index, node in enumerate(model.graph.node)}
     for number, (name, linears) in enumerate(groups.items()):
         first = min(position[linear.node.output[0]] for linear in linears)
@@ -127,7 +127,7 @@ def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: in
     for index, node in enumerate(model.graph.node):
         table = _constants(model.graph).get(node.input[0]) if node.op_type == "Gather" else None
         if table is not None and len(table.dims) == 2 and table.dims[0] >= EMBEDDING_ROWS:
-            edit.nodes[index] = _int8_embedding(f"int8.embedding.{index}", node, numpy_helper.to_array(table), edit)
+            edit.nodes[index] = int8_embedding(f"int8.embedding.{index}", node, numpy_helper.to_array(table), edit)
     _apply(edit, model)
     onnx.save(model, target)
 
@@ -226,10 +226,10 @@ def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]
     return seen
 
 
-def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activation, edit: _Edit) -> list[Any]:
+def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activation, edit: Edit) -> list[Any]:
     """Return the nodes that compute `linears` of the tensor `name` in int8."""
     together = np.concatenate([linear.weight for linear in linears], axis=1)
-    factors = _smoothing(seen.largest, together)
+    factors = smoothing_factors(seen.largest, together)
     order, along = feedback(seen.moments / factors[:, None] / factors[None, :])
     weights, scales = round_together(together * factors[:, None], order, along)
     smooth = f"{prefix}.smooth"
@@ -253,14 +253,14 @@ def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activ
             nodes.append(_microsoft("MatMulIntegerToFloat", arguments, linear.output, own))
         elif len(together) > together.shape[1]:
             largest = float((seen.largest / factors).max())
-            nodes += _by_rows(own, smooth, [*names, bias], linear.output, largest, edit)
+            nodes += int8_by_rows(own, smooth, [*names, bias], linear.output, largest, edit)
         else:
             nodes.append(_microsoft("DynamicQuantizeMatMul", [smooth, *names, bias], linear.output, own))
         edit.replaced |= {linear.node.name, *([linear.bias_node.name] if linear.bias_node else [])}
     return nodes
 
 
-def _by_rows(prefix: str, values: str, matrix: Sequence[str], output: str, largest: float, edit: _Edit) -> list[Any]:
+def int8_by_rows(prefix: str, values: str, matrix: Sequence[str], output: str, largest: float, edit: Edit) -> list[Any]:
     """Return the nodes of an int8 product in which each row (token) of `values` is divided by its largest value.
 
     `matrix`: the names of its int8 values, scales, zeros and bias; `largest`: the largest value seen. Rows behind the
@@ -285,7 +285,7 @@ def _microsoft(kind: str, inputs: Sequence[str], output: str, name: str) -> Any:
     return helper.make_node(kind, inputs, [output], name=name, domain=MICROSOFT)
 
 
-def _smoothing(largest: Floats, weight: Floats) -> Floats:
+def smoothing_factors(largest: Floats, weight: Floats) -> Floats:
     """Return factors [k] for an activation with channel magnitudes `largest` [k] and its matrix [k, n].
 
     Their geometric mean is 1. A channel below the median counts as the median: the calibration text may lack its topic.
@@ -332,7 +332,7 @@ def round_together(weight: Floats, order: NDArray[np.intp], along: Floats) -> tu
     return result, scales.astype(np.float32)
 
 
-def _int8_embedding(prefix: str, node: Any, table: Floats, edit: _Edit) -> list[Any]:  # noqa: ANN401
+def int8_embedding(prefix: str, node: Any, table: Floats, edit: Edit) -> list[Any]:  # noqa: ANN401
     """Return the nodes that look up `node`'s table in int8 with a scale for each row."""
     scales = np.abs(table).max(axis=1, keepdims=True) / LARGEST_EMBEDDING
     scales[scales == 0] = 1
@@ -350,7 +350,7 @@ def _int8_embedding(prefix: str, node: Any, table: Floats, edit: _Edit) -> list[
     return nodes
 
 
-def _apply(edit: _Edit, model: Any) -> None:  # noqa: ANN401
+def _apply(edit: Edit, model: Any) -> None:  # noqa: ANN401
     """Put the new nodes in the place of the first that they replace, and drop unused tensors."""
     graph = model.graph
     nodes = list(_edited(edit, graph.node))
@@ -365,7 +365,7 @@ def _apply(edit: _Edit, model: Any) -> None:  # noqa: ANN401
         model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
 
 
-def _edited(edit: _Edit, nodes: Iterable[Any]) -> Iterator[Any]:
+def _edited(edit: Edit, nodes: Iterable[Any]) -> Iterator[Any]:
     for index, node in enumerate(nodes):
         yield from edit.nodes.get(index, ())
         if node.name not in edit.replaced:

@@ -7,7 +7,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from dpr_lance.trainer.bundles import quantise as room  # noqa: E402
+from dpr_lance.trainer.bundles import quantise  # noqa: E402
 from dpr_lance.trainer.bundles.export import export  # noqa: E402
 
 from dpr_lance.encoders.bundle import open_bundle  # noqa: E402
@@ -19,7 +19,7 @@ from tests.trainer import checkpoints_made as checkpoints  # noqa: E402
 
 
 def simple(weight):
-    scales = np.abs(weight).max(axis=0) / room.LARGEST_WEIGHT
+    scales = np.abs(weight).max(axis=0) / quantise.LARGEST_WEIGHT
     return np.round(weight / scales) * scales
 
 
@@ -34,17 +34,17 @@ def activations():
 
 def test_rounding_together_changes_products_less_than_rounding_one_by_one(activations):
     weight = np.random.default_rng(1).normal(size=(48, 20)).astype(np.float32)
-    rounded, scales = room.round_together(weight, *room.feedback(activations.T @ activations))
+    rounded, scales = quantise.round_together(weight, *quantise.feedback(activations.T @ activations))
     expected = activations @ weight
     together = np.square(activations @ (rounded * scales) - expected).sum()
     one_by_one = np.square(activations @ simple(weight) - expected).sum()
     assert together < 0.5 * one_by_one
-    assert np.abs(rounded).max() <= room.LARGEST_WEIGHT
+    assert np.abs(rounded).max() <= quantise.LARGEST_WEIGHT
 
 
 def test_channels_that_do_not_move_together_are_rounded_to_the_nearest():
     weight = np.random.default_rng(1).normal(size=(150, 20)).astype(np.float32)
-    rounded, scales = room.round_together(weight, *room.feedback(np.diag(np.arange(1, 151, dtype=np.float32))))
+    rounded, scales = quantise.round_together(weight, *quantise.feedback(np.diag(np.arange(1, 151, dtype=np.float32))))
     np.testing.assert_allclose(rounded * scales, simple(weight), atol=1e-6)
 
 
@@ -54,14 +54,14 @@ def test_errors_are_made_good_where_equation_3_of_gptq_says(activations):
     many = np.concatenate([activations, activations @ random.normal(size=(48, 100)).astype(np.float32)], axis=1)
     weight = random.normal(size=(148, 20)).astype(np.float32)
     moments = many.T @ many
-    rounded, scales = room.round_together(weight, *room.feedback(moments))
+    rounded, scales = quantise.round_together(weight, *quantise.feedback(moments))
     order = np.argsort(-np.diag(moments), kind="stable")
     damped = moments[np.ix_(order, order)].astype(np.float64)
-    damped[np.diag_indices(148)] += room.DAMPING * np.diag(damped).mean()
+    damped[np.diag_indices(148)] += quantise.DAMPING * np.diag(damped).mean()
     root = np.linalg.cholesky(np.linalg.inv(damped)).T
     left, expected = (weight / scales)[order].astype(np.float64), np.empty((148, 20))
     for row in range(148):
-        expected[row] = np.clip(np.round(left[row]), -room.LARGEST_WEIGHT, room.LARGEST_WEIGHT)
+        expected[row] = np.clip(np.round(left[row]), -quantise.LARGEST_WEIGHT, quantise.LARGEST_WEIGHT)
         left[row:] -= np.outer(root[row, row:], (left[row] - expected[row]) / root[row, row])
     assert np.count_nonzero(rounded[order] != expected) <= 0.01 * expected.size
 
@@ -70,7 +70,7 @@ def test_smoothing_takes_outliers_and_leaves_quiet_channels(activations):
     weight = np.ones((48, 20), dtype=np.float32)
     largest = np.abs(activations).max(axis=0)
     largest[3] = 0.0
-    factors = room._smoothing(largest, weight)
+    factors = quantise.smoothing_factors(largest, weight)
     assert np.isclose(np.log(factors).mean(), 0, atol=1e-5)
     assert factors.argmax() == 7
     assert factors[3] == factors.min()
@@ -78,10 +78,10 @@ def test_smoothing_takes_outliers_and_leaves_quiet_channels(activations):
 
 
 def test_calibration_text_is_there_and_the_same_each_time():
-    texts = room.calibration_texts()
-    assert len(texts) == room.CALIBRATION_TEXTS
+    texts = quantise.calibration_texts()
+    assert len(texts) == quantise.CALIBRATION_TEXTS
     assert len(set(texts)) > 0.9 * len(texts)
-    assert texts == room.calibration_texts()
+    assert texts == quantise.calibration_texts()
     assert min(map(len, texts)) >= 80
 
 
@@ -125,7 +125,7 @@ def test_the_same_graph_gives_the_same_bytes(precisions, tmp_path):
     tokenizer = Tokenizer.from_file(str(precisions / "fp32" / "tokenizer.json"))
     for name in ("one.onnx", "two.onnx"):
         source = precisions / "fp32" / "encoder.onnx"
-        room.quantise(source, tmp_path / name, tokenizer, max_tokens=checkpoints.POSITIONS)
+        quantise.quantise(source, tmp_path / name, tokenizer, max_tokens=checkpoints.POSITIONS)
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
@@ -149,7 +149,7 @@ def run(nodes, tensors, name, values, *, width):
         [value("rows", onnx.TensorProto.FLOAT, ["n", width])],
         tensors,
     )
-    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(room.MICROSOFT, 1)]
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(quantise.MICROSOFT, 1)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(["rows"], {name: values})[0]
@@ -158,11 +158,11 @@ def run(nodes, tensors, name, values, *, width):
 def test_a_large_embedding_is_stored_by_rows():
     """Each row has its own scale, so that a small row keeps its resolution beside a large one."""
     random = np.random.default_rng(0)
-    table = random.normal(size=(room.EMBEDDING_ROWS, 16)).astype(np.float32)
+    table = random.normal(size=(quantise.EMBEDDING_ROWS, 16)).astype(np.float32)
     table[5] *= 1e-3
     node = onnx.helper.make_node("Gather", ["table", "input_ids"], ["rows"], name="lookup")
-    edit = room._Edit()
-    nodes = room._int8_embedding("e", node, table, edit)
+    edit = quantise.Edit()
+    nodes = quantise.int8_embedding("e", node, table, edit)
     rows = run(nodes, edit.tensors, "input_ids", np.array([5, 0, 999]), width=16)
     expected = table[[5, 0, 999]]
     assert (np.abs(rows - expected).max(axis=1) <= np.abs(expected).max(axis=1) / 254 * 1.001).all()
@@ -173,9 +173,9 @@ def test_a_small_token_keeps_its_resolution_beside_a_large_one():
     random = np.random.default_rng(0)
     values = random.normal(size=(4, 64)).astype(np.float32) * np.array([[1], [0.2], [0.02], [0]], np.float32)
     weight, scales = random.integers(-63, 64, size=(64, 16)).astype(np.int8), np.full(16, 0.01, np.float32)
-    edit = room._Edit()
+    edit = quantise.Edit()
     parts = [("w", weight), ("s", scales), ("z", np.zeros(16, np.int8)), ("b", np.zeros(16, np.float32))]
-    nodes = room._by_rows("m", "values", [edit.tensor(name, part) for name, part in parts], "rows", 3.0, edit)
+    nodes = quantise.int8_by_rows("m", "values", [edit.tensor(name, part) for name, part in parts], "rows", 3.0, edit)
     rows = run(nodes, edit.tensors, "values", values, width=16)
     expected = values @ (weight * scales)
     assert (np.abs(rows - expected).max(axis=1) <= 0.01 * np.abs(expected).max(axis=1)).all()
@@ -193,7 +193,7 @@ def test_a_graph_without_matrices_is_refused(tmp_path):
     )
     onnx.save(onnx.helper.make_model(graph), str(tmp_path / "none.onnx"))
     with pytest.raises(EncoderError, match=r"none.onnx has no multiplication by a constant matrix"):
-        room.quantise(tmp_path / "none.onnx", tmp_path / "out.onnx", Tokenizer(models.WordLevel({"a": 0})))
+        quantise.quantise(tmp_path / "none.onnx", tmp_path / "out.onnx", Tokenizer(models.WordLevel({"a": 0})))
 
 
 def test_the_packaged_encoder_is_what_its_script_makes():
