@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.trainer.test_training_stops import place, steps_in, tiny
+from tests.trainer.conftest import place, tiny
+from tests.trainer.tiny_runs import steps_in
 
 pytestmark = pytest.mark.stress
 __all__ = ["place", "tiny"]  # fixtures
@@ -33,6 +34,6 @@ def test_sigterm_ends_the_command_with_its_step_kept(place, tmp_path):
                 process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
     assert process.returncode == 143, said
-    assert any("the same command goes on from there" in line for line in said), said
+    assert any("the same command continues from there" in line for line in said), said
     (step,) = steps_in(tmp_path / "out-training")
     assert 0 < step < 2000

@@ -21,6 +21,7 @@ from dpr_lance.trainer.table_questions import mine_table
 
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError
+from tests.encoders.picky import BAD, Picky
 
 
 def passage(name, text=None):
@@ -163,3 +164,15 @@ def test_mined_negatives_follow_a_questions_own_or_go_ahead():
     mined = mine([own], {"d#1": GOLD}, [ranking(passage("a"), passage("own"))], Mining())
     assert with_negatives(examples, mined.negatives).rows[0].hard_negatives == ("own", "a")
     assert with_negatives(examples, mined.negatives, ahead=True).rows[0].hard_negatives == ("a", "own")
+
+
+def test_mining_by_vectors_passes_over_a_question_without_one_and_names_it(tmp_path):
+    rows = [Example(f"q:{at}", text) for at, text in enumerate(("river 1", f"{BAD} 2", "river 3"))]
+    with dpr_lance.connect(tmp_path / "table", encoder=Picky("NaN")) as retriever:
+        retriever.add([{"id": f"d{at}", "text": f"river {at}"} for at in range(5)])
+        named = []
+        found = rank_through(retriever, rows, "dense", 3, unencodable=lambda row, why: named.append((row.place, why)))
+        assert [len(ranking.candidates) for ranking in found] == [3, 0, 3]
+        assert [place for place, _ in named] == ["q:1"]
+        with pytest.raises(InvalidInputError, match="no vector of the question"):
+            list(rank_through(retriever, rows, "dense", 3))

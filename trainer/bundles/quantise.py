@@ -104,6 +104,7 @@ class Edit:
     replaced: set[str] = field(default_factory=set)
 
     def tensor(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant and return its name."""
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
