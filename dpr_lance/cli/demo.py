@@ -11,12 +11,9 @@ import sys
 import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 from dpr_lance.documents.document import Document
-
-DEFAULT_FOLDER = Path("dpr-lance-demo")
 
 MODULES: tuple[str, ...] = (
     "argparse", "array", "ast", "asyncio", "base64", "bisect", "builtins", "bz2", "calendar", "cmath", "codecs",
@@ -33,7 +30,7 @@ MODULES: tuple[str, ...] = (
     "urllib.request", "uuid", "venv", "warnings", "weakref", "webbrowser", "xml.etree.ElementTree", "xmlrpc.client",
     "zipfile", "zlib", "zoneinfo",
 )  # fmt: skip
-"""What people ask about, and no more than two cores embed in about a minute; `--all` takes every module."""
+"""What people ask about, and two cores embed in about a minute; `--all` takes every module."""
 
 QUESTIONS: tuple[str, ...] = (
     "how do I read a gzip file line by line?",
@@ -45,7 +42,7 @@ QUESTIONS: tuple[str, ...] = (
 _UNSAFE = frozenset(
     {"antigravity", "this", "idlelib", "lib2to3", "test", "tkinter", "turtle", "turtledemo", "encodings"}
 )
-"""Not imported: they open a browser or print, need a display, write files, are tests or hundreds of codecs."""
+"""Not imported: they open a browser, print, need a display, write files, are tests or hundreds of codecs."""
 _IMPLEMENTATIONS = frozenset({"posix", "nt", "posixpath", "ntpath", "genericpath"})
 """Platform modules whose functions people know as `os` and `os.path`."""
 _FEWEST_WORDS = 3
@@ -53,7 +50,7 @@ _FEWEST_WORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The docstrings as documents, the modules that they come from, and those that could not be imported here."""
+    """The docstrings as documents, the modules that they come from, and those that could not be imported."""
 
     documents: tuple[Document, ...]
     modules: tuple[str, ...]
@@ -64,9 +61,8 @@ def standard_library(modules: Iterable[str] | None = None) -> Corpus:
     """Collect the docstrings of the named modules (of the whole standard library without names).
 
     One document for each module, class, function, public method and property with a docstring of its own; id and
-    title are its qualified name; metadata: `kind`, `module`, and the source `line` where it is known. Nothing is listed
-    twice: an object belongs to the module that defines it, or to the package that offers it, not to those that import
-    it. The order is always the same.
+    title are its qualified name; metadata: `kind`, `module`, and the source `line` where it is known. Each object
+    appears once, under the module that defines it or the package that exports it. The order is always the same.
     """
     imported: dict[str, ModuleType] = {}
     left_out: list[str] = []
@@ -115,7 +111,7 @@ def _imported(name: str) -> ModuleType | None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what modules print and warn about (being deprecated, mostly) from the user of the demo."""
+    """Hide what modules print and warn about, mostly deprecations."""
     sink = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         warnings.simplefilter("ignore")
@@ -155,7 +151,7 @@ def _members(owner: type, qualified: str, module: str, claimed: set[int]) -> Ite
 
 
 def _identity(found: object) -> int:
-    """Return what is the same for a function and for the bound methods that wrap it."""
+    """Return the same number for a function and for the bound methods that wrap it."""
     return id(found.__func__ if inspect.ismethod(found) else found)
 
 
@@ -164,7 +160,7 @@ def _public_names(module: ModuleType) -> list[str]:
 
 
 def _belongs(found: object, name: str, modules: Container[str]) -> bool:
-    """Tell whether the object is at home in the module called `name`, rather than imported there from another."""
+    """Return whether the object belongs to the module called `name` and was not imported from another."""
     home = getattr(found, "__module__", None) or name
     if home == name or home.startswith(f"{name}.") or home in _IMPLEMENTATIONS:
         return True

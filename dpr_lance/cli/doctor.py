@@ -1,8 +1,7 @@
-"""What is installed, which encoder would be used, what the machine has, and whether all of it works."""
+"""What is installed, which encoder would be used, what the machine offers, and whether it works."""
 
 from __future__ import annotations
 
-import importlib
 import platform
 import re
 import statistics
@@ -32,15 +31,15 @@ QUESTION_SECONDS = 1.0
 DEVELOPMENT = ("dev", "docs")
 """Extras that only the developers of this library install."""
 STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
-"""Packages that bring the module of another: who has a GPU installs the one instead of the other."""
+"""Packages that provide the module of another: with a GPU one is installed instead of the other."""
 TOLERANCE = 1e-4
-"""Largest difference of an element between a vector made alone and in a batch (int8: none)."""
+"""Largest difference of an element between vectors made alone and in a batch (int8: none)."""
 
 INSTRUCTION_SETS = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
-"""What matters for int8 and fp32 matrix products, as Linux names it (x86 and Arm)."""
+"""Relevant for int8 and fp32 matrix products, with Linux's names (x86 and Arm)."""
 
 PAIRS: tuple[tuple[str, str, str], ...] = (
     (
@@ -57,7 +56,7 @@ PAIRS: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is broken, and what to do about it."""
+    """Something that is broken, and the remedy."""
 
     what: str
     remedy: str
@@ -65,7 +64,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A set of optional packages, those of them that are not installed, and the command that installs them."""
+    """A set of optional packages, the missing ones, and the command that installs them."""
 
     name: str
     missing: tuple[str, ...]
@@ -74,7 +73,7 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """The processor; what the system does not tell is None."""
+    """The processor; what the system does not report is None."""
 
     model: str | None
     cores: int
@@ -83,7 +82,7 @@ class Processor:
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
-    """The encoder that would be used, and why. `bytes` and `precision` are those of its bundle."""
+    """The encoder that would be used, and why. `bytes` and `precision` describe its bundle."""
 
     name: str
     why: str
@@ -98,7 +97,7 @@ class EncoderFacts:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Passages of about 100 words a second in batches, and the median time of one new question."""
+    """Passages of about 100 words per second in batches, and the median time of one new question."""
 
     passages_per_second: float
     question_milliseconds: float
@@ -121,9 +120,9 @@ class Diagnosis:
 
 
 def examine(encoder: str | None = None) -> Diagnosis:
-    """Look at the installation and try it; `encoder` is examined instead of the packaged default when it is named.
+    """Examine and try the installation, with `encoder` instead of the packaged default when it is given.
 
-    Takes some 8 seconds, half of them for `measured_speed`. What is broken is reported, never raised.
+    Takes about 8 seconds. Problems are reported, never raised.
     """
     packages, extras = installed_packages(), optional_packages()
     problems = [
@@ -157,13 +156,13 @@ def examine(encoder: str | None = None) -> Diagnosis:
 
 
 def installed_packages() -> dict[str, str | None]:
-    """Return the versions of this package and of those that it needs; None for one that is missing."""
+    """Return the versions of this package and of those that it needs; None for a missing one."""
     needed = [name for name, extra in _requirements() if extra is None]
     return {name: installed_version(name) for name in [DISTRIBUTION, *needed]}
 
 
 def optional_packages() -> tuple[Extra, ...]:
-    """Return the extras with what is missing of each."""
+    """Return the extras with the missing packages of each."""
     missing: dict[str, list[str]] = {}
     for name, extra in _requirements():
         if extra is not None:
@@ -175,7 +174,7 @@ def optional_packages() -> tuple[Extra, ...]:
 
 
 def processor() -> Processor:
-    """Return what Linux says of the processor; elsewhere the instruction sets are unknown."""
+    """Return Linux's facts about the processor; elsewhere the instruction sets are unknown."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -187,7 +186,7 @@ def processor() -> Processor:
 
 
 def encoder_problems(encoder: Encoder) -> Iterator[Problem]:
-    """Yield what is wrong with the encoder: damaged files, vectors that depend on their neighbours, a wrong order."""
+    """Yield problems of the encoder: damaged files, vectors that depend on their neighbours, a wrong order."""
     remedy = "make its bundle again (dpr-lance export), or reinstall dpr-lance when it is the packaged one"
     bundle = _bundle_of(encoder)
     if bundle is not None:
@@ -212,7 +211,7 @@ def encoder_problems(encoder: Encoder) -> Iterator[Problem]:
 
 
 def measured_speed(encoder: Encoder) -> Speed:
-    """Encode passages of about 100 words for PASSAGE_SECONDS, then questions one at a time, each a new one."""
+    """Encode passages of about 100 words for PASSAGE_SECONDS, then new questions one at a time."""
     text = " ".join(text for _, _, text in PAIRS)
     passages = [(title, f"{number} {text} {text}") for number, (_, title, _) in enumerate(PAIRS * 8)]
     encoder.encode_passages(passages[:2])
@@ -234,21 +233,18 @@ def _question_milliseconds(encoder: Encoder) -> float:
 
 
 def _encoder_facts(encoder: Encoder, named: str | None) -> EncoderFacts:
-    bundle = _bundle_of(encoder)
-    onnxruntime = importlib.import_module("onnxruntime")
-    why = (
-        "named by --encoder"
-        if named
-        else "the packaged default: what a new table gets when no encoder is named; an existing table uses its own"
-    )
+    import onnxruntime
+
+    bundle, card = _bundle_of(encoder), encoder.card
+    default = "the packaged default, for new tables when no encoder is named; an existing table uses its own"
     return EncoderFacts(
-        name=encoder.card.name,
-        why=why,
+        name=card.name,
+        why="named by --encoder" if named else default,
         folder=str(bundle.folder) if bundle else None,
         precision=bundle.precision if bundle else None,
         bytes=bundle.size if bundle else None,
-        dimension=encoder.card.dimension,
-        fingerprint=encoder.card.fingerprint,
+        dimension=card.dimension,
+        fingerprint=card.fingerprint,
         threads=encoder.threads if isinstance(encoder, OnnxEncoder) else None,
         providers=tuple(onnxruntime.get_available_providers()),
     )
@@ -259,20 +255,20 @@ def _bundle_of(encoder: Encoder) -> Bundle | None:
 
 
 def import_problems(modules: Sequence[str]) -> Iterator[Problem]:
-    """Import each module in a process of its own: one built for another processor kills the process that does."""
+    """Import each module in a process of its own: one that was built for another processor kills it."""
     tries = [
         subprocess.Popen([sys.executable, "-c", f"import {name}"], stderr=subprocess.PIPE, text=True)
         for name in modules
     ]
     for name, process in zip(modules, tries, strict=True):
-        said = process.communicate()[1].strip().splitlines() or ["no message"]
+        message = process.communicate()[1].strip().splitlines() or ["no message"]
         if process.returncode < 0:
             yield Problem(
                 f"importing {name} kills Python (signal {-process.returncode}): it was built for another processor",
                 "install a build for this processor (an x86 one needs AVX2), or build it from source",
             )
         elif process.returncode:
-            yield Problem(f"{name} cannot be imported: {said[-1]}", f"pip install --force-reinstall {name}")
+            yield Problem(f"{name} cannot be imported: {message[-1]}", f"pip install --force-reinstall {name}")
 
 
 def _table_problems() -> Iterator[Problem]:
@@ -289,7 +285,7 @@ def _table_problems() -> Iterator[Problem]:
 
 
 def _requirements() -> list[tuple[str, str | None]]:
-    """Return the names of the packages that this one asks for, with the extra that they belong to."""
+    """Return the names of the required packages, each with the extra that it belongs to."""
     try:
         lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
