@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.encoders.encoding import UnencodableError
+from dpr_lance.encoders.vectors import nearest
 from dpr_lance.text.answers import answer_matcher
 
 from .config import Mining
@@ -265,25 +266,25 @@ def rank_all(
     questions = encode_questions([row.question for row in rows])  # [q, d]
     own = [passages[row.positives[0]] for row in rows]
     positive_scores = (questions * encode_passages([(one.title, one.text) for one in own])).sum(axis=1)
-    scores = np.full((len(rows), depth), -np.inf, dtype=np.float32)
-    found = np.full((len(rows), depth), -1, dtype=np.int64)
     ids: list[str] = []
-    passages_stored = iter(retriever.passages())
-    while part := list(itertools.islice(passages_stored, PASSAGES_AT_ONCE)):
-        block = [(passage.title, passage.text) for passage in part]
-        if blank is not None:
-            kept = np.flatnonzero(~blank(block)).tolist()
-            part, block = [part[at] for at in kept], [block[at] for at in kept]
-        if block:
-            _keep_best(scores, found, questions @ encode_passages(block).T, len(ids))
-        ids.extend(passage.id for passage in part)
-        progress(len(ids))
-    named = sorted({ids[at] for at in np.unique(found[found >= 0])})
-    stored = {passage.id: passage for passage in retriever.get(named)}
+
+    def parts() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        unread = iter(retriever.passages())
+        while part := list(itertools.islice(unread, PASSAGES_AT_ONCE)):
+            block = [(passage.title, passage.text) for passage in part]
+            if blank is not None:
+                kept = np.flatnonzero(~blank(block)).tolist()
+                part, block = [part[at] for at in kept], [block[at] for at in kept]
+            if block:
+                yield encode_passages(block), np.arange(len(ids), len(ids) + len(block))
+            ids.extend(passage.id for passage in part)
+            progress(len(ids))
+
+    found = nearest(questions, parts(), depth)
+    stored = {passage.id: passage for passage in retriever.get(sorted({ids[at] for hits, _ in found for at in hits}))}
     rankings = []
-    for row, positive_score in enumerate(positive_scores):
-        order = np.lexsort((found[row], -scores[row]))
-        hits = [(ids[found[row, at]], float(scores[row, at])) for at in order if found[row, at] >= 0]
+    for (numbers, scores), positive_score in zip(found, positive_scores, strict=True):
+        hits = [(ids[number], float(score)) for number, score in zip(numbers, scores, strict=True)]
         candidates = [
             Candidate(KnownPassage(name, stored[name].title, stored[name].text), stored[name].document_id, rank, score)
             for rank, (name, score) in enumerate(hits, start=1)
@@ -291,15 +292,6 @@ def rank_all(
         ]
         rankings.append(Ranking("dense", candidates, float(positive_score)))
     return rankings
-
-
-def _keep_best(scores: NDArray[np.float32], found: NDArray[np.int64], more: NDArray[np.float32], first: int) -> None:
-    """Merge the scores [q, b] of a block of passages, of which `first` is the first one's number, into the best."""
-    depth = scores.shape[1]
-    numbers = np.broadcast_to(np.arange(first, first + more.shape[1]), more.shape)
-    both, names = np.concatenate([scores, more], axis=1), np.concatenate([found, numbers], axis=1)
-    best = np.argpartition(-both, min(depth, both.shape[1]) - 1, axis=1)[:, :depth]
-    scores[:], found[:] = np.take_along_axis(both, best, axis=1), np.take_along_axis(names, best, axis=1)
 
 
 # Examples

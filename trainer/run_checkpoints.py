@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -68,8 +67,12 @@ def save(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     if position.best_step == position.step and position.best_score is not None:
-        _replace(folder / BEST, {"step": position.step, "score": position.best_score})
-    _forget(folder, {position.step, position.best_step})
+        new = folder / f".{BEST}.new"
+        new.write_text(json.dumps({"step": position.step, "score": position.best_score}) + "\n", encoding="utf-8")
+        new.replace(folder / BEST)
+    for path in folder.glob("step-*"):
+        if int(path.name.removeprefix("step-")) not in (position.step, position.best_step):
+            shutil.rmtree(path)
     return place
 
 
@@ -181,15 +184,3 @@ def _restore(model: DualEncoder, optimizer: torch.optim.Optimizer, moments: dict
         what, _, name = key.partition(":")
         parameter = parameters[name]
         optimizer.state[parameter][what] = value.to(parameter.device)
-
-
-def _replace(path: Path, values: object) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    os.replace(beside, path)  # noqa: PTH105
-
-
-def _forget(folder: Path, kept: set[int]) -> None:
-    for path in folder.glob("step-*"):
-        if int(path.name.removeprefix("step-")) not in kept:
-            shutil.rmtree(path)

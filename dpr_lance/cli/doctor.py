@@ -142,7 +142,7 @@ def examine(encoder: str | None = None) -> Diagnosis:
         except DprLanceError as error:
             problems.append(Problem(str(error), "see the message"))
     return Diagnosis(
-        python=f"{platform.pythoninstalled_version()} ({sys.executable})",
+        python=f"{platform.python_version()} ({sys.executable})",
         platform=platform.platform(),
         packages=packages,
         extras=extras,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +72,6 @@ class HashEncoder:
 
 def _features(text: str) -> set[tuple[str, float]]:
     """Return words, weighted by length because short ones are mostly function words, and trigrams for inflections."""
-    return set(_words(text)) | set(_trigrams(text))
-
-
-def _words(text: str) -> Iterator[tuple[str, float]]:
-    for word in _WORD.findall(text):
-        yield word, float(min(len(word), 10))
-
-
-def _trigrams(text: str) -> Iterator[tuple[str, float]]:
     padded = f" {' '.join(text.split())} "
-    for start in range(len(padded) - 2):
-        yield "#" + padded[start : start + 3], 0.5
+    trigrams = {("#" + padded[start : start + 3], 0.5) for start in range(len(padded) - 2)}
+    return {(word, float(min(len(word), 10))) for word in _WORD.findall(text)} | trigrams

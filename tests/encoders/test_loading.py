@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dpr_lance.encoders.bundle import open_bundle
-from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED, cache_folder, load_encoder, packaged_names, read_card
+from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED, cache_folder, load_encoder, packaged_names
 from dpr_lance.errors import EncoderError
 from tests.encoders.tiny_bundle import CARD, made
 
@@ -16,13 +16,12 @@ def test_a_bundle_folder_is_loaded_by_path_or_string(tmp_path):
     folder = made(tmp_path)
     for source in (folder, str(folder)):
         assert load_encoder(source, precision="fp32").card == CARD
-        assert read_card(source) == CARD
 
 
 def test_a_bundle_has_the_precision_it_has():
     with pytest.raises(EncoderError, match=r"holds int8 weights, not 'fp32'.*sentence-transformers/all-MiniLM-L6-v2"):
         load_encoder(DEFAULT_ENCODER, precision="fp32")
-    assert load_encoder(DEFAULT_ENCODER, precision="int8").card == read_card(DEFAULT_ENCODER)
+    assert load_encoder(DEFAULT_ENCODER, precision="int8").card == open_bundle(PACKAGED / DEFAULT_ENCODER).card
 
 
 def test_a_half_written_bundle_is_not_taken_for_a_checkpoint(tmp_path):
@@ -35,8 +34,6 @@ def test_a_half_written_bundle_is_not_taken_for_a_checkpoint(tmp_path):
 def test_what_is_no_encoder_is_refused(tmp_path):
     with pytest.raises(EncoderError, match=r"nowhere does not exist.*all-MiniLM-L6-v2"):
         load_encoder(tmp_path / "nowhere")
-    with pytest.raises(EncoderError, match=r"'nothing' is neither a packaged encoder \(.*all-MiniLM-L6-v2.*\) nor"):
-        read_card("nothing")
     (tmp_path / "x.onnx").write_bytes(b"")
     with pytest.raises(EncoderError, match="single ONNX file"):
         load_encoder(tmp_path / "x.onnx")
