@@ -1,6 +1,7 @@
 """What tests of several packages share: tables under a policy, random documents, BM25 by brute force."""
 
 import math
+from pathlib import Path
 
 import lancedb
 import numpy as np
@@ -10,6 +11,8 @@ from dpr_lance.search.resident import RESIDENT_BYTES
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.store import Store
 
+DESCRIPTORS = Path("/proc/self/fd")
+"""Where Linux lists the open files of this process."""
 WORDS = ["river", "mountain", "glacier", "bridge", "castle", "violin", "engine", "harbour", "lantern", "comet"]
 FEW_CANDIDATES = IndexPolicy(least_candidates=5, candidates_per_hit=1)
 """A policy under which each leg gives few candidates."""
@@ -53,3 +56,14 @@ def random_documents(seed, count):
         {"id": f"d{number:03}", "title": str(choose.choice(WORDS)), "text": " ".join(choose.choice(WORDS, 12))}
         for number in range(count)
     ]
+
+
+def open_files(folder):
+    """The files below a folder that this process holds open, deleted ones too."""
+    links = []
+    for descriptor in DESCRIPTORS.iterdir():
+        try:
+            links.append(str(descriptor.readlink()))
+        except FileNotFoundError:  # the one that lists them
+            continue
+    return [link for link in links if link.startswith(str(folder))]

@@ -8,8 +8,7 @@ import pytest
 import dpr_lance
 from dpr_lance import HashEncoder
 from tests.stress.sizes import size
-from tests.table.test_opening import open_files
-from tests.tables import random_documents
+from tests.tables import open_files, random_documents
 
 WRITES = 100 * size(100)
 CACHE_BYTES = 16 << 20

@@ -3,27 +3,13 @@
 import gc
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 import dpr_lance
 from dpr_lance import HashEncoder
 from dpr_lance.table.opening import MOST_INDEXES
-from tests.tables import random_documents
-
-DESCRIPTORS = Path("/proc/self/fd")
-
-
-def open_files(folder):
-    """The files below a folder that this process holds open, deleted ones too."""
-    links = []
-    for descriptor in DESCRIPTORS.iterdir():
-        try:
-            links.append(str(descriptor.readlink()))
-        except FileNotFoundError:  # the one that lists them
-            continue
-    return [link for link in links if link.startswith(str(folder))]
+from tests.tables import DESCRIPTORS, open_files, random_documents
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="only Linux tells what is open")
