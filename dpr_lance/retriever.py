@@ -19,7 +19,7 @@ from dpr_lance.health.table_info import table_info
 from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.indexes.filter_indexes import check_filter_columns
 from dpr_lance.indexes.vector_index import choose_kind
-from dpr_lance.ingest.embedding import ProgressCallback, Reembedder, check_progress
+from dpr_lance.ingest.embedding import ProgressCallback, ProgressReporter, Reembedder
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
@@ -71,7 +71,7 @@ class Retriever:
         """
         self._store.check_usable()
         embed = checked_flag(embed, "embed")
-        check_progress(progress)
+        reporter = ProgressReporter(progress)
         splitter_name(None if isinstance(splitter, str) and splitter == "table" else splitter)
         stream = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
@@ -90,7 +90,7 @@ class Retriever:
         card = stored or self._encoder.new_card(splitter)
         skip = on_error == "skip"
         follow = self._encoder.loaded
-        ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=progress, follow=follow)
+        ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=reporter, follow=follow)
         return replace(ingestion.add(stream), not_embedded=missing)
 
     def embed(self, *, progress: ProgressCallback | None = None) -> AddReport:
@@ -99,12 +99,12 @@ class Retriever:
         Raises `EncoderError` when the table's encoder is not available.
         """
         self._store.check_usable()
-        check_progress(progress)
+        reporter = ProgressReporter(progress)
         card = self._store.find_card()
         if card is None:
             return AddReport()
         encoder, follow = self._encoder.loaded(card), self._encoder.loaded
-        return Ingestion(self._store, card, encoder, progress=progress, follow=follow).embed()
+        return Ingestion(self._store, card, encoder, progress=reporter, follow=follow).embed()
 
     def reembed(self, encoder: EncoderSource, *, progress: ProgressCallback | None = None) -> ReembedReport:
         """Give every passage a vector of another encoder, and use it from then on.
@@ -118,11 +118,11 @@ class Retriever:
         """
         self._store.check_usable()
         check_source(encoder)
-        check_progress(progress)
+        reporter = ProgressReporter(progress)
         new = loaded(encoder)
         with self._store.lock(timeout=0, purpose="reembed"):
             self._encoder.expect(encoder, new)
-            return Reembedder(self._store, new, source_names(encoder), progress).run()
+            return Reembedder(self._store, new, source_names(encoder), reporter).run()
 
     def import_vectors(
         self, files: Iterable[str | os.PathLike[str]], *, progress: ProgressCallback | None = None
@@ -138,11 +138,11 @@ class Retriever:
         `TableError` when nothing has been added yet.
         """
         self._store.check_usable()
-        check_progress(progress)
+        reporter = ProgressReporter(progress)
         paths = checked_items(
             files, "files", "give a list of files, as generate_dense_embeddings.py of DPR writes them"
         )
-        return import_vectors(self._store, paths, progress)
+        return import_vectors(self._store, paths, reporter)
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits

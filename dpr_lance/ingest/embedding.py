@@ -38,10 +38,28 @@ NAMED = 100
 ProgressCallback = Callable[[Progress], None]
 
 
-def check_progress(progress: object) -> None:
-    """Raise `InvalidInputError` for a callback that cannot be called."""
-    if progress is not None:
-        checked_callback(progress, "progress", "give a function that takes a Progress")
+@dataclass(slots=True)
+class ProgressReporter:
+    """Calls a `progress` callback, if there is one, and measures the time; raises for what cannot be called."""
+
+    callback: ProgressCallback | None = None
+    documents_total: int | None = None
+    passages_total: int | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if self.callback is not None:
+            checked_callback(self.callback, "progress", "give a function that takes a Progress")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the work began."""
+        return time.perf_counter() - self.started
+
+    def report(self, passages: int, documents: int = 0) -> None:
+        """Report how far the work has come."""
+        if self.callback is not None:
+            self.callback(Progress(documents, passages, self.seconds, self.documents_total, self.passages_total))
 
 
 @dataclass(slots=True)
@@ -134,13 +152,11 @@ class Reembedder:
     store: Store
     encoder: Encoder
     source: tuple[str, ...]
-    progress: ProgressCallback | None = None
-    _started: float = field(default_factory=time.perf_counter)
+    progress: ProgressReporter
     _work: PassageEncoder = field(init=False)
-    _total: int = 0
 
     def __post_init__(self) -> None:
-        self._work = PassageEncoder(self.encoder, self._report)
+        self._work = PassageEncoder(self.encoder, lambda: self.progress.report(self._work.done))
 
     def run(self) -> ReembedReport:
         """Fill the new column, switch to it in one commit, free the old one. The caller holds the re-embedding lock.
@@ -155,7 +171,7 @@ class Reembedder:
             card = self._prepared(old)
             if lost:  # searches have no vectors until then
                 self._switch(old, card)
-        self._total = self.store.count(card.unembedded)
+        self.progress.passages_total = self.store.count(card.unembedded)
         fill_vectors(self.store, card, self._work)
         with self._index_lock():
             train_if_due(self.store, card)
@@ -163,11 +179,7 @@ class Reembedder:
         fill_vectors(self.store, card, self._work)  # what was added with the old encoder meanwhile
         with self._index_lock():
             indexes.optimize(self.store)
-        return ReembedReport(
-            encoder=card.encoder,
-            **self._work.counts(),
-            seconds=time.perf_counter() - self._started,
-        )
+        return ReembedReport(encoder=card.encoder, **self._work.counts(), seconds=self.progress.seconds)
 
     def _switch(self, old: TableCard, card: TableCard) -> None:
         self.store.switch(card)
@@ -197,14 +209,3 @@ class Reembedder:
         names = {card.column for card in [old, *kept] if card is not None}
         names |= {name for name in self.store.schema().names if is_vector_column(name)}
         return f"vector_{max(int(re.sub(r'[^0-9]', '', name) or 1) for name in names) + 1}"
-
-    def _report(self) -> None:
-        if self.progress is not None:
-            self.progress(
-                Progress(
-                    documents=0,
-                    passages=self._work.done,
-                    seconds=time.perf_counter() - self._started,
-                    passages_total=self._total,
-                )
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +16,11 @@ from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.indexes.maintenance import create_text_index, ensure_text_index, fold
-from dpr_lance.ingest.embedding import NAMED, PassageEncoder, ProgressCallback, fill_vectors
+from dpr_lance.ingest.embedding import NAMED, PassageEncoder, ProgressReporter, fill_vectors
 from dpr_lance.ingest.widening import prepare_columns, stored_values
 from dpr_lance.readers.documents import DocumentStream
 from dpr_lance.records.hits import Passage
-from dpr_lance.records.reports import AddReport, Progress, Skipped
+from dpr_lance.records.reports import AddReport, Skipped
 from dpr_lance.table.contention import SchemaChangedError, SwitchedError
 from dpr_lance.table.filters import among
 from dpr_lance.table.memory import trim_heap
@@ -57,21 +56,18 @@ class Ingestion:
     encoder: Encoder | None
     splitter: Splitter | None = None
     skip_errors: bool = False
-    progress: ProgressCallback | None = None
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
     follow: Callable[[TableCard], Encoder] | None = None
     """Returns the encoder of a card that a re-embedding has put in force meanwhile, or raises."""
     report: AddReport = field(default_factory=AddReport)
-    _started: float = field(default_factory=time.perf_counter)
     _work: PassageEncoder | None = field(init=False)
-    _total: int | None = None
-    _total_passages: int | None = None
 
     def __post_init__(self) -> None:
         self._work = None if self.encoder is None else PassageEncoder(self.encoder, self._report)
 
     def add(self, stream: DocumentStream) -> AddReport:
         """Add all documents, one commit per batch; when one raises, the batches before it stay."""
-        self._total = stream.total
+        self.progress.documents_total = stream.total
         if self.store.find() is not None:
             ensure_text_index(self.store)
         try:
@@ -93,7 +89,7 @@ class Ingestion:
 
     def _fill(self) -> None:
         if self._work is not None:
-            self._total_passages = self.store.count(self.card.unembedded)
+            self.progress.passages_total = self.store.count(self.card.unembedded)
             fill_vectors(self.store, self.card, self._work)
 
     def _until_steady(self, work: Callable[[], None]) -> None:
@@ -122,7 +118,7 @@ class Ingestion:
             fold(self.store, bulk=False)
         if self._work is not None:
             self.report = replace(self.report, **self._work.counts())
-        return replace(self.report, seconds=time.perf_counter() - self._started)
+        return replace(self.report, seconds=self.progress.seconds)
 
     def _batches(self, items: Iterator[Document | Skipped]) -> Iterator[dict[str, Document]]:
         documents: dict[str, Document] = {}
@@ -264,13 +260,4 @@ class Ingestion:
         self.report = replace(self.report, **{name: getattr(self.report, name) + count for name, count in more.items()})
 
     def _report(self) -> None:
-        if self.progress is not None:
-            self.progress(
-                Progress(
-                    documents=self.report.documents_read,
-                    passages=0 if self._work is None else self._work.done,
-                    seconds=time.perf_counter() - self._started,
-                    documents_total=self._total,
-                    passages_total=self._total_passages,
-                )
-            )
+        self.progress.report(0 if self._work is None else self._work.done, self.report.documents_read)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from dpr_lance.checks import checked_path
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.indexes.maintenance import fold
-from dpr_lance.ingest.embedding import BATCH_ROWS, ProgressCallback
+from dpr_lance.ingest.embedding import BATCH_ROWS, ProgressReporter
 from dpr_lance.readers.dpr_embeddings import read_embeddings
-from dpr_lance.records.reports import Progress, VectorReport
+from dpr_lance.records.reports import VectorReport
 from dpr_lance.table.filters import among
 from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
 from dpr_lance.table.store import Store
@@ -26,11 +25,8 @@ KNOWN_PREFIX = "wiki:"
 """Prefix of the ids of Wikipedia's passages in some of DPR's files; psgs_w100.tsv has none."""
 
 
-def import_vectors(
-    store: Store, files: Iterable[str | os.PathLike[str]], progress: ProgressCallback | None
-) -> VectorReport:
+def import_vectors(store: Store, files: Iterable[str | os.PathLike[str]], progress: ProgressReporter) -> VectorReport:
     """Give stored passages the vectors of DPR's embedding files; see `Retriever.import_vectors`."""
-    started = time.perf_counter()
     paths = [checked_path(path, f"files[{number}]") for number, path in enumerate(files)]
     card = store.card
     stored = read = 0
@@ -42,13 +38,12 @@ def import_vectors(
                 store.set_vectors(rows, card)
                 fold(store, bulk=True)
                 stored += rows.num_rows
-            if progress is not None:
-                progress(Progress(documents=0, passages=read, seconds=time.perf_counter() - started))
+            progress.report(read)
     if read and not stored:
         raise InvalidInputError(f"{store.place} has none of the {read:,} ids in the files, as {batch[0][0]!r}")
     if stored:
         fold(store, bulk=False)
-    return VectorReport(stored, read - stored, time.perf_counter() - started)
+    return VectorReport(stored, read - stored, progress.seconds)
 
 
 def _batches(items: Iterator[tuple[str, Vector]]) -> Iterator[list[tuple[str, Vector]]]:
