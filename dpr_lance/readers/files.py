@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpr_lance.checks import checked_whole
 from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
@@ -100,12 +101,12 @@ class FileDocuments:
         max_document_bytes: int = MAX_DOCUMENT_BYTES,
         base: Path | None = None,
     ) -> None:
-        if isinstance(max_document_bytes, bool) or not isinstance(max_document_bytes, int) or max_document_bytes < 1:
-            raise InvalidInputError(f"max_document_bytes={max_document_bytes!r}: give a number of bytes, 1 or more")
         self._files = files
         self._field_names = field_names or FieldNames()
         self._on_error = on_error
-        self._limit = max_document_bytes
+        self._limit = checked_whole(
+            max_document_bytes, "max_document_bytes", "give a number of bytes, 1 or more", least=1
+        )
         self._base = base
         self._finished = 0
         self._open: BinaryIO | None = None
