@@ -330,7 +330,7 @@ class Retriever:
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
-        return table_info(self._store, self._searcher.bytes_resident)
+        return table_info(self._store, self._searcher.memory.bytes_held)
 
     def close(self) -> None:
         """End the search threads and free the vectors in memory; every other call then raises `TableError`."""

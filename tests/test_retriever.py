@@ -259,7 +259,7 @@ def test_a_closed_retriever_refuses_every_call(retriever, documents):
     for call in refused:
         with pytest.raises(TableError, match="this retriever is closed, connect again"):
             call()
-    assert retriever._searcher.bytes_resident == 0  # what `info`, which refuses now, would report
+    assert retriever._searcher.memory.bytes_held == 0  # what `info`, which refuses now, would report
     assert "passages" in repr(retriever)
 
 

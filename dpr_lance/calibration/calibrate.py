@@ -28,7 +28,7 @@ from dpr_lance.indexes.recall import efforts
 from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import Skipped
-from dpr_lance.records.table_info import Calibration, WeightPoint
+from dpr_lance.records.table_info import Calibration
 from dpr_lance.search.fusion import Candidates, Scores
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE, Searcher
 from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
@@ -82,8 +82,7 @@ class Calibrator:
             if not any(each.relevant.any() for each in judged):
                 raise _none_answered(labelled, store.place)
             chosen = choose(judged, weight, mode, suggested)
-            points = tuple(WeightPoint(tried, mean) for tried, mean in chosen.curve)
-            found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=points)
+            found = replace(found, hybrid_weight=chosen.weight, mode=chosen.mode, weights=chosen.curve)
             found = replace(found, before=chosen.before, after=chosen.after)
         elif now is not None and now.after is not None:
             found = now  # chosen by labels
@@ -206,5 +205,4 @@ def sorted_questions(
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the items in the parts that are searched together."""
     return (items[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(items), QUESTIONS_AT_ONCE))

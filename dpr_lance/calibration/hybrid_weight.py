@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpr_lance.records.hits import MODES, Mode
+from dpr_lance.records.table_info import WeightPoint
 from dpr_lance.search.fusion import Scores, filled
 
 Values = NDArray[np.float64]
@@ -62,8 +63,8 @@ class Choice:
     mode: Mode
     before: float
     after: float
-    curve: tuple[tuple[float, float], ...]
-    """The weights that were tried, each with its mean reciprocal rank over all questions."""
+    curve: tuple[WeightPoint, ...]
+    """All weights that were tried, over all questions."""
 
 
 def balanced_weight(candidates: Sequence[tuple[Scores, Scores]]) -> float | None:
@@ -148,7 +149,7 @@ def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, sugges
         mode=best,
         before=float(before.mean()),
         after=float(by_mode[best].mean()),
-        curve=tuple(sorted(means.items())),
+        curve=tuple(WeightPoint(*point) for point in sorted(means.items())),
     )
 
 

@@ -19,7 +19,7 @@ from dpr_lance.encoders.vectors import Vector, vectors_of
 from dpr_lance.errors import DprLanceError, EncoderError, MissingExtraError
 from dpr_lance.health.check_report import IDS_NAMED, CheckReport, Finding
 from dpr_lance.table.consistency import column_of
-from dpr_lance.table.files import REBUILD, RESTORE, TableFiles
+from dpr_lance.table.files import REBUILD, RESTORE
 from dpr_lance.table.filters import among
 from dpr_lance.table.rows import UPDATED_HASH, hash_of
 from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard
@@ -81,8 +81,8 @@ class Checker:
         started = time.perf_counter()
         if self._tried(self.store.find, REBUILD) is None:
             return CheckReport(tuple(self.findings), seconds=time.perf_counter() - started)
-        self._look_at_files(self.store.files)
-        self._look_at_files(self.store.remembered.files)
+        for damage in (*self.store.files.damages(), *self.store.remembered.files.damages()):
+            self._find(str(damage), damage.remedy, str(damage.path))
         card = self._tried(self._card, REBUILD)
         read = self._tried(lambda: self.store.with_snapshot(lambda snapshot: self._read(snapshot, card)), RESTORE)
         listed = partial(self.store.retry_on_conflict, lambda table: list(table.list_indices()))
@@ -119,12 +119,7 @@ class Checker:
     def _find(self, what: str, remedy: str, file: str | None = None, ids: Sequence[str] = ()) -> None:
         self.findings.append(Finding(what, remedy, file, tuple(map(str, ids[:IDS_NAMED])), len(ids)))
 
-    def _look_at_files(self, files: TableFiles) -> None:
-        for damage in files.damages():
-            self._find(str(damage), damage.remedy, str(damage.path))
-
     def _card(self) -> TableCard:
-        """Return the card in force, after reading all of the small table."""
         if self.store.remembered.is_lost():
             self._find(f"{self.store.remembered.name}.lance, what calibrate() and optimize() keep, is missing", REBUILD)
         card, kept = self.store.card, self.store.remembered.values()

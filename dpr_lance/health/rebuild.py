@@ -15,7 +15,6 @@ from dpr_lance.indexes.filter_indexes import build_filter_indexes
 from dpr_lance.indexes.maintenance import create_text_index
 from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.table.consistency import drop_duplicates, indexed_columns, rows_by_embedding
-from dpr_lance.table.files import FileDamage
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import CONTENT, ID, TableCard
 from dpr_lance.table.snapshot import PART_ROWS, part_of
@@ -42,14 +41,11 @@ def rebuild(store: Store) -> tuple[str, ...]:
 
 
 def _check_passages(store: Store) -> None:
-    for damage in store.files.damages():
-        if damage.needed and not _is_derived(store, damage) and not damage.lost_version:
-            raise DamagedTableError(f"{store.place}: {damage}, and it contains passages; {damage.remedy}")
-
-
-def _is_derived(store: Store, damage: FileDamage) -> bool:
     folder = store.files.folder
-    return folder is not None and damage.path.relative_to(folder).parts[0] in ("_indices", "_dpr_lance")
+    for damage in store.files.damages():
+        derived = folder is not None and damage.path.relative_to(folder).parts[0] in ("_indices", "_dpr_lance")
+        if damage.needed and not derived and not damage.lost_version:
+            raise DamagedTableError(f"{store.place}: {damage}, and it contains passages; {damage.remedy}")
 
 
 def _remove_damaged_files(store: Store) -> None:

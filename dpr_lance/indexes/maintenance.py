@@ -131,7 +131,9 @@ def _optimized(store: Store, filter_columns: Sequence[str]) -> IndexReport:
     _let_gone_rows_go(store)
     _count_changes(store, card)
     store.commit(lambda table: _maintain(table, due_age(table, store.files.folder, store.keep_versions)))
-    _remember_coverage(store, covered)
+    coverage = _coverage(store)
+    if coverage is not None and (covered is None or coverage["index"] != covered["index"]):
+        store.remembered.keep(**{COVERAGE: coverage})  # indexes that were not written may list rows that are gone
     store.remembered.compact()
     trim_heap()
     recall = recall_of(store, card)  # last, because LanceDB changes partitions while it compacts
@@ -150,8 +152,8 @@ def _optimized(store: Store, filter_columns: Sequence[str]) -> IndexReport:
 
 
 def _drop_stale_vectors(store: Store) -> None:
-    """Free the vectors of an earlier encoder that a re-embedding left behind when it was interrupted at its end."""
-    # The names first, then all cards in one read: a column that comes in between is not looked at.
+    """Free the vectors that a re-embedding left behind when it was interrupted at its end."""
+    # The names first, then all cards in one read: a column that comes in between is left alone.
     names = [name for name in store.schema().names if is_vector_column(name)]
     kept = {card.column for card in store.cards()}
     store.drop_columns(name for name in names if name not in kept)
@@ -159,16 +161,16 @@ def _drop_stale_vectors(store: Store) -> None:
 
 def _drop_empty_indexes(store: Store) -> None:
     """Drop the indexes on columns whose vectors are all gone: LanceDB fails to bring those up to date."""
+
+    def drop(table: Table, column: str) -> None:
+        for config in table.list_indices():
+            if column_of(config) == column:
+                table.drop_index(config.name)
+
     for column in filter(is_vector_column, store.retry_on_conflict(indexed_columns)):
         if not store.count(f"{column} IS NOT NULL"):
-            store.commit(partial(_drop_indexes, column=column))
+            store.commit(partial(drop, column=column))
             store.remembered.keep(**{TRAINING: None})
-
-
-def _drop_indexes(table: Table, column: str) -> None:
-    for config in table.list_indices():
-        if column_of(config) == column:
-            table.drop_index(config.name)
 
 
 def _build_missing(table: Table, policy: IndexPolicy) -> list[str]:
@@ -201,10 +203,9 @@ def _count_changes(store: Store, card: TableCard) -> None:
 
 
 def _maintain(table: Table, age: timedelta) -> None:
-    """Merge small files, free versions of this age, and bring the indexes up to date.
+    """Merge small files, free versions of this age, and bring the indexes up to date; LanceDB does all or none.
 
-    LanceDB does all three or none. It must not overlap with writers: it frees files that no version knows, and where
-    their dates or the clock are wrong, also files that are being written.
+    No writer may be at work: where dates or the clock are wrong, LanceDB frees files that are being written.
     """
     try:
         table.optimize(cleanup_older_than=age)
@@ -216,10 +217,3 @@ def _maintain(table: Table, age: timedelta) -> None:
 
 def _coverage(store: Store) -> dict[str, Any] | None:
     return store.retry_on_conflict(lambda table: coverage_in(table.list_indices()))
-
-
-def _remember_coverage(store: Store, before: dict[str, Any] | None) -> None:
-    """Keep what the indexes cover, if they were written since: else they may list rows that are gone."""
-    coverage = _coverage(store)
-    if coverage is not None and (before is None or coverage["index"] != before["index"]):
-        store.remembered.keep(**{COVERAGE: coverage})

@@ -105,8 +105,7 @@ def _drifted(training: Training, policy: IndexPolicy) -> bool:
 
 def _parts(table: Table, card: TableCard) -> int:
     """Return how many parts the index has: one of its training, and those of folds."""
-    stats = [table.index_stats(config.name) for config in table.list_indices() if column_of(config) == card.column]
-    return sum(each.num_indices or 1 for each in stats if each is not None)
+    return sum(config.num_segments or 1 for config in table.list_indices() if column_of(config) == card.column)
 
 
 def _sub_vectors(dimension: int, policy: IndexPolicy) -> int:

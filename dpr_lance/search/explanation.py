@@ -8,7 +8,7 @@ from dataclasses import replace
 from dpr_lance.indexes.maintenance import unindexed_tail
 from dpr_lance.records.hits import Explanation, HitExplanation, Hits, WordScore
 from dpr_lance.search.candidates import LegResults
-from dpr_lance.search.legs import Leg, bm25_leg
+from dpr_lance.search.legs import bm25_leg
 from dpr_lance.table.filters import among
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.text.terms import distinct_words
@@ -24,9 +24,12 @@ def explained(
     """
     legs, candidates = found.legs[number], found.candidates[number]
     words = _word_scores(snapshot, hits.question, row_ids) if legs.bm25 is not None else {}
-    ranks = [{} if leg is None else _ranks(leg) for leg in (legs.dense, legs.bm25)]
+    dense_ranks, bm25_ranks = (
+        {} if leg is None else dict(zip(leg.row_ids.tolist(), range(1, len(leg) + 1), strict=True))
+        for leg in (legs.dense, legs.bm25)
+    )
     explained_hits = tuple(
-        replace(hit, explanation=HitExplanation(ranks[0].get(row), ranks[1].get(row), words.get(row, ())))
+        replace(hit, explanation=HitExplanation(dense_ranks.get(row), bm25_ranks.get(row), words.get(row, ())))
         for hit, row in zip(hits, row_ids, strict=True)
     )
     explanation = Explanation(
@@ -40,17 +43,11 @@ def explained(
     return replace(hits, hits=explained_hits, explanation=explanation)
 
 
-def _ranks(leg: Leg) -> dict[int, int]:
-    """Return the rank of each passage in a leg, by row id."""
-    return {row: rank for rank, row in enumerate(leg.row_ids.tolist(), start=1)}
-
-
 def _word_scores(snapshot: Snapshot, question: str, row_ids: Sequence[int]) -> dict[int, tuple[WordScore, ...]]:
     """Return, by row id, what each word of the question adds to a passage's BM25 score; most first."""
     if not row_ids:
         return {}
-    words = distinct_words(question)
-    hits = among("_rowid", row_ids)
+    words, hits = distinct_words(question), among("_rowid", row_ids)
     legs = [snapshot.ask(bm25_leg(snapshot, word.text, len(row_ids), hits)) for word in words]
     scores: dict[int, list[WordScore]] = {}
     for word, leg in zip(words, (leg.result() for leg in legs), strict=True):

@@ -1,4 +1,4 @@
-"""The hybrid score: `bm25 + λ·dense` over the union of both candidate lists (paper, section 5.1), in numpy alone."""
+"""The hybrid score: `bm25 + λ·dense` over the union of both candidate lists (paper, section 5.1)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dpr_lance.records.hits import Mode
+
 Scores = NDArray[np.float64]
 RowIds = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What one question's legs found: parallel arrays, one entry a passage, no passage twice.
+    """What one question's legs found: parallel arrays with one entry for each passage.
 
-    `dense` and `bm25` are exact scores; NaN stands for a score that does not exist: dense of a passage without a
-    vector, or a leg that the mode does not use. `row_ids` are LanceDB's stable row ids.
+    Scores are exact. NaN means that there is none: the passage has no vector, or the mode does not use the leg.
     """
 
     row_ids: RowIds
@@ -26,12 +27,17 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.row_ids)
 
+    def scores(self, mode: Mode, weight: float) -> Scores:
+        """Return the scores that `mode` orders candidates by."""
+        if mode == "hybrid":
+            return fused_scores(self.dense, self.bm25, weight)
+        return self.dense if mode == "dense" else self.bm25
+
 
 def fused_scores(dense: Scores, bm25: Scores, weight: float) -> Scores:
     """Return `bm25 + weight·dense`, float64[n].
 
-    A passage that has no vector yet gets the lowest dense score among the candidates (0 when none has one): it is
-    ranked by its BM25 score among the least similar, neither lost nor favoured.
+    A passage without a vector gets the lowest dense score of the candidates: it is neither lost nor favoured.
     """
     return bm25 + weight * filled(dense)
 

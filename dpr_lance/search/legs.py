@@ -118,9 +118,8 @@ async def dense_in_table(
 
 
 async def _matching(snapshot: Snapshot, where: Expr | str) -> int:
-    """Return how many rows match; LanceDB counts by SQL only."""
     if isinstance(where, str):
-        return int(await snapshot.reads.count_rows(where))
+        return int(await snapshot.reads.count_rows(where))  # which takes SQL only
     found = await snapshot.reads.query().where(where).with_row_id().select(["_rowid"]).to_arrow()
     return int(found.num_rows)
 

@@ -15,7 +15,7 @@ from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.records.hits import Hit, Hits, Mode
 from dpr_lance.search.candidates import CandidateSearch, HitBudget
 from dpr_lance.search.explanation import explained
-from dpr_lance.search.fusion import Candidates, Scores, fused_scores, known, leading
+from dpr_lance.search.fusion import Candidates, RowIds, Scores, known, leading
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.index_policy import MOST_CANDIDATES
 from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
@@ -69,18 +69,16 @@ def _ranked_hits(
         if mode is not None:
             raise
         found = replace(search.collect_candidates(questions, n, "bm25", watch, budget), fallback=str(error))
-    tied = [
-        number
-        for number, candidates in enumerate(found.candidates)
-        if _cut_within_ties(_scores(candidates, found.mode, weight), k, n)
-    ]
+    scores = [each.scores(found.mode, weight) for each in found.candidates]
+    tied = [number for number, each in enumerate(scores) if _cut_within_ties(each, k, n)]
     more = min(TIES * max(n, policy.least_candidates), MOST_CANDIDATES)
     if tied:
         again = search.collect_candidates([questions[number] for number in tied], more, found.mode, watch, budget)
         for number, legs, candidates in zip(tied, again.legs, again.candidates, strict=True):
             found.legs[number], found.candidates[number] = legs, candidates
+            scores[number] = candidates.scores(found.mode, weight)
     with watch.stage("fuse"):
-        best = [_best(candidates, k, found.mode, weight) for candidates in found.candidates]
+        best = [_best(candidates.row_ids, each, k) for candidates, each in zip(found.candidates, scores, strict=True)]
     with watch.stage("fetch"):
         # What an explanation counts must be there too.
         counted = (row for candidates in found.candidates for row in candidates.row_ids.tolist()) if explain else ()
@@ -100,21 +98,11 @@ def _ranked_hits(
     ]
     if explain:
         with watch.stage("explain"):
-            answers = [
-                explained(
-                    snapshot, found, number, more if number in tied else n, hits, [row for row, _ in best[number]]
-                )
-                for number, hits in enumerate(answers)
-            ]
+            for number, hits in enumerate(answers):
+                row_ids = [row for row, _ in best[number]]
+                answers[number] = explained(snapshot, found, number, more if number in tied else n, hits, row_ids)
     watch.add("total", time.perf_counter() - started)
     return answers
-
-
-def _scores(candidates: Candidates, mode: Mode, weight: float) -> Scores:
-    """Return what `mode` orders candidates by."""
-    if mode == "hybrid":
-        return fused_scores(candidates.dense, candidates.bm25, weight)
-    return candidates.dense if mode == "dense" else candidates.bm25
 
 
 def _cut_within_ties(scores: Scores, k: int, n: int) -> bool:
@@ -122,10 +110,9 @@ def _cut_within_ties(scores: Scores, k: int, n: int) -> bool:
     return len(scores) >= n and bool(np.partition(scores, -k)[-k] == scores.min())
 
 
-def _best(candidates: Candidates, k: int, mode: Mode, weight: float) -> list[Ranked]:
-    """Return the k best candidates under `mode`, best first, and those that are as good as the last of them."""
-    scores = _scores(candidates, mode, weight)
-    return [(int(candidates.row_ids[index]), float(scores[index])) for index in leading(scores, k)]
+def _best(row_ids: RowIds, scores: Scores, k: int) -> list[Ranked]:
+    """Return the k best, best first, and those that are as good as the last of them."""
+    return [(int(row_ids[index]), float(scores[index])) for index in leading(scores, k)]
 
 
 def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:

@@ -186,13 +186,11 @@ class ResidentVectors:
         if not self._loading.acquire(blocking=False):
             return None
         try:
-            return self._loaded(snapshot)
+            return None if self._wanted(snapshot) > self._most_bytes else self._loaded(snapshot)
         finally:
             self._loading.release()
 
     def _loaded(self, snapshot: Snapshot) -> Resident | None:
-        if self._wanted(snapshot) > self._most_bytes:
-            return None
         held = self._held
         if held is not None and not _precedes(held, snapshot):
             if held.revision.table == snapshot.revision.table and held.revision.version > snapshot.version:

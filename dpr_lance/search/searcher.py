@@ -74,11 +74,6 @@ class Searcher:
     def _in(self, snapshot: Snapshot, where: Filter, encode: Encode) -> CandidateSearch:
         return CandidateSearch(snapshot, where, self.store.policy, self.memory, encode, self._pool)
 
-    @property
-    def bytes_resident(self) -> int:
-        """How much memory the vectors take now."""
-        return self.memory.bytes_held
-
     def warm(self) -> None:
         """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache."""
         self.encoder.encode_questions([_WARMING])

@@ -41,7 +41,7 @@ def test_a_weight_out_of_scale_is_found_again():
     assert mrr(others, choice.weight) > mrr(others, 1.1) + 0.05
     assert mrr(others, choice.weight) > max(mrr(others, weight) for weight in (5, 20, 40, 80, 160, 640)) - 0.01
     assert choice.after > choice.before == pytest.approx(mrr(questions, 1.1))
-    curve = dict(choice.curve)
+    curve = {point.weight: point.mrr for point in choice.curve}
     assert curve[1.1] == pytest.approx(choice.before)
     assert max(curve.values()) <= curve[choice.weight] + 0.02
 
@@ -116,7 +116,7 @@ def test_a_choice_varies_little_with_the_questions():
     for seed in range(20):
         choice = choose(judged(100 + seed, 60), 1.1, "hybrid", 40.0)
         likeliest.append(choice.weight)
-        best_ranked.append(max(choice.curve, key=lambda point: point[1])[0])
+        best_ranked.append(max(choice.curve, key=lambda point: point.mrr).weight)
     assert max(likeliest) / min(likeliest) <= 2
     assert max(best_ranked) / min(best_ranked) > 2
 
