@@ -14,7 +14,10 @@ from lancedb.expr import col
 import dpr_lance
 from dpr_lance import EncoderError, HashEncoder, InvalidInputError, LockedError, TableError, load_encoder
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED
+from dpr_lance.search.stopwatch import STAGES
 from tests.tables import store_in
+
+RIVERS = [{"id": str(number), "text": f"river number {number}"} for number in range(3)]
 
 
 def test_the_first_lines_of_a_new_user(tmp_path):
@@ -294,3 +297,52 @@ def test_a_retriever_cannot_be_pickled_and_says_what_to_do(retriever):
         pickle.dumps(retriever)
     with pytest.raises(TypeError, match="cannot be pickled"):
         copy.deepcopy(retriever)
+
+
+@pytest.mark.parametrize("mode", [None, "hybrid", "dense", "bm25"])
+def test_every_answer_has_the_same_times(tmp_path, mode):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(16)) as retriever:
+        assert set(retriever.search("river", mode=mode).seconds) == set(STAGES)
+        retriever.add(RIVERS)
+        for hits in (
+            retriever.search("river", mode=mode),
+            *retriever.search(["river", "sea"], mode=mode, explain=True),
+        ):
+            assert set(hits.seconds) == set(STAGES)
+            assert hits.seconds["total"] > 0
+        retriever.delete(["0", "1", "2"])
+        assert set(retriever.search("river", mode=mode).seconds) == set(STAGES)
+
+
+def test_an_encoder_that_was_named_is_never_replaced_by_bm25(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(16)) as retriever:
+        retriever.add(RIVERS)
+    with dpr_lance.connect(tmp_path / "t", encoder="no/such folder") as retriever:
+        for attempt in (
+            lambda: retriever.search("river"),
+            lambda: retriever.search(["river"], mode="dense"),
+            lambda: retriever.add([{"text": "a lake"}]),
+            retriever.warm,
+        ):
+            with pytest.raises(EncoderError, match=r"'no/such folder' is neither packaged \(.*all-MiniLM-L6-v2"):
+                attempt()
+        assert len(retriever) == 3
+    # The table's own encoder is an object that is gone: BM25 stands in for it, and says so.
+    with dpr_lance.connect(tmp_path / "t") as retriever:
+        assert "encoder object" in retriever.search("river").fallback
+
+
+@pytest.mark.parametrize("mode", [None, "hybrid", "dense"])
+def test_an_empty_table_lacks_no_vectors(tmp_path, mode):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(16)) as retriever:
+        retriever.add(RIVERS)
+        retriever.delete(["0", "1", "2"])
+        hits = retriever.search("river", mode=mode)
+        assert (len(hits), hits.fallback) == (0, None)
+        assert retriever.embed().not_embedded is None
+        retriever.add(RIVERS, embed=False)
+        if mode == "dense":
+            with pytest.raises(EncoderError, match="no passage has a vector yet"):
+                retriever.search("river", mode=mode)
+        else:
+            assert "no passage has a vector yet" in retriever.search("river", mode=mode).fallback

@@ -317,3 +317,23 @@ def test_nothing_that_is_drawn_is_cut_off_and_what_is_in_force_is_marked():
         legends = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
         marked = ["tried", "in force: λ = 20", "tried", "in force: 40 of 160 partitions, recall 0.988"]
         assert legends == marked[: 4 if shown.efforts else 2]
+
+
+class Heavy(HashEncoder):
+    """An encoder whose own weight is out of scale for three passages."""
+
+    WEIGHT = 5_000.0
+
+    @property
+    def card(self):
+        return dataclasses.replace(super().card, hybrid_weight=self.WEIGHT)
+
+
+@pytest.mark.parametrize("questions", [None, ["river"], [{"question": "river", "labels": ["0"]}]])
+def test_a_few_passages_do_not_move_the_weight(tmp_path, questions):
+    with dpr_lance.connect(tmp_path / "t", encoder=Heavy(16)) as retriever:
+        retriever.add([{"id": str(number), "text": f"river number {number}"} for number in range(3)])
+        usual = retriever.info().encoder.hybrid_weight
+        assert usual == Heavy.WEIGHT
+        assert retriever.calibrate(questions).hybrid_weight == usual
+        assert retriever.search("river").hybrid_weight == usual

@@ -515,3 +515,9 @@ def test_a_number_out_of_range_is_wrong_usage(arguments, capsys, monkeypatch, tm
     assert cli.run(arguments) == 2
     assert capsys.readouterr().out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_that_was_named_is_never_replaced_by_bm25(run, library):
+    code, out, err = run("search", library, "river", "--encoder", "no/such folder")
+    assert (code, out) == (1, "")
+    assert "all-MiniLM-L6-v2" in err

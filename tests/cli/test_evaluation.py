@@ -125,3 +125,17 @@ def test_compared_with_a_table_of_the_folder_a_folder_and_an_encoder(run, librar
     code, _, err = run("--compare", "no-such-encoder-at-all", "--mode", "dense")
     assert code == 1
     assert "no-such-encoder-at-all" in err
+
+
+def test_labels_that_are_not_stored_are_reported(library, tmp_path, capsys):
+    def evaluated(labels):
+        (tmp_path / "q.jsonl").write_text(json.dumps({"question": "river", "labels": labels}))
+        code = cli.run(["eval", str(library / "lib"), str(tmp_path / "q.jsonl"), "--mode", "bm25"])
+        return code, *capsys.readouterr()
+
+    code, _, err = evaluated(["alps", "gone"])
+    assert code == 0
+    assert "1 of 2 labels are ids that are not stored" in err
+    code, out, err = evaluated(["gone"])
+    assert (code, out) == (1, "")
+    assert "none of the 1 labels" in err

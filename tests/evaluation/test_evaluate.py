@@ -137,3 +137,28 @@ class TestComparison:
                 }
         assert reported[0] == EvaluationProgress("passages", 4, 4)
         assert filled.info().encoder.dimension == 64  # its own vectors stay
+
+
+class TestLabels:
+    @pytest.fixture
+    def rivers(self, retriever):
+        retriever.add([{"id": str(number), "text": f"river number {number}"} for number in range(3)])
+        return retriever
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_none_that_is_stored_is_an_error(self, rivers, count):
+        questions = [{"question": f"river {number}", "labels": [f"doc-{number}"]} for number in range(count)]
+        with pytest.raises(
+            InvalidInputError, match=rf"none of the {count} labels .* is stored here, for example 'doc-0'"
+        ):
+            evaluate(rivers, questions)
+
+    def test_some_are_counted(self, rivers):
+        questions = [{"question": "river", "labels": ["0", "gone"]}, {"question": "number", "labels": ["1#0", "lost"]}]
+        found = evaluate(rivers, questions)
+        assert (found.labels, found.labels_missing) == (4, 2)
+
+    def test_answers_can_be_judged_without_labels(self, rivers):
+        found = evaluate(rivers, [{"question": "river", "labels": ["gone"], "answers": ["river"]}])
+        assert (found.labels, found.labels_missing) == (1, 1)
+        assert found.rows[0].by_answer[1].mean == 1.0
