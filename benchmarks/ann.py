@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, results
+from benchmarks import data, machine, results
 from benchmarks.environments import environment
 from benchmarks.ingest import in_new_process
 from benchmarks.peers.ann import CONTENDERS, RETURNED, K, measured
@@ -45,7 +45,9 @@ MOST_IN_MEMORY = 1 << 30
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this case."""
     parser.add_argument("sizes", nargs="*", type=int, metavar="N", help=f"vectors (default {SIZES[0]:,})")
-    parser.add_argument("--only", nargs="+", choices=[OURS, *CONTENDERS], help="these alone; others stay as they are")
+    parser.add_argument(
+        "--only", nargs="+", choices=[OURS, *CONTENDERS], help="these alone; others stay, of the same commit"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -53,7 +55,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     summary = {}
     for size in options.sizes or SIZES:
         place = make_vectors(size, CACHE / "ann" / str(size))
-        contenders = results.read("ann").get(str(size), {}).get("contenders", {})
+        earlier = results.read("ann").get(str(size))
+        # Contenders of another commit would go under this one's name.
+        same = earlier and earlier["origin"]["commit"] == machine.commit_state()[0]
+        contenders = earlier["contenders"] if earlier and same else {}
         for name in options.only or [OURS, *CONTENDERS]:
             print(f"ann: {size:,} vectors, {name}", file=sys.stderr)
             contenders |= ours(place, size) if name == OURS else {name: compact(peer(place, name))}
