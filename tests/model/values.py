@@ -145,7 +145,7 @@ def plain(value):
     if value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, (int, float, str)):
-        return value
+        return value.item() if isinstance(value, np.generic) else value  # NumPy's strings are strings of Python too
     if isinstance(value, pd.Timestamp):
         return value.value if value.nanosecond else value.to_pydatetime()
     if isinstance(value, np.ndarray):
