@@ -13,19 +13,15 @@ MOST_CANDIDATES = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class IndexPolicy:
-    """When a table's indexes are built, and how they are searched; a `Store` has one.
-
-    Times were measured on 2 cores; their ratios are what counts.
-    """
+    """When a table's indexes are built, and how they are searched. docs/decisions.md has the measurements."""
 
     # The vector index
     vector_index_rows: int = 50_000
     """Search is exact below: LanceDB scans 50,000 x 384 in about 40 ms, and then a refined index is faster."""
     rows_per_partition: int = 1_024
-    """Given to LanceDB as a target size: with a number of partitions its `optimize` changes them towards a target
-    of its own, and recall@20 at 200,000 rows fell from 0.85 to 0.12."""
+    """A target size for LanceDB, never a number of partitions: its `optimize` ruins those."""
     kind: IndexKind = "ivf_rq"
-    """It is the fastest, and found as much as IVF-SQ in 171,348 passages at half the size (35 MiB)."""
+    """The default kind: the fastest, as accurate as IVF-SQ at half its size."""
     bits_per_dimension: int = 4
     """Of IVF-RQ. 4 found as many neighbours as 8; 3 needed twice as many candidates, 1 ten times."""
     dimensions_per_sub_vector: int = 4
@@ -33,7 +29,7 @@ class IndexPolicy:
     kmeans_iterations: int = 5
     """LanceDB's default of 50 takes about 8 times as long and improves refined hits hardly at all."""
     sample_rate: int = 64
-    """Rows for each centroid. LanceDB's 256 took 2.5 times as long and much memory, for the same recall."""
+    """Rows sampled for each centroid."""
     refine_rq: int = 1
     """Candidates scored again on stored vectors, as a multiple of those requested; 2 found no more."""
     refine_sq: int = 2
@@ -48,8 +44,7 @@ class IndexPolicy:
     recall_questions: int = 200
     """Stored vectors used as questions. With 50 the measured recall varied by 0.02."""
     question_noise: float = 1.75
-    """Length of the noise added to those vectors, as a share of a vector's distance from the mean: real questions lie
-    farther from passages. Where they found 0.985 of their neighbours, these found 0.981; noise of length 1, 0.995."""
+    """Length of the noise added to those vectors, as a share of a vector's distance from the mean."""
     probed_shares: tuple[float, ...] = (
         *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15),
         *(0.2, 0.275, 0.35, 0.425, 0.5, 0.6, 0.7, 1.0),
@@ -68,8 +63,7 @@ class IndexPolicy:
     retrain_fall: float = 0.03
     """Train again when recall is below the target and this much below its value after training."""
     most_parts: int = 8
-    """Train again when the index has more parts than this and the table has grown by `parts_growth`. Every fold adds a
-    part, and a search probes all: 4 ms of CPU with one part, 9 with 8, 13 with 16 (100,000 passages)."""
+    """Train again when the index has more parts than this and the table has grown by `parts_growth`."""
     parts_growth: float = 1.1
     """Keeps training cheap compared with embedding, however often `optimize` is called."""
 
@@ -77,18 +71,14 @@ class IndexPolicy:
     scalar_index_rows: int = 10_000
     """Ids get an index from here on."""
     fold_rows: int = 200
-    """Fold the BM25 index's unindexed tail from this many rows on. Every search scans the tail, at 30 to 100 ms per
-    1,000 rows; folding 200 in a small table takes 70 ms."""
+    """Fold the BM25 index's unindexed tail from this many rows on: every search scans it (30 to 100 ms per 1,000)."""
     fold_share: float = 0.02
-    """The tail must be this share of the index too: folding rewrites the index (20 CPU-seconds a million rows), so the
-    cost per added row does not grow with the table."""
+    """The tail must be this share of the index too, for folding rewrites the index."""
     fold_rows_least: int = 50
-    """A small table folds from this many rows on, at `fold_share_small`: LanceDB counts words in index and tail apart,
-    and with 450 of 900 passages in the tail BM25 scores were off by 1.8 of 13 on average (82 of 900: 0.26)."""
+    """A small table folds from this many rows on, at `fold_share_small`: a long tail distorts its BM25 scores."""
     fold_share_small: float = 0.1
     rebuild_rows: int = 20_000
-    """Rebuild the BM25 index when this many rows are to be folded: merging needs memory of six times the index's size,
-    building a bounded amount and 2.5 times the CPU."""
+    """Rebuild the BM25 index when this many rows are to be folded: that bounds its memory."""
     bulk_fold_share: float = 0.5
     """During one long `add`, fold only when the tail has grown to this share of the index."""
     fold_fragments: int = 32
@@ -115,7 +105,6 @@ class IndexPolicy:
     def overfetched(self, k: int) -> int:
         """Return how many candidates a leg is asked for that alone answers with k hits.
 
-        With more than k, ties at the end are ordered too, and an index scores more candidates again: with 10 more, real
-        questions lost 0.012 of their nearest 100.
+        With more than k, ties at the end are ordered too, and an index scores more candidates again.
         """
         return k + max(self.spare_hits, k // 2)
