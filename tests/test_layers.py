@@ -279,3 +279,30 @@ def test_a_base_install_is_small():
     assert "torch" not in found
     assert {"lancedb", "onnxruntime", "tokenizers"} <= found
     assert len(found) + 1 <= 45, sorted(found)
+
+
+def places_in_tests(found):
+    """The places in the tests, FILE:LINE, of the nodes of their syntax trees for which `found` is true."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        lines = {node.lineno for node in ast.walk(ast.parse(path.read_text())) if found(node)}
+        yield from (f"{path.relative_to(ROOT)}:{line}" for line in sorted(lines))
+
+
+def is_private_reach(node):
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name.startswith("_") for alias in node.names if not alias.name.startswith("__"))
+    own = (
+        isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "os")
+    )
+    private = isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)
+    return private and not own and node.attr not in ("_asdict", "_replace")
+
+
+def test_tests_use_few_private_members():
+    """Each has its reason next to it."""
+    reaches = list(places_in_tests(is_private_reach))
+    assert len(reaches) <= 10, reaches
+
+
+def test_tests_share_helpers_in_modules_of_their_own():
+    assert not list(places_in_tests(lambda node: isinstance(node, ast.ImportFrom) and ".test_" in (node.module or "")))
