@@ -73,7 +73,7 @@ class Retriever:
         embed = checked_flag(embed, "embed")
         reporter = ProgressReporter(progress)
         splitter_name(None if isinstance(splitter, str) and splitter == "table" else splitter)
-        stream = document_stream(documents, on_error=on_error)
+        items, total = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
         if isinstance(splitter, str):
             splitter = WordSplitter() if stored is None else splitter_named(stored.splitter)
@@ -91,7 +91,7 @@ class Retriever:
         skip = on_error == "skip"
         follow = self._encoder.loaded
         ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=reporter, follow=follow)
-        return replace(ingestion.add(stream), not_embedded=missing)
+        return replace(ingestion.add(items, total), not_embedded=missing)
 
     def embed(self, *, progress: ProgressCallback | None = None) -> AddReport:
         """Give a vector to every passage that has none; interrupted, it is continued by calling it again.

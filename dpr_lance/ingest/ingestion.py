@@ -18,7 +18,6 @@ from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.indexes.maintenance import create_text_index, ensure_text_index, fold
 from dpr_lance.ingest.embedding import NAMED, PassageEncoder, ProgressReporter, fill_vectors
 from dpr_lance.ingest.widening import prepare_columns, stored_values
-from dpr_lance.readers.documents import DocumentStream
 from dpr_lance.records.hits import Passage
 from dpr_lance.records.reports import AddReport, Skipped
 from dpr_lance.table.contention import SchemaChangedError, SwitchedError
@@ -65,13 +64,13 @@ class Ingestion:
     def __post_init__(self) -> None:
         self._work = None if self.encoder is None else PassageEncoder(self.encoder, self._report)
 
-    def add(self, stream: DocumentStream) -> AddReport:
+    def add(self, items: Iterator[Document | Skipped], total: int | None) -> AddReport:
         """Add all documents, one commit per batch; when one raises, the batches before it stay."""
-        self.progress.documents_total = stream.total
+        self.progress.documents_total = total
         if self.store.find() is not None:
             ensure_text_index(self.store)
         try:
-            for documents in self._batches(stream.items):
+            for documents in self._batches(items):
                 self._until_steady(partial(self._write, documents))
                 trim_heap()
                 fold(self.store, bulk=True)

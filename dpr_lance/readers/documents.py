@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast, get_args
 
 import pyarrow as pa
@@ -20,16 +20,8 @@ from dpr_lance.table.schema import check_column_name
 _ARROW_SOURCE = "documents"
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentStream:
-    """Documents in order; those that cannot be used are `Skipped`."""
-
-    items: Iterator[Document | Skipped]
-    total: int | None = None
-
-
-def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
-    """Return the documents of an iterable, an Arrow table or reader, or a data frame (pandas, polars).
+def document_stream(documents: object, *, on_error: OnError) -> tuple[Iterator[Document | Skipped], int | None]:
+    """Return the documents of an iterable, an Arrow table or reader, or a data frame, and their number if known.
 
     With `on_error="skip"` a document that cannot be used becomes a `Skipped`; with `"raise"` it raises
     `InvalidInputError` when its turn comes, naming its position.
@@ -42,13 +34,13 @@ def document_stream(documents: object, *, on_error: OnError) -> DocumentStream:
         )
     total = len(documents) if hasattr(documents, "__len__") else None
     if hasattr(documents, "__arrow_c_stream__"):
-        return DocumentStream(_read(_arrow_rows(documents), on_error), total)
+        return _read(_arrow_rows(documents), on_error), total
     if not isinstance(documents, Iterable):
         raise InvalidInputError(
             f"documents={shown(documents)}: add() takes an iterable of documents, an Arrow table or reader, or a data "
             f"frame, not {type(documents).__name__}"
         )
-    return DocumentStream(_read(documents, on_error), total)
+    return _read(documents, on_error), total
 
 
 def storable(document: Document, *, place: str) -> Document:

@@ -116,11 +116,6 @@ def among(column: str, values: Iterable[str | int]) -> Expr:
     return col(column).isin(list(values))
 
 
-def within(column: str, low: int, high: int) -> Expr:
-    """Return the filter that a column's number is from `low` to `high`, both included."""
-    return (col(column) >= low) & (col(column) <= high)
-
-
 def unusable(where: Expr | str, error: Exception, schema: pa.Schema) -> InvalidInputError:
     """Return the error that names a filter, what is wrong with it, and the columns that it may use."""
     sql = where if isinstance(where, str) else str(where.to_sql())

@@ -21,8 +21,6 @@ try:
 except ImportError:
     _LOOP = None
 
-IN_MEMORY = "memory://"
-
 T = TypeVar("T")
 
 
@@ -57,7 +55,7 @@ class AsyncTables:
         if isinstance(inner, AsyncTable):
             return inner
         # The public way opens the table once more: 0.5 ms of CPU for each version that is read. Queries take the same.
-        if self._uri.startswith(IN_MEMORY):
+        if self._uri.startswith("memory://"):
             raise TableError(f"{table.name!r} in {self._uri} cannot be searched with this LanceDB: use a folder")
         return start(self._opened(table.name, version)).result()
 

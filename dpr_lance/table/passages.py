@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from lancedb.expr import col
+
 from dpr_lance.checks import checked_id, checked_items, checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.hits import Hit, Passage
-from dpr_lance.table.filters import Filter, among, checked_filter, within
+from dpr_lance.table.filters import Filter, among, checked_filter
 from dpr_lance.table.rows import passages_of
 from dpr_lance.table.schema import DOCUMENT_ID, ID
 from dpr_lance.table.store import Store
@@ -81,7 +83,7 @@ def neighbours(store: Store, hit: Hit | Passage | str, before: int, after: int) 
     if store.find() is None:
         return []
     first, last = max(0, position - before), min(_LAST_POSITION, position + after)
-    where = among(DOCUMENT_ID, [document_id]) & within("position", first, last)
+    where = among(DOCUMENT_ID, [document_id]) & (col("position") >= first) & (col("position") <= last)
     found = passages_of(store.passages(where))
     same = [passage for passage in found if passage.position == position]
     if not same or (not isinstance(hit, str) and (same[0].title, same[0].text) != (hit.title, hit.text)):
