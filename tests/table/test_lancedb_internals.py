@@ -23,7 +23,7 @@ class Hidden:
             raise AttributeError("_table")
         return self if table is None else table.__dict__["_table"]
 
-LanceTable._table = Hidden()
+LanceTable._table = Hidden()  # the private part that is hidden here
 del lancedb.background_loop.LOOP
 '''
 
