@@ -119,10 +119,12 @@ def _gained(part: dict[str, Any]) -> str:
 
 def ratios(read: dict[str, Parts]) -> str:
     """Ratios to sentence-transformers on the same weights."""
-    rows = []
+    rows: list[list[str]] = []
+    parts: list[dict[str, Any]] = []
 
     def row(what: str, values: list[float], part: dict[str, Any]) -> None:
-        rows.append([what, markdown.spread(values, 1 if values[1] >= 1 else 2), markdown.source(part["origin"])])
+        rows.append([what, markdown.spread(values, 1 if values[1] >= 1 else 2)])
+        parts.append(part)
 
     if part := read["encode"].get("speed"):
         found = part["ratios"]["int8 / sentence-transformers"]
@@ -135,9 +137,11 @@ def ratios(read: dict[str, Parts]) -> str:
         for name, precision in (("dpr_lance", "bf16 by default"), ("dpr_lance fp32", "fp32")):
             what = f"training pairs per CPU second, batches of {part['batch']}, {precision}"
             row(what, part["ratios"][name][1], part)
-    legend = "`*`: measured with uncommitted changes on top of that commit."
-    said = [markdown.table(["", "ratio (median; min to max)", "commit"], rows)]
-    return "\n\n".join(said + [legend] * any("*" in each[2] for each in rows)) if rows else ""
+    if not rows:
+        return ""
+    table = markdown.table(["", "ratio (median; min to max)"], rows)
+    legend = " `*`: with uncommitted changes." if any(part["origin"]["dirty"] for part in parts) else ""
+    return f"{table}\n\n{markdown.where(parts)}{legend}"
 
 
 def behind(read: dict[str, Parts]) -> str:
