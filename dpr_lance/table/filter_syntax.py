@@ -312,10 +312,9 @@ class _Reader:
     def _typed_literal(self) -> bool:
         """Read a literal such as DATE '2024-12-31'; return whether it is one."""
         start = self.index
-        if self.tokens[start][1].lower() not in _TYPES or self._next() not in ("(", "unsigned", "UNSIGNED"):
-            if self.tokens[start][1].lower() not in _TYPES or self.tokens[start + 1][0] != "text":
-                return False
-        elif self.tokens[start + 1][1] == "(" and self.tokens[start + 2][0] != "number":
+        kind, text, _ = self.tokens[start + 1]
+        sized = text == "(" and self.tokens[start + 2][0] == "number"
+        if self._word() not in _TYPES or not (kind == "text" or sized or text.lower() == "unsigned"):
             return False
         name = self._type()
         kind, text, _ = self.tokens[self.index]
@@ -332,8 +331,7 @@ class _Reader:
         kind, text, at = self.tokens[self.index]
         name = _TYPES.get(text.lower()) if kind == "word" else None
         if name is None:
-            known = ", ".join(_TYPES)
-            refuse(self.sql, at, f"{text or 'the end'} is not a type", f"use one of {known}")
+            refuse(self.sql, at, f"{text or 'the end'} is not a type", f"use one of {', '.join(_TYPES)}")
         self.index += 1
         sizes: list[str] = []
         if self.tokens[self.index][1] == "(":
@@ -349,16 +347,11 @@ class _Reader:
             refuse(
                 self.sql, at, "a decimal needs its digits, up to 38, and how many are fractional", "as decimal(10, 2)"
             )
-        if self.tokens[self.index][1].lower() == "unsigned":
-            self.index += 1
-            name += " unsigned"
-        if name == "string":
-            return name
-        return (
-            name.replace(" unsigned", "")
-            + (f"({', '.join(sizes)})" if sizes else "")
-            + " unsigned" * ("unsigned" in name)
-        )
+        unsigned = self.tokens[self.index][1].lower() == "unsigned"
+        self.index += unsigned
+        if sizes and (unsigned or name != "string"):
+            name += f"({', '.join(sizes)})"
+        return name + " unsigned" * unsigned
 
     def _misplaced(self, expected: str) -> NoReturn:
         _, text, at = self.tokens[self.index]
