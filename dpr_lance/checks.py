@@ -70,9 +70,7 @@ def checked_whole(value: object, name: str, wanted: str, *, least: int, most: in
 
 def checked_flag(value: object, name: str) -> bool:
     """Return True or False, NumPy's too; nothing else is taken for one of them."""
-    if isinstance(value, bool):
-        return value
-    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
+    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ in ("builtins", "numpy"):
         return bool(value)
     raise refused(name, value, "give True or False")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from dpr_lance.text.boundaries import lines
@@ -62,14 +63,21 @@ def sections(text: str) -> Iterator[Section]:
     A heading with neither text nor a deeper heading below it becomes the text of a section itself, so that nothing is
     lost.
     """
-    outline = _Outline()
-    for item in _items(text):
+    above: list[_Heading] = []
+    blocks: list[Block] = []
+    for item in chain(_items(text), [_Heading(0, len(text), len(text), "")]):
         if isinstance(item, Block):
-            outline.blocks.append(item)
-        else:
-            yield from outline.finished(next_level=item.level)
-            outline.enter(item)
-    yield from outline.finished(next_level=0)
+            blocks.append(item)
+            continue
+        headings = tuple(heading.plain for heading in above if heading.plain)
+        if blocks:
+            yield Section(headings, tuple(blocks))
+        elif above and above[-1].plain and item.level <= above[-1].level:
+            yield Section(headings[:-1], (Block(above[-1].start, above[-1].end),))
+        blocks = []
+        while above and above[-1].level >= item.level:
+            above.pop()
+        above.append(item)
 
 
 def first_heading(text: str) -> str | None:
@@ -90,29 +98,6 @@ class _Heading(NamedTuple):
     start: int
     end: int
     plain: str
-
-
-@dataclass(slots=True)
-class _Outline:
-    """The headings above the current offset, and the blocks since the last heading."""
-
-    above: list[_Heading] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-
-    def enter(self, heading: _Heading) -> None:
-        while self.above and self.above[-1].level >= heading.level:
-            self.above.pop()
-        self.above.append(heading)
-
-    def finished(self, *, next_level: int) -> Iterator[Section]:
-        """Yield the section that ends here, unless it is empty and continues in a deeper one."""
-        headings = [heading.plain for heading in self.above if heading.plain]
-        if self.blocks:
-            yield Section(tuple(headings), tuple(self.blocks))
-        elif self.above and self.above[-1].plain and next_level <= self.above[-1].level:
-            last = self.above[-1]
-            yield Section(tuple(headings[:-1]), (Block(last.start, last.end),))
-        self.blocks = []
 
 
 def _items(text: str) -> Iterator[Block | _Heading]:
