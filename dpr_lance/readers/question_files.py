@@ -28,7 +28,7 @@ DEFAULT_SPLIT = "test"
 Records = Generator[tuple[str, object], None, None]
 """The place of each record, with its fields or with what is wrong with it."""
 Reader = Callable[[BinaryIO], Iterator[tuple[int, object]]]
-"""Yields line numbers with a record's fields, None to pass over it, or what is wrong with it."""
+"""Yields line numbers with a record's fields, or with what is wrong with it."""
 
 
 def first_of(fields: Mapping[str, Any], names: Iterable[str]) -> Any:  # noqa: ANN401 - any value of a record
@@ -58,15 +58,17 @@ def read_file(path: Path, reader: Reader = json_lines) -> Records:
                 if isinstance(fields, BadRecordError) and reader is json_items:
                     # The rest of a list that is cut short is not even counted.
                     raise InvalidInputError(f"{path}:{line}: {fields} (JSON lines belong in a file named .jsonl)")
-                if fields is not None:
-                    yield f"{path}:{line}", fields
+                yield f"{path}:{line}", fields
     except BadRecordError as problem:
         raise InvalidInputError(f"{path}: {problem}") from None
 
 
 def _tabbed(stream: BinaryIO, parse: Callable[[Sequence[str], int], object]) -> Iterator[tuple[int, object]]:
+    """Yield what `parse` makes of each row; None passes over it."""
     for line, cells in csv_rows(stream, "\t"):
-        yield line, cells if isinstance(cells, BadRecordError) else attempt(parse, cells, line)
+        found = cells if isinstance(cells, BadRecordError) else attempt(parse, cells, line)
+        if found is not None:
+            yield line, found
 
 
 _READERS: Mapping[str, Reader] = {
@@ -117,11 +119,10 @@ def beir_records(folder: Path, split: str | None) -> Records:
         raise InvalidInputError(f"{path}: no passage is labelled with a score above 0")
     queries = beir_file(folder, "queries.jsonl")
     for place, found in read_file(queries):
-        identity = first_of(found, ID_FIELDS) if isinstance(found, dict) else None
-        if isinstance(found, BadRecordError):
+        if not isinstance(found, dict):
             yield place, found
-        elif isinstance(found, dict) and str(identity) in labels:
-            yield place, {**found, "labels": labels.pop(str(identity))}
+        elif (identity := str(first_of(found, ID_FIELDS))) in labels:
+            yield place, {**found, "labels": labels.pop(identity)}
     if labels:
         missing = f"{len(labels)} labelled questions are missing, among them {next(iter(labels))!r}"
         yield str(queries), BadRecordError(missing)

@@ -137,6 +137,11 @@ class TestBeir:
         assert failure(folder) == f"{dev}: no passage is labelled with a score above 0"
         write(dev, "q9\tc\t1\n")
         assert "1 labelled questions are missing, among them 'q9'" in failure(folder)
+        write(dev, "q1\tc\t1\n")
+        queries = (folder / "queries.jsonl").read_text()
+        write(folder / "queries.jsonl", f"null\n{queries}")
+        assert failure(folder).startswith(f"{folder / 'queries.jsonl'}:1: a labelled question is a JSON object")
+        write(folder / "queries.jsonl", queries)
         dev.unlink()
         assert "a BEIR folder has qrels/SPLIT.tsv" in failure(folder)
         write(dev, "q1\tc\t1\n")
@@ -150,6 +155,7 @@ class TestFaults:
         [
             ("{", "not JSON"),
             ("[1]", "a labelled question is a JSON object"),
+            ("null", "a labelled question is a JSON object"),
             ('{"answers": ["x"]}', "there is no 'question'; the fields are ['answers']"),
             ('{"question": 3, "answers": ["x"]}', "question must be a string, it is int (3)"),
             ('{"question": " ", "answers": ["x"]}', "the question is blank"),
