@@ -98,7 +98,7 @@ def _peer_seconds(part: Any, steps: int) -> Times:
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
-    model = SentenceTransformer(str(trainer_module("checkpoints.starting_point").source_folder()), device="cpu")
+    model = SentenceTransformer(str(trainer_module("checkpoints.starting_point").default_location().root), device="cpu")
     passages = [part.passages[row.positives[0]] for row in part.rows]
     pairs = {
         "anchor": [row.question for row in part.rows],

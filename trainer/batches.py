@@ -149,7 +149,6 @@ class Planner:
         return self._assembled(step, dataset, epoch, self._epoch(dataset, epoch)[place])
 
     def _epoch(self, dataset: int, epoch: int) -> list[Indices]:
-        """Return the questions of each batch of one pass over a data set; the latest pass is kept."""
         key = (dataset, epoch)
         if key not in self._epochs:
             self._epochs = {known: plan for known, plan in self._epochs.items() if known[0] != dataset}
@@ -186,7 +185,6 @@ class Planner:
         return plan
 
     def _drawn(self, question: int, epoch: int) -> list[int]:
-        """Return the positive and then the negatives of a question in an epoch."""
         corpus = self.corpus
         rng = np.random.default_rng(seed_of(self.recipe.seed, "passages", epoch, question))
         gold = corpus.gold[question]

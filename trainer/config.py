@@ -231,7 +231,6 @@ def to_json(settings: Recipe | Run) -> str:
 
 
 def _check_types(settings: Any) -> None:  # noqa: ANN401
-    """Raise when a setting does not have its type, or is not one of its choices."""
     for name, kind in get_type_hints(type(settings)).items():
         choices = get_args(kind)
         value = getattr(settings, name)

@@ -118,7 +118,6 @@ def _tower(checkpoint: Checkpoint, side: Side, projection: int) -> TowerModel:
 
 
 def _flattened(head: nn.Module) -> list[nn.Module]:
-    """Return the layers after pooling: linear layers and activations, in order."""
     if isinstance(head, nn.Sequential):
         return [layer for part in head for layer in _flattened(part)]
     return [] if isinstance(head, nn.Identity) else [head]

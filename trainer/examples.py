@@ -123,7 +123,6 @@ def refused(name: str | Path, skipped: Sequence[Skipped]) -> InvalidInputError:
 
 
 def _read_corpus(folder: Path, passages: dict[str, KnownPassage], skipped: list[Skipped]) -> None:
-    """Read the passages of a BEIR folder."""
     for place, value in read_file(beir_file(folder, "corpus.jsonl")):
         try:
             if isinstance(value, BadRecordError):

@@ -91,7 +91,6 @@ def cached(passes: Passes, chunks: Sequence[Chunk], loss: Loss) -> Tensor:
 
 
 def _joined(side: Side, chunks: Sequence[Chunk], vectors: Sequence[Tensor]) -> Tensor:
-    """Return the vectors of one side in their order, [n, d]."""
     mine = [number for number, chunk in enumerate(chunks) if chunk.side == side]
     rows = torch.cat([torch.from_numpy(chunks[number].rows) for number in mine])
     return torch.cat([vectors[number] for number in mine])[rows.argsort().to(vectors[0].device)]

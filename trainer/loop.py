@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,14 +39,6 @@ CHECKPOINT_SECONDS = 300.0
 """The most training that an interruption can cost."""
 GPU_CHUNK = 16
 """A GPU encodes this many times `chunk_tokens` together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Why a run ended, and where."""
-
-    position: Position
-    stopped_early: bool
 
 
 class Loop:
@@ -99,8 +91,10 @@ class Loop:
             self.log.resume_at(self.position.step)
         return True
 
-    def run(self, corpus: Corpus, *, until: int | None = None) -> Ended:
-        """Train on `corpus` up to the step `until` (the last one by default), or until nothing improves.
+    def run(self, corpus: Corpus, *, until: int | None = None) -> bool:
+        """Train on `corpus` up to the step `until` (the last one by default); return whether it stopped early.
+
+        It stops early when `recipe.patience` evaluations have brought no improvement.
 
         A checkpoint is kept after every evaluation, and every `checkpoint_seconds`. On SIGTERM and Ctrl-C the step is
         finished and kept; `SystemExit` (143) or `KeyboardInterrupt` follows.
@@ -127,7 +121,7 @@ class Loop:
                     self._evaluate()
                     kept = time.monotonic()
                 kept = self._keep_if_due(stopping, kept)
-        return Ended(self.position, stopped_early=self.position.waited >= self.recipe.patience)
+        return self.position.waited >= self.recipe.patience
 
     def _keep_if_due(self, stopping: Stopping, kept: float) -> float:
         """Keep a checkpoint when it is time or when the run is to stop; return when the latest one was kept."""
@@ -198,15 +192,10 @@ class Loop:
         }
 
     def _columns(self, batch: Batch, corpus: Corpus) -> Columns:
-        teacher = None
+        parts = [batch.targets, batch.own, batch.excluded]
         if self.teacher is not None:
-            teacher = torch.from_numpy(self.teacher.of(batch, corpus)).to(self.device)
-        return Columns(
-            targets=torch.from_numpy(batch.targets).to(self.device),
-            own=torch.from_numpy(batch.own).to(self.device),
-            excluded=torch.from_numpy(batch.excluded).to(self.device),
-            teacher=teacher,
-        )
+            parts.append(self.teacher.of(batch, corpus))
+        return Columns(*(torch.from_numpy(part).to(self.device) for part in parts))
 
     def _evaluate(self) -> None:
         """Evaluate, note whether it is the best so far, and keep a checkpoint; the first process does so for all."""
@@ -226,7 +215,6 @@ class Loop:
         self._save()
 
     def _save(self) -> None:
-        """Keep a checkpoint; the others wait for the first process."""
         if self.folder is not None and self.group.first:
             run_checkpoints.save(self.folder, self.model, self.optimizer, self.position, identity=self.identity)
         self._kept = self.position

@@ -90,7 +90,6 @@ class Mined:
         return len(self.questions - {negative.question for negative in self.negatives})
 
     def __add__(self, other: Mined) -> Mined:
-        """Join the results of two rankings, or of two sets of questions."""
         dropped = {what: self.dropped.get(what, 0) + other.dropped.get(what, 0) for what in FILTERS}
         negatives, questions = self.negatives + other.negatives, self.questions | other.questions
         return Mined(negatives, dropped, questions, self.answered + other.answered)
@@ -231,7 +230,6 @@ def rank_through(
 def _one_by_one(
     retriever: Retriever, rows: Sequence[Example], depth: int, unencodable: Callable[[Example, str], None]
 ) -> list[Sequence[Hit]]:
-    """Return the dense hits of each question, none for one that has no vector."""
     found: list[Sequence[Hit]] = []
     for row in rows:
         try:

@@ -140,7 +140,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file of a checkpoint but its state, by relative path."""
     hashes = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

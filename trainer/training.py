@@ -146,7 +146,6 @@ class _Training:
         return found
 
     def _model(self) -> DualEncoder:
-        """Return the encoder to train with all of its weights; raise when it cannot be trained."""
         run, recipe = self.settings, self.settings.recipe
         check_teacher(recipe, self.teacher)
         torch.manual_seed(seed_of(recipe.seed, "projection"))
@@ -165,7 +164,6 @@ class _Training:
     # Data
 
     def _sets(self) -> tuple[list[Examples], Examples]:
-        """Return the training sets and the dev questions."""
         run = self.settings
         sets = [self._read(path, "train") for path in run.questions]
         limit = run.validation_questions
@@ -300,21 +298,19 @@ class _Training:
     # Model
 
     def _phases(self, loop: Loop, sets: Sequence[Examples], steps: int) -> bool:
-        """Train, and mine between phases; return whether training stopped early."""
         phases = self.settings.rounds + 1
         given = sets
         if loop.position.phase:
             given = self._with_own_negatives(loop, sets, loop.position.phase, reuse=True)
         while True:
             phase = loop.position.phase
-            ended = loop.run(make_corpus(given, rates=self.settings.rates), until=steps * (phase + 1) // phases)
-            if ended.stopped_early or phase + 1 == phases:
-                return ended.stopped_early
+            stopped = loop.run(make_corpus(given, rates=self.settings.rates), until=steps * (phase + 1) // phases)
+            if stopped or phase + 1 == phases:
+                return stopped
             given = self._with_own_negatives(loop, sets, phase + 1, reuse=False)
             loop.next_phase()
 
     def _untrained(self, model: DualEncoder, dev: Corpus) -> list[Accuracy]:
-        """Return the accuracy of BM25, and of the encoder before step 0."""
         if not self.group.first:
             return []
         card = replace(model.checkpoint.card("untrained"), dimension=model.dimension)

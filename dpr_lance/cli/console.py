@@ -132,7 +132,6 @@ def one_line(text: str) -> str:
 
 
 def _shown(value: object) -> list[str]:
-    """Return the lines that show a value to people."""
     if value is None:
         return ["–"]
     if isinstance(value, bool):

@@ -81,7 +81,6 @@ def standard_library(modules: Iterable[str] | None = None) -> Corpus:
 
 
 def _all_modules() -> Iterator[str]:
-    """Yield the names of all public modules of the standard library, with those inside packages, sorted."""
     for name in sorted(sys.stdlib_module_names - _UNSAFE - _IMPLEMENTATIONS):
         if not name.startswith("_"):
             yield name
@@ -138,7 +137,6 @@ def _documents(modules: dict[str, ModuleType]) -> Iterator[Document]:
 
 
 def _members(owner: type, qualified: str, module: str, claimed: set[int]) -> Iterator[Document]:
-    """Yield the public methods and properties that the class itself defines."""
     for name, found in sorted(vars(owner).items()):
         if name.startswith("_"):
             continue

@@ -138,7 +138,6 @@ def calibrate(
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the questions of a plain text file, one per line."""
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

@@ -79,7 +79,6 @@ def _passage(hit: Hit) -> Text:
 
 
 def _hit_explained(hit: Hit, explanation: HitExplanation) -> str:
-    """Return the ranks of a hit in dense search and BM25, and the words that made its BM25 score."""
     ranks = [("dense", hit.dense_score, explanation.dense_rank), ("bm25", hit.bm25_score, explanation.bm25_rank)]
     parts = [
         f"{leg} #{rank}" if rank else f"not among {leg}'s candidates" for leg, score, rank in ranks if score is not None
@@ -89,7 +88,6 @@ def _hit_explained(hit: Hit, explanation: HitExplanation) -> str:
 
 
 def _explained(hits: Hits, explanation: Explanation) -> str:
-    """Return how a search went, and how long its stages took."""
     counts = [("dense", explanation.dense_candidates), ("bm25", explanation.bm25_candidates)]
     legs = " + ".join(f"{count} {leg}" for leg, count in counts if count is not None)
     lines = [f"{explanation.candidates} candidates of {legs}, {explanation.candidates_asked} asked of each"]

@@ -49,7 +49,6 @@ def _search(message: memoryview, kind: str, depth: int) -> str | None:
 
 
 def _outside(tensor: memoryview) -> str | None:
-    """Return the location of a TensorProto's content when it is in another file."""
     external, place = False, None
     for number, value in _fields(tensor):
         if number == _TENSOR_LOCATION and value == _EXTERNAL:
@@ -63,7 +62,6 @@ def _outside(tensor: memoryview) -> str | None:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the number and the value of each field of a message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

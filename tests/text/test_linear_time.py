@@ -45,10 +45,10 @@ from dpr_lance.text.splitter import MarkdownSplitter, SentenceSplitter, WordSpli
 from dpr_lance.text.terms import distinct_words
 
 def licence(text):
-    from dpr_lance.trainer.checkpoints.description import _licence
+    from dpr_lance.trainer.checkpoints.description import licence_of
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "README.md").write_text(text, encoding="utf-8")
-        _licence(Path(folder))
+        licence_of(Path(folder))
 
 call = {call}
 for unit in {units}:

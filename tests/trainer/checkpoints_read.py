@@ -5,7 +5,6 @@ from dpr_lance.trainer.checkpoints.description import read_checkpoint
 from dpr_lance.trainer.checkpoints.locate import locate
 from dpr_lance.trainer.checkpoints.overrides import Overrides
 
-torch.set_num_threads(1)
 IDS = torch.tensor([[2, 5, 9, 12, 3]])
 MASK = torch.ones_like(IDS)
 

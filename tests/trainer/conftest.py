@@ -3,11 +3,14 @@
 import signal
 
 import pytest
+import torch
 from dpr_lance.trainer.dual_encoder import save_encoder
 
 import dpr_lance
 from tests.trainer.checkpoints_made import WORDS, plain
 from tests.trainer.tiny_runs import model_of, rows
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -24,20 +24,20 @@ def trained(folder, tiny, *, steps=8, until=None, **changes):
     recipe = Recipe(**({"batch_size": 4, "learning_rate": 1e-3, "evaluate_every": 3, "compute": "fp32"} | changes))
     loop = Loop(model_of(tiny), made, recipe, steps=steps, folder=folder)
     resumed = loop.resume()
-    ended = loop.run(made, until=until)
-    return loop, ended, resumed
+    loop.run(made, until=until)
+    return loop, resumed
 
 
 def test_a_resumed_run_ends_with_the_same_bits_and_the_same_log(tiny, tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "log.jsonl").write_text('{"kind": "step", "step": 0, "loss": 99.0}\n')  # cut off before any
-    whole, _, _ = trained(tmp_path / "whole", tiny)
-    _, _, resumed = trained(tmp_path / "parts", tiny, until=5)
+    whole, _ = trained(tmp_path / "whole", tiny)
+    _, resumed = trained(tmp_path / "parts", tiny, until=5)
     assert not resumed
     # What a crash left behind of steps that no checkpoint has.
     with (tmp_path / "parts" / "log.jsonl").open("a") as log:
         log.write('{"kind": "step", "step": 6, "loss": 99.0}\n{"kind": "st')
-    parts, _, resumed = trained(tmp_path / "parts", tiny)
+    parts, resumed = trained(tmp_path / "parts", tiny)
     assert resumed
     assert torch.equal(state(whole.model), state(parts.model))
     losses = [
@@ -97,7 +97,7 @@ def test_it_stops_when_nothing_gets_better(tiny, tmp_path):
     made = corpus(12)
     recipe = Recipe(batch_size=4, evaluate_every=1, patience=2)
     loop = Loop(model_of(tiny), made, recipe, steps=20, validate=lambda _: {"mrr": 0.0})
-    assert loop.run(made).stopped_early
+    assert loop.run(made)
     assert loop.position.step == 3
 
 
@@ -220,11 +220,10 @@ def test_a_signal_finishes_the_step_keeps_it_and_a_resumed_run_ends_with_the_sam
 
 def test_other_threads_train_without_touching_signals(tiny):
     loop, made = looped(tiny, None, steps=1)
-    ended = []
-    thread = threading.Thread(target=lambda: ended.append(loop.run(made)))
+    thread = threading.Thread(target=loop.run, args=(made,))
     thread.start()
     thread.join()
-    assert ended[0].position.step == 1
+    assert loop.position.step == 1
 
 
 def test_the_first_process_decides_for_all_when_to_stop(tiny, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,8 @@ LARGEST = 2**31 - 2**20
 """Bytes of fp32 weights that one ONNX file can hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """The files of a bundle and their fingerprint."""
-
-    files: dict[str, Path]
-    fingerprint: str
-    difference: float
-    """Largest difference of a vector element between torch and the fp32 graph."""
-
-
-def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> Converted:
-    """Write the graphs of `checkpoint` in `precision` and its tokenizer into the folder `scratch`.
+def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> tuple[dict[str, Path], str]:
+    """Write the graphs of `checkpoint` in `precision` and its tokenizer into `scratch`; return files and fingerprint.
 
     Raises `EncoderError` when a file of the checkpoint is missing or does not fit, or when a graph differs from torch
     more than its precision allows.
@@ -51,7 +40,6 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
     settings = [CONVERSION_VERSION, precision, *checkpoint.text_settings().values()]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(tokenizer.to_str().encode())
-    difference = 0.0
     for name, tower in towers.items():
         model = load_tower(checkpoint, tower)
         _add_weights(digest, model, tower)
@@ -59,12 +47,12 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> C
         write_graph(model, fp32, token_types=tower.token_types)
         feeds = probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions)
         expected = tower_vectors(model, feeds)
-        difference = max(difference, check_parity(expected, graph_vectors(fp32, feeds)))
+        check_parity(expected, graph_vectors(fp32, feeds))
         del model  # quantising needs its memory
         files[name] = _stored(fp32, scratch / name, precision, tokenizer, tower)
         if precision != "fp32":
             check_direction(expected, graph_vectors(files[name], feeds), precision)
-    return Converted(files, digest.hexdigest()[:16], difference)
+    return files, digest.hexdigest()[:16]
 
 
 def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa: ANN401

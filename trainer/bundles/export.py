@@ -77,9 +77,9 @@ def export(
             located = locate(source, revision=revision)
         # Read before torch is imported, which takes seconds: a wrong name is reported at once.
         checkpoint = read_checkpoint(located, settings)
-        converted = _imported("bundles.conversion", task).convert(checkpoint, scratch, precision=precision)
-        card = checkpoint.card(converted.fingerprint)
-        write_bundle(out, card, converted.files, precision=precision, replace=replace)
+        files, fingerprint = _imported("bundles.conversion", task).convert(checkpoint, scratch, precision=precision)
+        card = checkpoint.card(fingerprint)
+        write_bundle(out, card, files, precision=precision, replace=replace)
     return card
 
 
@@ -126,7 +126,6 @@ def _imported(name: str, task: str) -> Any:  # noqa: ANN401 - a module
 
 
 def _whole(folder: Path) -> bool:
-    """Return whether a usable bundle is at `folder`."""
     if not (folder / MANIFEST).is_file():
         return False
     try:
@@ -150,7 +149,6 @@ def _digest(*parts: object) -> str:
 
 
 def _files(path: Path) -> list[tuple[str, int, int]]:
-    """Return size and time of every file of a checkpoint (a pair's modules lie two folders deep)."""
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")]
     described = sorted(file for file in files if file.suffix in _DESCRIBING and file.is_file())
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in described]

@@ -31,7 +31,7 @@ def build(folder: Path = PACKAGED / DEFAULT_ENCODER) -> Bundle:
         notice = Path(scratch) / "NOTICE"
         notice.write_text(NOTICE, encoding="utf-8")
         checkpoint = read_checkpoint(default_location(), DEFAULT_OVERRIDES)
-        files = convert(checkpoint, Path(scratch), precision="int8").files
+        files, _ = convert(checkpoint, Path(scratch), precision="int8")
         card = checkpoint.card(fingerprint([files[SHARED_GRAPH], files[TOKENIZER]]))
         return write_bundle(folder, card, files | {"NOTICE": notice}, precision="int8", replace=True)
 

@@ -228,7 +228,6 @@ def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]
 
 
 def _int8_group(prefix: str, name: str, linears: Sequence[_Linear], seen: _Activation, edit: Edit) -> list[Any]:
-    """Return the nodes that compute `linears` of the tensor `name` in int8."""
     together = np.concatenate([linear.weight for linear in linears], axis=1)
     factors = smoothing_factors(seen.largest, together)
     order, along = feedback(seen.moments / factors[:, None] / factors[None, :])

@@ -143,7 +143,7 @@ def read_checkpoint(located: Located, given: Overrides | None = None) -> Checkpo
     checkpoint = Checkpoint(
         name=known.get("name") or located.name,
         source=located.source,
-        licence=known.get("licence") or _licence(located.passage),
+        licence=known.get("licence") or licence_of(located.passage),
         question=question,
         passage=passage,
         hybrid_weight=weight,
@@ -204,7 +204,6 @@ def _own_card(root: Path) -> Overrides:
 
 
 def _pipeline(located: Located) -> Overrides:
-    """Return the settings in the sentence-transformers files of both sides."""
     question = read_pipeline(located.question)
     if located.question == located.passage:
         return question
@@ -265,7 +264,7 @@ def _architecture(folder: Path, config: dict[str, Any], side: str | None) -> str
     return architecture
 
 
-def _licence(folder: Path) -> str:
+def licence_of(folder: Path) -> str:
     """Return the `license:` line in the front matter of the model card, "" when there is none."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

