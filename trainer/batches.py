@@ -206,7 +206,7 @@ class Planner:
     def _assembled(self, step: int, dataset: int, epoch: int, questions: Indices) -> Batch:
         column: dict[int, int] = {}
         drawn = [self._drawn(int(question), epoch) for question in questions]
-        # Of passages with the same text the first one stands for all.
+        # The first of the passages with the same text represents all.
         for passage in (passage for row in drawn for passage in row):
             column.setdefault(int(self.corpus.same[passage]), len(column))
         shape = len(questions), len(column)

@@ -52,20 +52,20 @@ def save(
     """Write a checkpoint and return its folder; `resume` requires the same `identity`."""
     place = folder / f"step-{position.step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
     try:
-        beside.chmod(0o755)
-        (beside / ENCODER).mkdir()
-        save_encoder(model, beside / ENCODER)
-        save_file(_moments(model, optimizer), beside / f"{_STATE}.safetensors")
-        state = {"identity": identity, "position": asdict(position), "files": _hashes(beside)}
+        temporary.chmod(0o755)
+        (temporary / ENCODER).mkdir()
+        save_encoder(model, temporary / ENCODER)
+        save_file(_moments(model, optimizer), temporary / f"{_STATE}.safetensors")
+        state = {"identity": identity, "position": asdict(position), "files": _hashes(temporary)}
         state |= {"sha256": _hash_of(state)}
-        (beside / f"{_STATE}.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+        (temporary / f"{_STATE}.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
-        beside.rename(place)
+        temporary.rename(place)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     if position.best_step == position.step and position.best_score is not None:
         new = folder / f".{BEST}.new"
         new.write_text(json.dumps({"step": position.step, "score": position.best_score}) + "\n", encoding="utf-8")

@@ -81,7 +81,7 @@ def tables_in(folder: Path) -> list[str] | None:
             return []
         return sorted(path.stem for path in folder.iterdir() if path.suffix == ".lance")
     except (OSError, ValueError):
-        return None  # `connect` says what is wrong with it
+        return None  # `connect` reports what is wrong
 
 
 def is_piped(files: Sequence[Path]) -> bool:

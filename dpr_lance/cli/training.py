@@ -79,7 +79,7 @@ def train(  # noqa: PLR0913 - one argument an option
     Checkpoints, log and curves go to OUT-training; the same command continues after an interruption. Every setting can
     stand in CONFIG.toml. Needs the train extra: pip install 'dpr-lance[train]'.
     """
-    given = {name: value for name, value in locals().items() if name not in ("config", "on_bad", "as_json")}
+    given = {option: value for option, value in locals().items() if option not in ("config", "on_bad", "as_json")}
     given["on_error"] = _renamed(on_error, on_bad)
     if config is None and (not questions or out is None):
         raise UsageError("name the questions (--questions FILE) and the bundle (--out FOLDER), or a CONFIG.toml")
@@ -191,7 +191,9 @@ def export(  # noqa: PLR0913 - one argument an option
     Needs the train extra: pip install 'dpr-lance[train]'.
     """
     given = {
-        name: value for name, value in locals().items() if name not in ("source", "out", "passage_encoder", "as_json")
+        option: value
+        for option, value in locals().items()
+        if option not in ("source", "out", "passage_encoder", "as_json")
     }
     with interruptible(lambda: f"{out} was not made"):
         _module("bundles.export", "exporting").export(

@@ -106,23 +106,23 @@ def write_bundle(
     checked_choice(precision, "precision", get_args(Precision))
     check_place(folder, replace=replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        beside.chmod(0o755)
+        temporary.chmod(0o755)
         for name, path in files.items():
-            shutil.copyfile(path, beside / name)
-        (beside / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
-        listed = [_described(beside / name) for name in sorted([*files, CARD])]
+            shutil.copyfile(path, temporary / name)
+        (temporary / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
+        listed = [_described(temporary / name) for name in sorted([*files, CARD])]
         manifest = {
             "format": BUNDLE_FORMAT,
             "precision": precision,
             "files": {file.name: {"size": file.size, "sha256": file.sha256} for file in listed},
         }
-        (beside / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        bundle = dataclasses.replace(open_bundle(beside), folder=folder)
-        _move_into_place(beside, folder, replace=replace)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        bundle = dataclasses.replace(open_bundle(temporary), folder=folder)
+        _move_into_place(temporary, folder, replace=replace)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return bundle
 
 
@@ -254,11 +254,11 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_ctime_ns
 
 
-def _move_into_place(beside: Path, folder: Path, *, replace: bool) -> None:
-    """Rename `beside` to `folder` after moving an old bundle away; try again when another writer was faster."""
+def _move_into_place(temporary: Path, folder: Path, *, replace: bool) -> None:
+    """Rename `temporary` to `folder` after moving an old bundle away; try again when another writer was faster."""
     while True:
         try:
-            beside.rename(folder)
+            temporary.rename(folder)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
