@@ -200,7 +200,7 @@ def sorted_questions(
     with closing(reader):
         labelled = list(itertools.islice(reader, MOST_QUESTIONS))
     if not labelled:
-        raise InvalidInputError("there is no question to calibrate with; leave them out to do without")
+        raise InvalidInputError("there are no questions to calibrate with; omit them to calibrate without questions")
     return labelled, []
 
 

@@ -195,7 +195,7 @@ def test_questions_choose_the_effort_of_an_index(tmp_path, documents):
 @pytest.mark.parametrize(
     ("questions", "message"),
     [
-        ([], "there is no question to calibrate with"),
+        ([], "there are no questions to calibrate with"),
         (["river", " "], r"questions\[1\] is blank"),
         (["river", {"question": "a", "labels": ["b"]}], "cannot be mixed"),
         ([{"question": "river"}], "neither answers nor labels"),
