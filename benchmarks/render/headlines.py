@@ -152,7 +152,8 @@ def behind(read: dict[str, Parts]) -> str:
             f"{side['peak_mib']:.0f} MiB at {side['passages']:,} passages"
             for side in (memory["small"], memory["large"])
         ]
-        lines.append(f"Peak memory while adding grows with the table: {', '.join(sides)}.")
+        bounded = "bounded as the command line bounds it"
+        lines.append(f"Peak memory of a process that adds, {bounded}, grows with the table: {', '.join(sides)}.")
     if used_by := read["end-to-end"].get("all"):
         bm25s = end_to_end.CONTENDERS["bm25s"]
         ahead = [f"{label} ({', '.join(each)})" for label, each in tables.ahead(used_by).items() if label != bm25s]

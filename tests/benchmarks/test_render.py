@@ -137,7 +137,8 @@ def test_where_it_is_behind_names_what_grows_peers_that_are_ahead_and_what_int8_
         }
     )
     assert text.splitlines() == [
-        "- Peak memory while adding grows with the table: 10 MiB at 20,000 passages, 17 MiB at 200,000 passages.",
+        "- Peak memory of a process that adds, bounded as the command line bounds it, grows with the table: "
+        "10 MiB at 20,000 passages, 17 MiB at 200,000 passages.",
         "- Dense search, against FAISS with its vectors in memory: at 1,000 vectors 8 times as long for a question, "
         "0.01 of its rate in a batch.",
         "- int8 weights cost up to 50.0 points of top-20 accuracy (squad).",
