@@ -1,4 +1,4 @@
-"""Several processes, one a GPU, on one batch: each encodes a part of it, all score the whole.
+"""Several processes, one per GPU, on one batch: each encodes a part of it, all score the whole.
 
 Started by torchrun. The gradient is that of one process: vectors are gathered, and a process's own keep their graph;
 every process computes the loss of the whole batch; gradients are summed, not averaged, once per step.

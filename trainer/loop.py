@@ -92,14 +92,11 @@ class Loop:
         return True
 
     def run(self, corpus: Corpus, *, until: int | None = None) -> bool:
-        """Train on `corpus` up to the step `until` (the last one by default); return whether it stopped early.
-
-        It stops early when `recipe.patience` evaluations have brought no improvement.
+        """Train on `corpus` up to the step `until` (the last one by default); return whether patience ended it early.
 
         A checkpoint is kept after every evaluation, and every `checkpoint_seconds`. On SIGTERM and Ctrl-C the step is
-        finished and kept; `SystemExit` (143) or `KeyboardInterrupt` follows.
-
-        Raises `EncoderError`, which names the batch, when the loss or a gradient is NaN or infinite.
+        finished and kept; `SystemExit` (143) or `KeyboardInterrupt` follows. Raises `EncoderError`, which names the
+        batch, when the loss or a gradient is NaN or infinite.
         """
         until = self.steps if until is None else min(until, self.steps)
         planner = Planner(corpus, self.recipe, steps=self.steps)

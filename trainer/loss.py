@@ -48,7 +48,7 @@ def similarity(questions: Tensor, passages: Tensor, kind: Similarity) -> Tensor:
 def batch_loss(
     questions: Tensor, passages: Tensor, columns: Columns, recipe: Recipe, *, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean loss of a batch, and its scores [B, C] with -inf where a passage is no candidate.
+    """Return the mean loss of a batch, and its scores [B, C] with -inf where a passage is not a candidate.
 
     The softmax NLL is equation 2 of the paper; a question's negatives are all other positives and all hard negatives of
     the batch that are not excluded.

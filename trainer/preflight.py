@@ -24,7 +24,7 @@ def check_places(run: Run, work: Path) -> None:
     """Raise when packages or a file of questions are missing, or when a folder cannot be written.
 
     `InvalidInputError` for the files and for a bundle that may not be replaced, `StorageError` for folders,
-    `MissingExtraError` for packages, `EncoderError` for a damaged checkpoint of the run that is to go on.
+    `MissingExtraError` for packages, `EncoderError` for a damaged checkpoint of an interrupted run.
     """
     check_installed("training")
     out = checked_path(run.out, "out")

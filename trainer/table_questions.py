@@ -103,8 +103,7 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     """Mine hard negatives for questions from a table's BM25 index, and from the vectors that it stores.
 
     They are kept in the table `TABLE_negatives` next to it, under the name of the questions' file; `out` is a file of
-    JSON lines for `train`. Raises `InvalidInputError` as `read_examples` does,
-    `EncoderError` when dense search is not possible.
+    JSON lines for `train`. Raises as `read_examples` does, and `EncoderError` when dense search is not possible.
     """
     settings = settings or Mining()
     with ExitStack() as stack:

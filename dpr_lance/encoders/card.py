@@ -70,8 +70,7 @@ class TextSettings:
 class EncoderCard(TextSettings):
     """What must agree between the encoder that stores a passage and the one that encodes a question.
 
-    `fingerprint` is a hash of the weights and of the tokenizer: two encoders with the same fingerprint
-    give the same vectors, and vectors of different fingerprints are never compared.
+    `fingerprint` is a hash of weights and tokenizer: vectors of different fingerprints are never compared.
     """
 
     name: str

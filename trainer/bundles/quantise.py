@@ -1,15 +1,10 @@
 """Int8: the matrices of an fp32 ONNX encoder become int8, computed with u8 activations.
 
-Four measures keep the accuracy (1 - cosine to fp32 on all-MiniLM-L6-v2, in thousandths: plain per-channel int8 5.9;
-smoothed 3.4; smoothed and rounded together 2.3; with ranges for each token 1.3):
-
-- Smoothing (SmoothQuant, Xiao et al. 2023): some channels of an activation are ten times larger than the others. They
-  are divided by a factor, and the weights' rows are multiplied by it.
+- Smoothing (SmoothQuant, Xiao et al. 2023): large channels of an activation are divided by a factor, and the weights'
+  rows are multiplied by it.
 - Rounding (GPTQ, Frantar et al. 2023): the rows that are not yet rounded compensate for each row's rounding error.
-- Ranges for each token: each row of a narrowing matrix's input is divided by its largest value (behind the GELU tokens
-  differ most), and the product is multiplied by it.
-- Weights have 7 bits: AVX2's u8 x s8 instruction saturates with 8, and machines would disagree (cosine 0.994).
-  Embeddings have 8 bits and a scale for each row.
+- Ranges for each token: each row of a narrowing matrix's input is divided by its largest value.
+- Weights have 7 bits; embeddings have 8 bits and a scale for each row.
 
 Activation scales are dynamic, one for each matrix and run, so a run must hold one sequence (see `OnnxEncoder`).
 """

@@ -64,11 +64,9 @@ def _converted(tower: Tower) -> Tokenizer:
 
 
 def _set_case(tokenizer: Tokenizer, tower: Tower) -> None:
-    """Make a BERT normalizer lower-case the text, or not, as the checkpoint was trained.
-
-    tokenizer_config.json may be silent, or contradict tokenizer.json, as in the folders that transformers 5 writes for
-    DPR. The vocabulary decides: one with capital letters is cased.
-    """
+    """Make a BERT normalizer lower-case the text, or not, as the checkpoint was trained."""
+    # Where tokenizer_config.json is silent or contradicts tokenizer.json (transformers 5 writes such folders for DPR),
+    # the vocabulary decides: one with capital letters is cased.
     state = json.loads(tokenizer.to_str())["normalizer"] or {}
     if state.get("type") != "BertNormalizer":
         return
