@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpr_lance.cli.console import say
@@ -189,7 +190,7 @@ class Loop:
         }
 
     def _columns(self, batch: Batch, corpus: Corpus) -> Columns:
-        parts = [batch.targets, batch.own, batch.excluded]
+        parts: list[NDArray[Any]] = [batch.targets, batch.own, batch.excluded]
         if self.teacher is not None:
             parts.append(self.teacher.of(batch, corpus))
         return Columns(*(torch.from_numpy(part).to(self.device) for part in parts))
