@@ -138,7 +138,9 @@ def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, sugges
     by_mode = {"hybrid": held_out, **legs}
     best: Mode = "hybrid"
     for leg in MODES[1:]:
-        if _clearly_above(by_mode[leg], by_mode["hybrid"], LEG_PAYS) and by_mode[leg].mean() > by_mode[best].mean():
+        gain = by_mode[leg] - by_mode["hybrid"]
+        pays = gain.mean() > LEG_PAYS * gain.std() / np.sqrt(len(gain))
+        if pays and by_mode[leg].mean() > by_mode[best].mean():
             best = leg
     before = now if mode == "hybrid" else legs[mode]
     if not by_mode[best].mean() > before.mean():
@@ -179,12 +181,6 @@ def likelihoods_of(judged: JudgedCandidates, weights: Values) -> NDArray[np.floa
     powers = np.exp(np.minimum(sharp, np.float32(80.0)))
     found: NDArray[np.float32] = np.log(powers[:, :, judged.relevant].sum(axis=2)) - np.log(powers.sum(axis=2))
     return found
-
-
-def _clearly_above(first: Values, second: Values, errors: float) -> bool:
-    """Tell whether the first mean exceeds the second by this many standard errors of the paired difference."""
-    difference = first - second
-    return bool(difference.mean() > errors * difference.std() / np.sqrt(len(difference)))
 
 
 def _reciprocal_ranks(judged: JudgedCandidates, weights: Values) -> Values:

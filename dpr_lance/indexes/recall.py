@@ -71,20 +71,13 @@ def efforts(
         # One by one: a batch would hold all partitions at once that any of its questions probes.
         for question, best in zip(questions, exact, strict=True):
             started = time.perf_counter()
-            found = _indexed_nearest(table, training, question, probes, policy)
+            search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
+            search = search.nprobes(probes).refine_factor(policy.refine_factor(training.kind)).with_row_id(True)
+            rows = search.select(["_distance"]).limit(policy.overfetched(policy.recall_at)).to_arrow()["_rowid"]
             times.append(time.perf_counter() - started)
-            recalls.append(len(found & best) / len(best))
+            recalls.append(len(best & set(rows[: policy.recall_at].to_pylist())) / len(best))
         # The median: the first to probe a partition reads it.
         yield EffortPoint(probes, float(np.mean(recalls)), 1000 * float(np.median(times)))
-
-
-def _indexed_nearest(table: Table, training: Training, question: Vector, probes: int, policy: IndexPolicy) -> set[int]:
-    """Return the row ids that a dense search through the vector index gives for a question."""
-    search = table.search(question, vector_column_name=training.column).distance_type(training.metric)
-    search = search.nprobes(probes).refine_factor(policy.refine_factor(training.kind))
-    search = search.with_row_id(True).select(["_distance"])
-    rows = search.limit(policy.overfetched(policy.recall_at)).to_arrow()["_rowid"]
-    return set(rows[: policy.recall_at].to_pylist())
 
 
 def _parts(table: Table, column: str) -> Iterator[tuple[Vector, Numbers]]:

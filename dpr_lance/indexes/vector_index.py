@@ -88,7 +88,9 @@ def _train(store: Store, card: TableCard, kind: IndexKind, rows: int) -> None:
     elif kind == "ivf_sq":
         config = IvfSq(**common)
     else:
-        config = IvfPq(**common, num_sub_vectors=_sub_vectors(card.encoder.dimension, policy))
+        dimension = card.encoder.dimension
+        most = max(1, dimension // policy.dimensions_per_sub_vector)
+        config = IvfPq(**common, num_sub_vectors=max(n for n in range(1, most + 1) if dimension % n == 0))
     store.retry_on_conflict(lambda table: table.create_index(card.column, config=config, replace=True))
     partitions = max(1, rows // policy.rows_per_partition)
     keep_training(store, Training(card.column, rows, partitions, metric=metric, kind=kind))
@@ -106,9 +108,3 @@ def _drifted(training: Training, policy: IndexPolicy) -> bool:
 def _parts(table: Table, card: TableCard) -> int:
     """Return how many parts the index has: one of its training, and those of folds."""
     return sum(config.num_segments or 1 for config in table.list_indices() if column_of(config) == card.column)
-
-
-def _sub_vectors(dimension: int, policy: IndexPolicy) -> int:
-    """Return the largest divisor of the dimension that gives a sub-vector at least the policy's dimensions."""
-    most = max(1, dimension // policy.dimensions_per_sub_vector)
-    return max(count for count in range(1, most + 1) if dimension % count == 0)

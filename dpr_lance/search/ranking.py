@@ -15,7 +15,7 @@ from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.records.hits import Hit, Hits, Mode
 from dpr_lance.search.candidates import CandidateSearch, HitBudget
 from dpr_lance.search.explanation import explained
-from dpr_lance.search.fusion import Candidates, RowIds, Scores, known, leading
+from dpr_lance.search.fusion import Candidates, known, leading
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.index_policy import MOST_CANDIDATES
 from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
@@ -70,7 +70,8 @@ def _ranked_hits(
             raise
         found = replace(search.collect_candidates(questions, n, "bm25", watch, budget), fallback=str(error))
     scores = [each.scores(found.mode, weight) for each in found.candidates]
-    tied = [number for number, each in enumerate(scores) if _cut_within_ties(each, k, n)]
+    # Where all candidates from the k-th on are equally good, there may be more of them.
+    tied = [at for at, each in enumerate(scores) if len(each) >= n and np.partition(each, -k)[-k] == each.min()]
     more = min(TIES * max(n, policy.least_candidates), MOST_CANDIDATES)
     if tied:
         again = search.collect_candidates([questions[number] for number in tied], more, found.mode, watch, budget)
@@ -78,7 +79,10 @@ def _ranked_hits(
             found.legs[number], found.candidates[number] = legs, candidates
             scores[number] = candidates.scores(found.mode, weight)
     with watch.stage("fuse"):
-        best = [_best(candidates.row_ids, each, k) for candidates, each in zip(found.candidates, scores, strict=True)]
+        best = [
+            [(int(candidates.row_ids[at]), float(each[at])) for at in leading(each, k)]
+            for candidates, each in zip(found.candidates, scores, strict=True)
+        ]
     with watch.stage("fetch"):
         # What an explanation counts must be there too.
         counted = (row for candidates in found.candidates for row in candidates.row_ids.tolist()) if explain else ()
@@ -103,16 +107,6 @@ def _ranked_hits(
                 answers[number] = explained(snapshot, found, number, more if number in tied else n, hits, row_ids)
     watch.add("total", time.perf_counter() - started)
     return answers
-
-
-def _cut_within_ties(scores: Scores, k: int, n: int) -> bool:
-    """Tell whether all candidates from the k-th on are equally good, so that there may be more of them."""
-    return len(scores) >= n and bool(np.partition(scores, -k)[-k] == scores.min())
-
-
-def _best(row_ids: RowIds, scores: Scores, k: int) -> list[Ranked]:
-    """Return the k best, best first, and those that are as good as the last of them."""
-    return [(int(row_ids[index]), float(scores[index])) for index in leading(scores, k)]
 
 
 def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:

@@ -65,11 +65,11 @@ class Searcher:
 
     def candidates(self, questions: Sequence[str], vectors: Vector, n: int) -> LegResults:
         """Return up to n candidates of both legs, merged, for questions with these vectors."""
-
-        def collect(snapshot: Snapshot) -> LegResults:
-            return self._in(snapshot, None, lambda *_: vectors).collect_candidates(questions, n, "hybrid", Stopwatch())
-
-        return self.store.with_snapshot(collect)
+        return self.store.with_snapshot(
+            lambda snapshot: self._in(snapshot, None, lambda *_: vectors).collect_candidates(
+                questions, n, "hybrid", Stopwatch()
+            )
+        )
 
     def _in(self, snapshot: Snapshot, where: Filter, encode: Encode) -> CandidateSearch:
         return CandidateSearch(snapshot, where, self.store.policy, self.memory, encode, self._pool)
