@@ -1,7 +1,7 @@
 """Results: one JSON document a case, with what the tables need and where each part was measured.
 
-Documents in `benchmarks/results/` are tracked, and written from committed code only. The quick form, and whatever runs
-on changed code, writes to `benchmarks/quick/`, which git ignores.
+Documents in `benchmarks/results/` are tracked, and written from committed code only: changed code is refused. The quick
+form writes to `benchmarks/quick/`, which git ignores.
 """
 
 from __future__ import annotations

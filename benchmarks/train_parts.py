@@ -32,7 +32,7 @@ def shallow_checkpoint(layers: int) -> Path:
     import torch
     import transformers
 
-    weights = trainer_module("checkpoints.starting_point").source_folder()
+    weights = trainer_module("checkpoints.starting_point").default_location().root
     place = CACHE / f"shallow-{layers}"
     if not (place / "modules.json").is_file():
         torch.manual_seed(SEED)
