@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from dpr_lance.checks import checked_fields
-from dpr_lance.encoders.bundle import DEFAULT_PRECISION, Precision
+from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.reports import OnError
 

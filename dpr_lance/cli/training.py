@@ -16,8 +16,7 @@ from dpr_lance.cli.console import print_facts, print_json, print_result, say
 from dpr_lance.cli.invocation import UsageError, interruptible
 from dpr_lance.cli.options import AsJson
 from dpr_lance.cli.output import size
-from dpr_lance.encoders.bundle import DEFAULT_PRECISION, Precision, open_bundle
-from dpr_lance.encoders.card import Pooling, TitleStyle
+from dpr_lance.encoders.card import DEFAULT_PRECISION, Pooling, Precision, TitleStyle
 from dpr_lance.errors import InvalidInputError, MissingExtraError
 from dpr_lance.records.reports import OnError
 
@@ -201,6 +200,8 @@ def export(  # noqa: PLR0913 - one argument an option
             out,
             **given,
         )
+    from dpr_lance.encoders.bundle import open_bundle
+
     bundle = open_bundle(out)
     facts = {"bundle": str(out), "bytes": bundle.size, "precision": bundle.precision} | dataclasses.asdict(bundle.card)
     print_result(facts, lambda _: facts | {"bytes": size(bundle.size)}, as_json=as_json)

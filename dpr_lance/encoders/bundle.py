@@ -24,15 +24,11 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from dpr_lance.checks import checked_choice, checked_fields
-from dpr_lance.encoders.card import EncoderCard, Side
+from dpr_lance.encoders.card import EncoderCard, Precision, Side
 from dpr_lance.errors import EncoderError, InvalidInputError
-
-Precision = Literal["fp32", "fp16", "int8"]
-"""How the weights are stored: fp16 is widened when the model is loaded, int8 is computed with."""
-DEFAULT_PRECISION: Precision = "int8"
 
 BUNDLE_FORMAT = 1
 """Version of the folder's layout; a reader refuses a higher one."""

@@ -14,6 +14,9 @@ Side = Literal["question", "passage"]
 Pooling = Literal["cls", "mean"]
 TitleStyle = Literal["pair", "joined"]
 Similarity = Literal["dot"]
+Precision = Literal["fp32", "fp16", "int8"]
+"""How the weights are stored: fp16 is widened when the model is loaded, int8 is computed with."""
+DEFAULT_PRECISION: Precision = "int8"
 
 _MOST = 2**31
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeAlias, get_args
 
 from dpr_lance.checks import checked_choice, checked_path, refused
-from dpr_lance.encoders.bundle import DEFAULT_PRECISION, MANIFEST, Precision, open_bundle
+from dpr_lance.encoders.bundle import MANIFEST, open_bundle
+from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
 from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.onnx_encoder import OnnxEncoder
 from dpr_lance.errors import EncoderError, MissingExtraError

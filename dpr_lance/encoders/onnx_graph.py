@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.encoders.bundle import Bundle, Precision
+from dpr_lance.encoders.bundle import Bundle
+from dpr_lance.encoders.card import Precision
 from dpr_lance.encoders.onnx_file import external_data
 from dpr_lance.errors import EncoderError
 

@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER, Precision
+from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER
+from dpr_lance.encoders.card import Precision
 from dpr_lance.errors import EncoderError
 
 from ..checkpoints.description import CONVERSION_VERSION, Checkpoint, Tower

@@ -19,8 +19,8 @@ from typing import Any, Unpack, get_args
 from filelock import FileLock
 
 from dpr_lance.checks import checked_choice
-from dpr_lance.encoders.bundle import DEFAULT_PRECISION, MANIFEST, Precision, open_bundle, write_bundle
-from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.encoders.bundle import MANIFEST, open_bundle, write_bundle
+from dpr_lance.encoders.card import DEFAULT_PRECISION, EncoderCard, Precision
 from dpr_lance.encoders.loading import cache_folder
 from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
 
