@@ -55,22 +55,21 @@ class Elsewhere(VectorsByNumber):
 def test_an_index_is_trained_again_when_other_passages_take_the_place_of_the_old(place, kind):
     """The table does not grow: that its vectors lie elsewhere now is found by measuring recall.
 
-    With clusters 2 or 3 of 15 partitions hold all that is near, without them it takes at least 8: far more than the
-    policy's factor, whatever the chance of the training.
+    With clusters few of the 15 partitions hold all that is near, mostly 2 or 3; without them it takes 10 or more.
     """
-    encoder, policy = Elsewhere(dimension=64), dataclasses.replace(SMALL, retrain_effort=1.5)
+    encoder, policy = Elsewhere(dimension=64), dataclasses.replace(SMALL, retrain_effort=1.05)
     with opened(place, encoder, policy=policy, resident_bytes=0) as retriever:
         retriever.add(numbered(0, 1_000))
         retriever.optimize(index=kind)
-        first = training_in(place)
+        first, trained = training_in(place), []
         moved = [{"id": f"d{number:05}", "text": f"text number {10_000 + number}"} for number in range(1_000)]
         for start in range(0, 1_000, 250):
             retriever.add(moved[start : start + 250])
-            retriever.optimize()
+            trained.append("vector" in retriever.optimize().built)
             assert training_in(place).changed_rows == 0  # measured again
         training = training_in(place)
         assert training.rows == first.rows == len(retriever) == 1_000
-        assert training.trained_probes > first.trained_probes  # trained on other vectors
+        assert any(trained)
         assert training.recall >= 0.9
         vectors = encoder.encode_passages([("", document["text"]) for document in moved])
         nearest = {f"d{number:05}" for number in np.argsort(vectors @ vectors[7])[-20:]}
