@@ -40,7 +40,7 @@ class Interval:
     high: float
 
 
-def bootstrap(values: Values, *, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
+def bootstrap(values: Values, *, resamples: int = RESAMPLES) -> Interval:
     """Return the mean of one value per question with its 95 % percentile interval over resampled questions.
 
     Of `a - b`, two rows on the same questions, it is the paired bootstrap. Raises `InvalidInputError` without values.
@@ -49,7 +49,7 @@ def bootstrap(values: Values, *, seed: int = SEED, resamples: int = RESAMPLES) -
         raise InvalidInputError("there is no question to take a mean over")
     distinct, counts = np.unique(values, return_counts=True)
     # The counts of the distinct values in a sample are multinomial: no need to draw questions one by one.
-    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
+    drawn = np.random.default_rng(SEED).multinomial(len(values), counts / len(values), size=resamples)
     means = drawn @ distinct / len(values)
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(values.mean()), float(low), float(high))

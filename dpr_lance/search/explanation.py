@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dpr_lance.indexes.maintenance import unindexed_tail
 from dpr_lance.records.hits import Explanation, HitExplanation, Hits, WordScore
 from dpr_lance.search.candidates import LegResults
 from dpr_lance.search.legs import bm25_leg
@@ -15,11 +14,12 @@ from dpr_lance.text.terms import distinct_words
 
 
 def explained(
-    snapshot: Snapshot, found: LegResults, number: int, asked: int, hits: Hits, row_ids: Sequence[int]
+    snapshot: Snapshot, found: LegResults, number: int, asked: int, unfolded: int, hits: Hits, row_ids: Sequence[int]
 ) -> Hits:
     """Return the hits of one of the questions with explanations of each hit and of the search.
 
-    `asked` is how many candidates each leg was asked for; `row_ids` are those of the hits. Each word of the question is
+    `asked` is how many candidates each leg was asked for; `unfolded` how many passages the BM25 index
+    lacks; `row_ids` are those of the hits. Each word of the question is
     searched once more, alone, among the hits, to find what it adds.
     """
     legs, candidates = found.legs[number], found.candidates[number]
@@ -38,7 +38,7 @@ def explained(
         bm25_candidates=None if legs.bm25 is None else len(legs.bm25),
         candidates_asked=asked,
         effort=found.effort,
-        unfolded_rows=0 if legs.bm25 is None else unindexed_tail(snapshot.table)[0],
+        unfolded_rows=unfolded,
     )
     return replace(hits, hits=explained_hits, explanation=explanation)
 

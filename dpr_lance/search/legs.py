@@ -55,7 +55,7 @@ class Leg:
         return replace(self, row_ids=self.row_ids[:kept], scores=self.scores[:kept], vectors=vectors)
 
 
-def effort_of(values: Mapping[str, Any], card: TableCard, policy: IndexPolicy, mode: Mode = "dense") -> Effort:
+def effort_of(values: Mapping[str, Any], card: TableCard, policy: IndexPolicy, mode: Mode) -> Effort:
     """Return with what effort the table's vectors are searched, by what the small table remembers.
 
     A hybrid search asks for several candidates for each hit and scores all of them again: it needs no more.

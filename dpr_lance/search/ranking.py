@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, MissingExtraError
+from dpr_lance.indexes.maintenance import unindexed_tail
 from dpr_lance.records.hits import Hit, Hits, Mode
 from dpr_lance.search.candidates import CandidateSearch, HitBudget
 from dpr_lance.search.explanation import explained
@@ -22,11 +23,16 @@ from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.tuning import calibration_in
 
-Ranked: TypeAlias = tuple[int, float]
-"""A passage's row id and its score."""
-
 TIES = 16
 """Where ties go on to the last candidate, this multiple is asked for. Beyond it, LanceDB chooses among them."""
+
+
+class _Ranked(NamedTuple):
+    """A candidate by its index among the question's candidates."""
+
+    at: int
+    row_id: int
+    score: float
 
 
 def ranked_hits(
@@ -80,15 +86,15 @@ def _ranked_hits(
             scores[number] = candidates.scores(found.mode, weight)
     with watch.stage("fuse"):
         best = [
-            [(int(candidates.row_ids[at]), float(each[at])) for at in leading(each, k)]
+            [_Ranked(at, int(candidates.row_ids[at]), float(each[at])) for at in leading(each, k)]
             for candidates, each in zip(found.candidates, scores, strict=True)
         ]
     with watch.stage("fetch"):
         # What an explanation counts must be there too.
         counted = (row for candidates in found.candidates for row in candidates.row_ids.tolist()) if explain else ()
-        fields = _fetch(snapshot, {*(row for top in best for row, _ in top), *counted})
+        fields = _fetch(snapshot, {*(ranked.row_id for top in best for ranked in top), *counted})
         # Ties are ordered by id.
-        best = [sorted(top, key=lambda ranked: (-ranked[1], fields[ranked[0]][ID]))[:k] for top in best]
+        best = [sorted(top, key=lambda ranked: (-ranked.score, fields[ranked.row_id][ID]))[:k] for top in best]
     answers = [
         Hits(
             question=question,
@@ -102,9 +108,10 @@ def _ranked_hits(
     ]
     if explain:
         with watch.stage("explain"):
+            unfolded = 0 if found.mode == "dense" else unindexed_tail(snapshot.table)[0]
             for number, hits in enumerate(answers):
-                row_ids = [row for row, _ in best[number]]
-                answers[number] = explained(snapshot, found, number, more if number in tied else n, hits, row_ids)
+                asked, row_ids = more if number in tied else n, [ranked.row_id for ranked in best[number]]
+                answers[number] = explained(snapshot, found, number, asked, unfolded, hits, row_ids)
     watch.add("total", time.perf_counter() - started)
     return answers
 
@@ -122,18 +129,17 @@ def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
 
 
 def _hits(
-    question: str, candidates: Candidates, best: Sequence[Ranked], fields: Mapping[int, Mapping[str, Any]]
+    question: str, candidates: Candidates, best: Sequence[_Ranked], fields: Mapping[int, Mapping[str, Any]]
 ) -> tuple[Hit, ...]:
-    at = {row: index for index, row in enumerate(candidates.row_ids.tolist())}
     return tuple(
         Hit(
             rank=rank,
-            **{name: fields[row][name] for name in HIT_COLUMNS},
-            score=score,
-            dense_score=known(candidates.dense[at[row]]),
-            bm25_score=known(candidates.bm25[at[row]]),
-            metadata=metadata_of(fields[row]),
+            **{name: fields[ranked.row_id][name] for name in HIT_COLUMNS},
+            score=ranked.score,
+            dense_score=known(candidates.dense[ranked.at]),
+            bm25_score=known(candidates.bm25[ranked.at]),
+            metadata=metadata_of(fields[ranked.row_id]),
             question=question,
         )
-        for rank, (row, score) in enumerate(best, start=1)
+        for rank, ranked in enumerate(best, start=1)
     )

@@ -17,7 +17,7 @@ from dpr_lance.encoders.vectors import Vector, largest, nearest, vectors_of
 from dpr_lance.search.fusion import RowIds, Scores
 from dpr_lance.table.identity import Revision
 from dpr_lance.table.memory import trim_heap
-from dpr_lance.table.snapshot import PART_ROWS, Snapshot, part_of
+from dpr_lance.table.snapshot import Snapshot, parts_of
 
 RESIDENT_BYTES = 160 << 20
 """Default limit: 54,000 vectors of 768 dimensions, or 109,000 of 384. It covers the tables that have no index yet."""
@@ -57,8 +57,10 @@ class Resident:
     """uint64[places]: the version that last changed the row; `_NEVER` where the place is no longer a row's."""
     hidden: NDArray[np.bool_]
     """bool[places]: no vector, or no longer a row's."""
+    ordered: RowIds
+    """int64[rows]: each row id once, ascending."""
     order: Places
-    """The last place of each row id, by ascending row id."""
+    """int64[rows]: the last place of each of these."""
 
     def places(self, row_ids: RowIds) -> Places:
         """Return the place of each row, int64[rows]; -1 where the table has no such row with a vector."""
@@ -69,9 +71,8 @@ class Resident:
         """Return the last place of each row, int64[rows], even without a vector; -1 where it has none."""
         if not len(self.order):
             return np.full(len(row_ids), -1)
-        ordered = self.row_ids[self.order]
-        at = np.minimum(np.searchsorted(ordered, row_ids), len(ordered) - 1)
-        return np.where(ordered[at] == row_ids, self.order[at], -1)
+        at = np.minimum(np.searchsorted(self.ordered, row_ids), len(self.order) - 1)
+        return np.where(self.ordered[at] == row_ids, self.order[at], -1)
 
     def inner_products(self, places: Places, question: Vector) -> Scores:
         """Return float64[places]; equal vectors get equal products, wherever they stand."""
@@ -218,9 +219,8 @@ def _read(snapshot: Snapshot) -> Resident:
     column, dimension = snapshot.card.column, snapshot.card.encoder.dimension
     empty = np.empty(0, dtype=np.int64)
     dates, hidden = empty.astype(np.uint64), empty.astype(np.bool_)
-    none = Resident(snapshot.revision, column, dimension, (), empty, dates, hidden, empty)
-    starts = range(0, snapshot.table.count_rows(), PART_ROWS)
-    return _with(none, (part_of(snapshot.table, [_UPDATED, column], start) for start in starts))
+    none = Resident(snapshot.revision, column, dimension, (), empty, dates, hidden, empty, empty)
+    return _with(none, parts_of(snapshot.table, [_UPDATED, column]))
 
 
 def _refreshed(snapshot: Snapshot, held: Resident) -> Resident | None:
@@ -291,11 +291,20 @@ def _with(held: Resident, parts: Iterator[pa.Table]) -> Resident:
             filled += len(some)
     every, dates, covered = np.concatenate(row_ids), np.concatenate(updated), np.concatenate(hidden)
     order = np.argsort(every, kind="stable")
+    ordered = every[order]
     last = np.ones(len(order), dtype=np.bool_)
-    last[:-1] = every[order][1:] != every[order][:-1]
+    last[:-1] = ordered[1:] != ordered[:-1]
     earlier = order[~last]
     dates[earlier], covered[earlier] = _NEVER, True
-    return replace(held, blocks=tuple(blocks), row_ids=every, updated=dates, hidden=covered, order=order[last])
+    return replace(
+        held,
+        blocks=tuple(blocks),
+        row_ids=every,
+        updated=dates,
+        hidden=covered,
+        ordered=ordered[last],
+        order=order[last],
+    )
 
 
 def _vectors(column: pa.Array, dimension: int) -> tuple[NDArray[np.bool_], Vector]:
