@@ -69,7 +69,6 @@ class Checker:
     encoder: Callable[[], Encoder]
     encode: int = ENCODED
     findings: list[Finding] = field(default_factory=list)
-    _rows: list[int] = field(default_factory=list)
     _ids: list[str] = field(default_factory=list)
     _documents: dict[str, str] = field(default_factory=dict)
     _faults: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -138,16 +137,16 @@ class Checker:
 
     def _read(self, snapshot: Snapshot, card: TableCard | None) -> bool:
         """Read all columns of all rows, and compare the columns of each row."""
-        self._rows, self._ids, self._documents, self._faults, self._sample = [], [], {}, {}, []
+        self._ids, self._documents, self._faults, self._sample = [], {}, {}, []
         columns = set(map(column_of, snapshot.table.list_indices()))
         names = snapshot.names
         self._values = {name: Counter() for name in names if name in columns and name not in (CONTENT, ID, DOCUMENT_ID)}
         total = snapshot.table.count_rows()
         step = max(1, total // SAMPLE)
-        while len(self._rows) < total:
-            part = part_of(snapshot.table, names, len(self._rows))
+        while len(self._ids) < total:
+            part = part_of(snapshot.table, names, len(self._ids))
             if not part.num_rows:
-                self._find(f"the table lists {total:,} rows, and {len(self._rows):,} can be read", RESTORE)
+                self._find(f"the table lists {total:,} rows, and {len(self._ids):,} can be read", RESTORE)
                 break
             self._compare(part, card, step)
         for (what, remedy), ids in self._faults.items():
@@ -158,7 +157,7 @@ class Checker:
         return True
 
     def _compare(self, part: pa.Table, card: TableCard | None, step: int) -> None:
-        start = len(self._rows)
+        start = len(self._ids)
         try:
             part.validate(full=True)
             texts = {name: part[name].to_pylist() for name in part.schema.names if name in _COMPARED}
@@ -177,7 +176,6 @@ class Checker:
             if None not in (ids[number], texts["title"][number], texts["text"][number]):
                 title, text, content = (texts[name][number] for name in ("title", "text", CONTENT))
                 self._sample.append(_Sampled(rows[number], ids[number], title, text, content, vectors.get(number)))
-        self._rows += rows
         self._ids += ids
 
     def _compare_row(self, row: dict[str, Any]) -> None:
@@ -223,10 +221,10 @@ class Checker:
     def _look_into(self, snapshot: Snapshot, column: str, card: TableCard | None) -> None:
         """Compare an index with the rows: it must cover and find all of them."""
         for config in snapshot.table.list_indices():
-            stats = snapshot.table.index_stats(config.name) if column_of(config) == column else None
-            covered = 0 if stats is None else stats.num_indexed_rows + stats.num_unindexed_rows
-            if stats is not None and covered < len(self._rows):
-                self._find(f"the index on {column!r} covers {covered:,} of {len(self._rows):,} passages", REBUILD)
+            if column_of(config) != column or (stats := snapshot.table.index_stats(config.name)) is None:
+                continue
+            if (covered := stats.num_indexed_rows + stats.num_unindexed_rows) < len(self._ids):
+                self._find(f"the index on {column!r} covers {covered:,} of {len(self._ids):,} passages", REBUILD)
         if column == CONTENT:
             missed = self._missed_words(snapshot)
         elif column in (ID, DOCUMENT_ID):
@@ -250,7 +248,7 @@ class Checker:
             some = chosen[start : start + _WORDS_AT_ONCE]
             asked = MatchQuery(" ".join(dict.fromkeys(terms[term] for _, terms, term in some)), CONTENT)
             search = snapshot.table.search(asked, query_type="fts").with_row_id(True).select(["_score"])
-            listed = set(search.limit(max(1, len(self._rows))).to_arrow()["_rowid"].to_pylist())
+            listed = set(search.limit(max(1, len(self._ids))).to_arrow()["_rowid"].to_pylist())
             missed += [passage.id for passage, _, _ in some if passage.row not in listed]
         return missed
 

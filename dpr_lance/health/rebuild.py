@@ -17,7 +17,7 @@ from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.table.consistency import drop_duplicates, indexed_columns, rows_by_embedding
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import CONTENT, ID, TableCard
-from dpr_lance.table.snapshot import PART_ROWS, part_of
+from dpr_lance.table.snapshot import parts_of
 from dpr_lance.table.store import Store
 from dpr_lance.table.tuning import TRAINING
 from dpr_lance.text.normal_form import content_of
@@ -86,8 +86,7 @@ def _spell_again(store: Store) -> None:
 
     def differing(table: Table) -> pa.Table:
         parts = []
-        for start in range(0, table.count_rows(), PART_ROWS):
-            part = part_of(table, [ID, "title", "text", CONTENT], start)
+        for part in parts_of(table, [ID, "title", "text", CONTENT]):
             wanted = list(map(content_of, part["title"].to_pylist(), part["text"].to_pylist()))
             stored = part[CONTENT].to_pylist()
             changed = [number for number, content in enumerate(wanted) if content != stored[number]]

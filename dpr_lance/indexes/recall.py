@@ -13,7 +13,7 @@ from dpr_lance.encoders.vectors import Numbers, Vector, nearest, vectors_of
 from dpr_lance.records.table_info import EffortPoint
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.schema import TableCard
-from dpr_lance.table.snapshot import PART_ROWS, part_of
+from dpr_lance.table.snapshot import parts_of
 from dpr_lance.table.store import Store
 from dpr_lance.table.tuning import Training, keep_training, training_of
 
@@ -82,6 +82,5 @@ def efforts(
 
 def _parts(table: Table, column: str) -> Iterator[tuple[Vector, Numbers]]:
     """Yield the vectors and their row ids, in one pass over the table."""
-    for start in range(0, table.count_rows(), PART_ROWS):
-        part = part_of(table, [column], start)
+    for part in parts_of(table, [column]):
         yield vectors_of(part[column]), part["_rowid"].filter(part[column].is_valid()).to_numpy().astype(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -109,3 +109,8 @@ def part_of(table: Table, columns: Sequence[str], start: int) -> pa.Table:
     A stream of batches would read far ahead, up to whole columns.
     """
     return table.search().with_row_id(True).select(list(columns)).offset(start).limit(PART_ROWS).to_arrow()
+
+
+def parts_of(table: Table, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield `_rowid` and these columns of all rows, part by part; see `part_of`."""
+    return (part_of(table, columns, start) for start in range(0, table.count_rows(), PART_ROWS))
