@@ -122,6 +122,14 @@ def checked_strings(value: object, name: str, wanted: str) -> list[str]:
     return [checked_text(item, name="each item", place=f"{name}[{number}]") for number, item in enumerate(items)]
 
 
+def checked_input(text: object, place: str) -> str:
+    """Return a text for an encoder; raise `InvalidInputError` that names the place of one that is blank or no str."""
+    checked = checked_text(text, name="text", place=place)
+    if not checked.strip():
+        raise InvalidInputError(f"{place} is blank ({text!r:.60})")
+    return checked
+
+
 def checked_pairs(passages: object) -> list[tuple[str, str]]:
     """Return the (title, text) pairs for an encoder, without checking their contents."""
     pairs = checked_items(passages, "passages", "give a sequence of (title, text) pairs")

@@ -118,11 +118,11 @@ def _encodings(
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(limit, max_tokens or limit))
-    nothing = len(tokenizer.encode(checkpoint.prefix(side)).ids)
+    nothing = len(tokenizer.encode(checkpoint.prefix(side)))
     for start in range(0, len(texts), WINDOW):
         window = [
             checkpoint.question_input(text) if isinstance(text, str) else checkpoint.passage_input(*text)
             for text in texts[start : start + WINDOW]
         ]
         for encoding in tokenizer.encode_batch(window):
-            yield encoding, len(encoding.ids) <= nothing
+            yield encoding, len(encoding) <= nothing

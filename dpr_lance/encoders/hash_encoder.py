@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.checks import checked_items, checked_pairs, checked_text, checked_whole
+from dpr_lance.checks import checked_input, checked_items, checked_pairs, checked_text, checked_whole
 from dpr_lance.encoders.card import EncoderCard
-from dpr_lance.errors import InvalidInputError
 
 MOST_DIMENSIONS = 65_536
 
@@ -59,8 +58,7 @@ class HashEncoder:
         vectors = np.zeros((len(entries), self._card.dimension), dtype=np.float32)
         for row, (place, title, text) in enumerate(entries):
             checked_text(title, name="title", place=place)
-            if not checked_text(text, name="text", place=place).strip():
-                raise InvalidInputError(f"{place} is blank ({text!r:.60})")
+            checked_input(text, place)
             for feature, weight in sorted(_features(f"{title} {text}".strip().casefold())):
                 digest = int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "little")
                 vectors[row, (digest >> 1) % self._card.dimension] += weight if digest & 1 else -weight

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_lance.checks import checked_items, checked_pairs, checked_text, checked_whole
+from dpr_lance.checks import checked_input, checked_items, checked_pairs, checked_text, checked_whole
 from dpr_lance.encoders.batches import Rows, length_batches, run_batches
 from dpr_lance.encoders.bundle import TOKENIZER, Bundle, open_bundle
 from dpr_lance.encoders.card import EncoderCard, Side
@@ -57,13 +57,12 @@ class OnnxEncoder:
     def encode_questions(self, questions: Sequence[str]) -> Vectors:
         """Return float32[n, d]; vectors of recent questions are kept. Raises as the protocol says."""
         asked = checked_items(questions, "questions", "give a sequence of strings")
-        checked = [_checked(question, f"questions[{index}]") for index, question in enumerate(asked)]
+        checked = [checked_input(question, f"questions[{index}]") for index, question in enumerate(asked)]
         vectors = self._recent.get(checked)
         fresh = [question for question, vector in vectors.items() if vector is None]
         if fresh:
-            places = [f"questions[{checked.index(question)}]" for question in fresh]
             texts = [self.card.question_input(question) for question in fresh]
-            rows = self._encode("question", texts, places)
+            rows = self._encode("question", texts, lambda at: f"questions[{checked.index(fresh[at])}]")
             vectors.update(zip(fresh, rows, strict=True))
             self._recent.put(fresh, rows)
         found = [vector for question in checked if (vector := vectors[question]) is not None]
@@ -75,8 +74,8 @@ class OnnxEncoder:
         result = np.empty((len(passages), self.card.dimension), dtype=np.float32)
         for start in range(0, len(passages), WINDOW):
             texts = self._inputs(passages, start)
-            places = [f"passages[{index}]" for index in range(start, start + len(texts))]
-            result[start : start + len(texts)] = self._encode("passage", texts, places)
+            rows = self._encode("passage", texts, lambda at, start=start: f"passages[{start + at}]")  # type: ignore[misc]
+            result[start : start + len(texts)] = rows
         return result
 
     def excess_tokens(self, passages: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
@@ -87,7 +86,7 @@ class OnnxEncoder:
         for start in range(0, len(passages), WINDOW):
             texts = self._inputs(passages, start)
             with self._tokenizing():
-                lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
+                lengths = [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
             excess[start : start + len(texts)] = np.maximum(0, np.array(lengths, dtype=np.int32) - limit)
         return excess
 
@@ -96,20 +95,20 @@ class OnnxEncoder:
         inputs: list[_Input] = []
         for index, (title, text) in enumerate(passages[start : start + WINDOW], start):
             place = f"passages[{index}]"
-            checked = _checked(text, place)
+            checked = checked_input(text, place)
             inputs.append(self.card.passage_input(checked_text(title, name="title", place=place), checked))
         return inputs
 
-    def _encode(self, side: Side, texts: Sequence[_Input], places: Sequence[str]) -> Vectors:
-        """Tokenise and run one window: float32[n, d] in the order of `texts`."""
+    def _encode(self, side: Side, texts: Sequence[_Input], place: Callable[[int], str]) -> Vectors:
+        """Tokenise and run one window: float32[n, d] in the order of `texts`; `place` names one in an error."""
         graph = self._graph(side)
         tokenizer = self._tokenizer(self.card.max_tokens(side))
         with self._tokenizing():
             encodings = tokenizer.encode_batch_fast(texts)
-            nothing = len(tokenizer.encode(self.card.prefix(side)).ids)
-        lengths = np.array([len(encoding.ids) for encoding in encodings])
+            nothing = len(tokenizer.encode(self.card.prefix(side)))
+        lengths = np.array([len(encoding) for encoding in encodings])
         if blank := np.flatnonzero(lengths <= nothing).tolist():
-            raise InvalidInputError(f"{places[blank[0]]} is blank to the encoder's tokenizer: {texts[blank[0]]!r:.80}")
+            raise InvalidInputError(f"{place(blank[0])} is blank to the encoder's tokenizer: {texts[blank[0]]!r:.80}")
         result = np.empty((len(texts), self.card.dimension), dtype=np.float32)
 
         def run(batch: Rows) -> None:
@@ -183,9 +182,3 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _checked(text: Any, place: str) -> str:  # noqa: ANN401
-    if not checked_text(text, name="text", place=place).strip():
-        raise InvalidInputError(f"{place} is blank ({text!r:.60})")
-    return str(text)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dpr_lance.encoders.bundle import Bundle
 from dpr_lance.encoders.card import Precision
+from dpr_lance.encoders.encoder import Vectors
 from dpr_lance.encoders.onnx_file import external_data
 from dpr_lance.errors import EncoderError
 
 if TYPE_CHECKING:  # loaded with the first graph: importing this module stays cheap
     import onnxruntime
     from tokenizers import Encoding
-
-Vectors: TypeAlias = NDArray[np.float32]
 
 CPU, GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
 CPU_TOKENS = 1024
@@ -103,10 +101,10 @@ class Graph:
 
     def run(self, encodings: Sequence[Encoding]) -> Vectors:
         """Return float32[n, d] of one batch, padded to its longest sequence."""
-        shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
+        shape = len(encodings), max(len(encoding) for encoding in encodings)
         feed = {name: np.zeros(shape, dtype=np.int64) for name in self._inputs}
         for row, encoding in enumerate(encodings):
-            length = len(encoding.ids)
+            length = len(encoding)
             feed["input_ids"][row, :length] = encoding.ids
             feed["attention_mask"][row, :length] = 1
             if "token_type_ids" in feed and not self._card.zero_token_types:
