@@ -12,7 +12,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,6 +74,8 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
+        from importlib import metadata
+
         try:
             print_text(f"dpr-lance {metadata.version('dpr-lance')}")
         except metadata.PackageNotFoundError:

@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from dpr_lance.checks import checked_path
 from dpr_lance.errors import InvalidInputError
@@ -57,6 +56,8 @@ def local_folder(uri: str | os.PathLike[str]) -> Path | None:
 
 def _folder_of(uri: str) -> str:
     """Return the path that a `file:` address names; raise for one that is not a folder of this machine."""
+    from urllib.request import url2pathname  # noqa: PLC0415 - it loads the clients of HTTP and e-mail
+
     parts = urlsplit(uri)
     fault = ""
     if parts.netloc not in ("", "localhost"):
