@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, overload
 
 from dpr_lance.calibration.calibrate import CalibrationQuestions, Calibrator, sorted_questions
 from dpr_lance.checks import checked_choice, checked_flag, checked_items, checked_strings, checked_whole, refused
-from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError, TableError
+from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
 from dpr_lance.health.check import ENCODED, Checker
 from dpr_lance.health.check_report import CheckReport
 from dpr_lance.health.rebuild import rebuild as rebuilt
@@ -303,7 +303,7 @@ class Retriever:
         """
         self._store.check_usable()
         if self._store.find() is None:
-            raise TableError(f"{self._store.place} does not exist yet: add documents first")
+            raise self._store.absent()
         columns = checked_strings(filter_columns, "filter_columns", "give the names of metadata columns")
         if checked_flag(rebuild, "rebuild"):
             with self._store.lock(timeout=indexes.LOCK_TIMEOUT):

@@ -147,7 +147,7 @@ def _lines(path: Path) -> list[str]:
 def _modes(names: Sequence[str]) -> tuple[Mode, ...]:
     if unknown := set(names) - set(MODES):
         raise UsageError(f"--mode {min(unknown)!r}: choose from {', '.join(MODES)}")
-    return tuple(known for known in MODES for name in dict.fromkeys(names) if name == known)
+    return tuple(mode for mode in MODES if mode in names)
 
 
 def _ks(text: str) -> tuple[int, ...]:

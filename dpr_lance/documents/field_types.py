@@ -19,7 +19,6 @@ EMPTY_FIELD = "dpr_lance_empty"
 
 _EMPTY = pa.struct([pa.field(EMPTY_FIELD, pa.bool_())])
 _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
-_UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
 _FLOATS = {16: pa.float16(), 32: pa.float32(), 64: pa.float64()}
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 """Decimal digits of an integer, by its bits."""

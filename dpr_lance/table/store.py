@@ -108,8 +108,12 @@ class Store:
         """The LanceDB table; raises `TableError` while it does not exist."""
         table = self.find()
         if table is None:
-            raise TableError(f"{self.place} does not exist yet: add documents first")
+            raise self.absent()
         return table
+
+    def absent(self) -> TableError:
+        """Return the error of what needs a table where there is none."""
+        return TableError(f"{self.place} does not exist yet: add documents first")
 
     def find_card(self) -> TableCard | None:
         """Return the table's card (encoder, vectors, splitter); None while the table does not exist.
@@ -129,7 +133,7 @@ class Store:
         """The table's card; raises `TableError` while the table does not exist."""
         card = self.find_card()
         if card is None:
-            raise TableError(f"{self.place} does not exist yet: add documents first")
+            raise self.absent()
         return card
 
     def create(self, schema: pa.Schema, prepare: Callable[[Table], None]) -> None:

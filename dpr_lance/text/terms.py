@@ -80,5 +80,5 @@ def _places(run: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]] | N
 def _terms(text: str) -> tuple[str, ...]:
     import lancedb  # noqa: PLC0415 - it takes a second to import
 
-    # The options are those of `indexes.create_text_index`: LanceDB's defaults.
+    # The options are those of `create_text_index` in `indexes.maintenance`: LanceDB's defaults.
     return tuple(token.text for token in lancedb.tokenize(text))
