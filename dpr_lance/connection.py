@@ -11,9 +11,9 @@ from dpr_lance.checks import checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.retriever import Retriever
 from dpr_lance.search.resident import RESIDENT_BYTES
+from dpr_lance.table.address import DEFAULT_TABLE, STATE_SUFFIX
 from dpr_lance.table.encoder import EncoderSource, check_source
 from dpr_lance.table.opening import CACHE_BYTES
-from dpr_lance.table.remembered import STATE_SUFFIX
 from dpr_lance.table.retention import KEEP_VERSIONS
 from dpr_lance.table.store import Store
 
@@ -27,7 +27,7 @@ def connect(
     uri: str | os.PathLike[str],
     *,
     encoder: EncoderSource | None = None,
-    table: str = "passages",
+    table: str = DEFAULT_TABLE,
     storage_options: Mapping[str, str] | None = None,
     cache_bytes: int = CACHE_BYTES,
     resident_bytes: int = RESIDENT_BYTES,

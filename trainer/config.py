@@ -14,6 +14,7 @@ from dpr_lance.checks import checked_fields
 from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.reports import OnError
+from dpr_lance.table.address import DEFAULT_TABLE
 
 LossName = Literal["nll", "triplet", "margin-mse", "kl"]
 Similarity = Literal["dot", "cosine", "l2"]
@@ -120,7 +121,7 @@ class Run:
     """Questions for validation; None: the folder's dev split, else a part of the questions."""
     table: str | None = None
     """URI of the table that passages are looked up in and negatives are mined from."""
-    table_name: str = "passages"
+    table_name: str = DEFAULT_TABLE
     storage_options: Mapping[str, str] | None = None
     """For LanceDB: keys and endpoint of an object store."""
     encoder: str | tuple[str, str] | None = None

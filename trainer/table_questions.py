@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.reports import OnError, Skipped
+from dpr_lance.table.address import DEFAULT_TABLE, local_folder, tables_in
 
 from .config import Mining
 from .examples import Example, Examples, Find, KnownPassage, read_examples, refused
@@ -45,7 +46,9 @@ def open_table(stack: ExitStack, uri: str, name: str, storage_options: Mapping[s
     """Return the table; raises `InvalidInputError` when it has no passages."""
     from dpr_lance.connection import connect  # noqa: PLC0415
 
-    if "://" not in uri and not (Path(uri) / f"{name}.lance").exists():
+    folder = local_folder(uri)
+    tables = None if folder is None else tables_in(folder)
+    if tables is not None and name not in tables:
         raise InvalidInputError(f"{uri} has no table {name!r}: make it with `dpr-lance add {uri} FILE...`")
     retriever = stack.enter_context(connect(uri, table=name, storage_options=storage_options))
     if not len(retriever):
@@ -91,7 +94,7 @@ def mine_table(  # noqa: PLR0913 - each argument is one choice
     uri: str,
     questions: str,
     *,
-    table: str = "passages",
+    table: str = DEFAULT_TABLE,
     storage_options: Mapping[str, str] | None = None,
     sources: Sequence[Source] = ("bm25",),
     settings: Mining | None = None,

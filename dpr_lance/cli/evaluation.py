@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpr_lance.cli.invocation import UsageError, opened, tables_in
-from dpr_lance.cli.options import DEFAULT_TABLE, AsJson, EncoderName, TableName, Uri
+from dpr_lance.cli.invocation import UsageError, opened
+from dpr_lance.cli.options import AsJson, EncoderName, TableName, Uri
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.hits import MODES, Mode
-from dpr_lance.table.address import local_folder
+from dpr_lance.table.address import DEFAULT_TABLE, local_folder, tables_in
 
 if TYPE_CHECKING:
     from dpr_lance.evaluation.results import Evaluation

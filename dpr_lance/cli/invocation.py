@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import typer
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.table.address import local_folder
+from dpr_lance.table.address import STATE_SUFFIX, local_folder, tables_in
 
 if TYPE_CHECKING:
     from dpr_lance.retriever import Retriever
@@ -65,23 +65,13 @@ def _check_exists(uri: str, table: str) -> None:
     if tables is None or table in tables:
         return
     if folder.exists():
-        names = [name for name in tables if not name.endswith("_dpr_lance")]
+        names = [name for name in tables if not name.endswith(STATE_SUFFIX)]
         error = InvalidInputError(f"{uri}: there is no table {table!r} in this folder")
         error.add_note(f"it has {', '.join(names)}: choose with --table" if names else "`dpr-lance add` makes tables")
     else:
         error = InvalidInputError(f"{uri}: there is no such folder")
         error.add_note(f"dpr-lance add {shlex.quote(uri)} FILE... makes it")
     raise error
-
-
-def tables_in(folder: Path) -> list[str] | None:
-    """Return the names of the tables in a folder, none where it is missing; None where it cannot be opened."""
-    try:
-        if not folder.exists():
-            return []
-        return sorted(path.stem for path in folder.iterdir() if path.suffix == ".lance")
-    except (OSError, ValueError):
-        return None  # `connect` reports what is wrong
 
 
 def is_piped(files: Sequence[Path]) -> bool:

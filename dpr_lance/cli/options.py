@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_TABLE = "passages"
-
 Uri = Annotated[str, typer.Argument(metavar="URI", help="A folder, or an object store (s3://, gs://, az://).")]
 TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="Table name, when the folder holds several.")]
 EncoderName = Annotated[

@@ -11,6 +11,10 @@ from dpr_lance.checks import checked_path
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.table.engine_errors import storage_error
 
+DEFAULT_TABLE = "passages"
+STATE_SUFFIX = "_dpr_lance"
+"""The small table next to `passages` is `passages_dpr_lance`."""
+
 _FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
 """Prefix of the address of a local folder, as in `file:///data/wiki`; LanceDB knows a second one."""
 
@@ -52,6 +56,16 @@ def local_folder(uri: str | os.PathLike[str]) -> Path | None:
     elif isinstance(uri, str) and "://" in uri:
         return None
     return path.expanduser().absolute()
+
+
+def tables_in(folder: Path) -> list[str] | None:
+    """Return the names of the tables in a folder, none where it is missing; None where it cannot be opened."""
+    try:
+        if not folder.exists():
+            return []
+        return sorted(path.stem for path in folder.iterdir() if path.suffix == ".lance")
+    except (OSError, ValueError):
+        return None  # `connect` reports what is wrong
 
 
 def _folder_of(uri: str) -> str:
