@@ -122,6 +122,11 @@ def checked_strings(value: object, name: str, wanted: str) -> list[str]:
     return [checked_text(item, name="each item", place=f"{name}[{number}]") for number, item in enumerate(items)]
 
 
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that is neither blank nor a control character."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
 def checked_input(text: object, place: str) -> str:
     """Return a text for an encoder; raise `InvalidInputError` that names the place of one that is blank or no str."""
     checked = checked_text(text, name="text", place=place)

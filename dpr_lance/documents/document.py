@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dpr_lance.checks import checked_id, checked_text, shown
+from dpr_lance.checks import checked_id, checked_text, is_visible, shown
 from dpr_lance.errors import InvalidInputError
 
 
@@ -70,7 +70,7 @@ class Document:
             raise InvalidInputError(f"{place}: types is a mapping of names to Arrow types, not {shown(self.types)}")
         checked_text(self.text, name="text", place=place)
         checked_text(self.title, name="title", place=place)
-        if not any(character.isprintable() and not character.isspace() for character in self.text):
+        if not is_visible(self.text):
             raise InvalidInputError(f"{place}: 'text' is blank; drop the document, or pass on_error='skip'")
         if self.id is not None and not checked_text(self.id, name="id", place=place).strip():
             raise InvalidInputError(f"{place}: 'id' is blank; give it a value, or leave it out")

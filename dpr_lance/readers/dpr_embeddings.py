@@ -8,7 +8,6 @@ as text, and everything else is refused.
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +86,8 @@ def read_embeddings(path: Path) -> Iterator[tuple[str, Vector]]:
 
 
 def _opcodes(stream: BinaryIO) -> Iterator[tuple[str, Any, int]]:
+    import pickletools  # noqa: PLC0415 - only such files need it
+
     try:
         for opcode, argument, position in pickletools.genops(stream):
             yield opcode.name, argument, position or 0

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpr_lance.checks import checked_whole
+from dpr_lance.checks import checked_whole, is_visible
 from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
@@ -43,11 +43,9 @@ from dpr_lance.readers.lines import (
     too_long,
     unpacked,
 )
-from dpr_lance.readers.listing import KINDS, file_id, kind_of, list_files
+from dpr_lance.readers.listing import KINDS, file_id, kind_of
 from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.text.markdown import first_heading
-
-__all__ = ["STANDARD_INPUT", "FieldNames", "FileDocuments", "list_files"]
 
 STANDARD_INPUT = "standard input"
 _PARQUET_BATCH = 1024
@@ -68,7 +66,7 @@ class FieldNames:
     title: str = "title"
 
     def renamed(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the fields with `id`, `text` and `title` under those names; raise `ValueError` without a text."""
+        """Return the fields with `id`, `text` and `title` under those names; raise `BadRecordError` without a text."""
         if len(fields) > MOST_FIELDS:
             raise BadRecordError(
                 f"{len(fields):,} fields, each of which would be a column; {MOST_FIELDS:,} are the most"
@@ -191,7 +189,7 @@ def _read_json(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
 
 
 def _read_csv(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record]:
-    separator = "\t" if ".tsv" in map(str.lower, path.suffixes[-2:]) else ","
+    separator = "\t" if kind_of(path) == ".tsv" else ","
     header: list[str] = []
     for number, cells in csv_rows(stream, separator, limit):
         if isinstance(cells, list) and not any(cells):
@@ -267,8 +265,8 @@ def _text_file(path: Path, stream: BinaryIO, limit: int, base: Path | None) -> R
     text = attempt(decoded, content, 0)
     if isinstance(text, BadRecordError):
         return str(path), text
-    if not any(character.isprintable() and not character.isspace() for character in text):
+    if not is_visible(text):
         return str(path), Skipped(str(path), _EMPTY)
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    heading = first_heading(text) if name.suffix.lower() in (".md", ".markdown") else None
+    heading = first_heading(text) if kind_of(path) in (".md", ".markdown") else None
     return str(path), {"id": file_id(path, base), "title": heading or name.stem, "text": text}

@@ -21,6 +21,7 @@ from dpr_lance.readers.lines import (
     readable,
     unpacked,
 )
+from dpr_lance.readers.listing import kind_of
 
 ID_FIELDS = ("id", "_id", "question_id")
 DEFAULT_SPLIT = "test"
@@ -38,8 +39,7 @@ def first_of(fields: Mapping[str, Any], names: Iterable[str]) -> Any:  # noqa: A
 
 def file_records(path: Path) -> Records:
     """Return the records of a file, read as its name says; raise `InvalidInputError` for another kind of file."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() != ".gz"]
-    reader = _READERS.get(suffixes[-1] if suffixes else "")
+    reader = _READERS.get(kind_of(path))
     if not path.exists():
         raise InvalidInputError(f"{path}: there is no such file or folder of questions")
     if reader is None:

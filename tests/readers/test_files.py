@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from dpr_lance import Document
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.files import STANDARD_INPUT, FieldNames, FileDocuments, list_files
+from dpr_lance.readers.files import STANDARD_INPUT, FieldNames, FileDocuments
+from dpr_lance.readers.listing import list_files
 from dpr_lance.records.reports import Skipped
 
 
@@ -56,6 +57,10 @@ class TestJson:
     def test_list_of_objects_and_one_object(self, tmp_path):
         assert read(write(tmp_path / "list.json", json.dumps(RECORDS, indent=2))) == DOCUMENTS
         assert read(write(tmp_path / "one.json", json.dumps(RECORDS[0]))) == DOCUMENTS[:1]
+
+    def test_the_last_extension_gives_the_separator(self, tmp_path):
+        assert read(write(tmp_path / "a.tsv.csv", "text,title\nx,t\n")) == [Document("x", title="t")]
+        assert read(write(tmp_path / "a.csv.tsv", "text\ttitle\nx\tt\n")) == [Document("x", title="t")]
 
     def test_byte_order_mark_is_dropped(self, tmp_path):
         mark = b"\xef\xbb\xbf"

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpr_lance import Document, InvalidInputError
-from dpr_lance.readers.files import FileDocuments, list_files
+from dpr_lance.readers.files import FileDocuments
 from dpr_lance.readers.lines import csv_rows, json_items
+from dpr_lance.readers.listing import list_files
 from dpr_lance.readers.questions import read_questions
 from dpr_lance.records.reports import Skipped
 
