@@ -54,4 +54,4 @@ class MissingExtraError(DprLanceError, ImportError):
 
 def is_panic(error: BaseException) -> bool:
     """Return whether an error is a panic of a package written in Rust, which is not an `Exception`."""
-    return type(error).__name__ == "PanicException"
+    return type(error).__name__ in ("PanicException", "RustPanic")

@@ -172,7 +172,9 @@ class Ingestion:
             # A document is stored again after some of its passages, or one of its columns, were deleted.
             if old.document_hash == stored_hash(hashes[name], old.passages) and old.filled.issuperset(filled[name])
         }
-        unembedded = {name for name in unchanged if self.encoder and stored[name].embedded < stored[name].passages}
+        unembedded = {
+            name for name in unchanged if self._work is not None and stored[name].embedded < stored[name].passages
+        }
         changed = stored.keys() - unchanged
         written = [name for name in documents if name not in unchanged or name in unembedded]
         rows = [row for name in written for row in rows_of(documents[name], hashes[name], self.splitter)]

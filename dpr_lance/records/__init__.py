@@ -1,1 +1,1 @@
-"""Records: what goes in and what comes back through the public methods."""
+"""Records: what comes back through the public methods."""

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dpr_lance.errors import DamagedTableError, DprLanceError, StorageError, TableError
+from dpr_lance.errors import DamagedTableError, DprLanceError, StorageError, TableError, is_panic
 from dpr_lance.table.files import REBUILD, TableFiles
 
 _ENGINE = ("lancedb", "lance", "pyarrow")
 """Packages of the engine: an error raised in their code is the engine's."""
-_PANICS = ("PanicException", "RustPanic")
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 _PATH = re.compile(r"(/?(?:[^\s\"':,]+/)*[^\s\"':,/]+\.(?:lance|idx|manifest|arrow|txn|bin))\b")
 _NOISE = re.compile(
@@ -46,7 +45,7 @@ def raised_by_engine(error: BaseException) -> bool:
     """Tell whether an error was raised by LanceDB or Arrow, not by this library or a user's code."""
     if isinstance(error, DprLanceError):
         return False
-    if type(error).__name__ in _PANICS:
+    if is_panic(error):
         return True
     trace, engine = error.__traceback__, False
     while trace is not None:
@@ -60,6 +59,11 @@ def raised_by_engine(error: BaseException) -> bool:
 def is_conflict(error: BaseException) -> bool:
     """Tell whether LanceDB failed because another process committed at the same time."""
     return any(sign in str(error) for sign in _CONFLICTS)
+
+
+def is_no_table(error: BaseException) -> bool:
+    """Tell whether LanceDB found no table of a name."""
+    return "was not found" in str(error)
 
 
 def is_missing(error: BaseException) -> bool:
@@ -98,7 +102,7 @@ def named(error: BaseException, files: TableFiles) -> DprLanceError:
             lost = files.damage_of(Path("/") / path if files.folder else Path(path), "is missing")
             return DamagedTableError(f"{files.place}: {lost}, and the latest version needs it; {lost.remedy}")
         return DamagedTableError(f"{files.place}: a file is missing ({reason}); {REBUILD}, if it is of an index")
-    if type(error).__name__ in _PANICS or (files.folder is None and any(sign in str(error) for sign in _FILES_BROKEN)):
+    if is_panic(error) or (files.folder is None and any(sign in str(error) for sign in _FILES_BROKEN)):
         return DamagedTableError(
             f"{files.place}: LanceDB broke off ({reason}), as it does at damaged files; `check()` reads all files and "
             f"names the damaged ones"

@@ -68,7 +68,6 @@ class _Level:
     betweens: int = 0
     junctions: set[str] = field(default_factory=set)
     function: str = ""
-    joins: bool = False
 
     def finish_part(self) -> None:
         self.terms += self.part

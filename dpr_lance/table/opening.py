@@ -15,7 +15,7 @@ from lancedb.table import AsyncTable, Table
 from dpr_lance.errors import DamagedTableError, TableError
 from dpr_lance.table.consistency import coverage_in
 from dpr_lance.table.contention import SupersededError
-from dpr_lance.table.engine_errors import errors_named
+from dpr_lance.table.engine_errors import errors_named, is_no_table
 from dpr_lance.table.files import RESTORE, TableFiles
 from dpr_lance.table.identity import Manifests, Revision, identity_of
 from dpr_lance.table.lancedb_internals import AsyncTables, start
@@ -49,7 +49,7 @@ class Opening:
         self._arguments = (uri, folder, name, storage_options, cache_bytes, files)
         self.name = name
         self._files = files
-        self.place = f"table {name!r} in {uri}"
+        self.place = files.place
         self.number = number
         self.index_cache_bytes = cache_bytes - cache_bytes // 5
         self.session = lancedb.Session(
@@ -65,7 +65,7 @@ class Opening:
             )
         self.asynchronous = AsyncTables(uri, self.session, storage_options)
         self.remembered = Remembered(self.database, name, folder, self.place)
-        self.folder = None if folder is None else folder / f"{name}.lance"
+        self.folder = files.folder
         self.table: Table | None = None
         self._manifests = Manifests(self.folder)
         self._identity: str | None = None
@@ -178,7 +178,7 @@ class Opening:
                 return self.database.open_table(self.name)
             except ValueError as error:
                 # The same error comes while another process is creating it: the folder is there, the version is not.
-                if "was not found" not in str(error):
+                if not is_no_table(error):
                     raise
         data = self.folder and self.folder / "data"
         if data and data.is_dir() and any(data.iterdir()):

@@ -18,14 +18,12 @@ from lancedb.db import DBConnection
 from lancedb.table import Table
 
 from dpr_lance.errors import DamagedTableError
+from dpr_lance.table.address import STATE_SUFFIX
 from dpr_lance.table.contention import TableLock, committed, retry_on_conflict
-from dpr_lance.table.engine_errors import errors_named
+from dpr_lance.table.engine_errors import errors_named, is_no_table
 from dpr_lance.table.files import REBUILD, TableFiles
 from dpr_lance.table.identity import Manifests, Mark
 from dpr_lance.table.schema import PRIMARY_KEY, TableCard
-
-STATE_SUFFIX = "_dpr_lance"
-"""The small table next to `passages` is `passages_dpr_lance`."""
 
 CARD = "card"
 """Key of the `TableCard` that a re-embedding has put in force."""
@@ -59,11 +57,10 @@ class Remembered:
         self.place = f"{place}, its small table {self.name!r}"
         """How error messages name the small table."""
         self.files = TableFiles(folder and folder / f"{self.name}.lance", self.place, derived=True)
-        self._folder = folder
         self._exists = False
         self._opening = threading.Lock()
         self._table: Table | None = None
-        self._manifests = Manifests(None if folder is None else folder / f"{self.name}.lance")
+        self._manifests = Manifests(self.files.folder)
         self._identity: str | None = None
         self._read = _UNREAD
 
@@ -148,7 +145,7 @@ class Remembered:
                 try:
                     self._table = self._database.open_table(self.name)
                 except ValueError as error:
-                    if "was not found" not in str(error):
+                    if not is_no_table(error):
                         raise
                     warnings.warn(
                         f"{self.place} is missing, and with it what calibrate() has chosen: {REBUILD}",
@@ -197,6 +194,6 @@ class Remembered:
 
     def _lock(self) -> AbstractContextManager[object]:
         """Return the lock of the small table's writers: a clean-up must not overlap with one."""
-        if self._folder is None:
+        if self.files.folder is None:
             return nullcontext()
-        return TableLock(self._folder / f".{self.name}.lock", timeout=_LOCK_TIMEOUT)
+        return TableLock(self.files.folder.with_name(f".{self.name}.lock"), timeout=_LOCK_TIMEOUT)

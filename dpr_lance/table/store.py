@@ -122,7 +122,9 @@ class Store:
         """
         if self.find() is None:
             return None
-        schema = self.schema()
+        return self._card_in(self.schema())
+
+    def _card_in(self, schema: pa.Schema) -> TableCard:
         card = self.remembered.cards(schema)[0]
         if (lost := lost_vectors(card, schema.names, self.place)) is not None:
             raise DamagedTableError(lost)
@@ -329,16 +331,16 @@ class Store:
 
         return np.sort(self.retry_on_conflict(read)["_rowid"].to_numpy())
 
-    def take(self, row_ids: Iterable[int], columns: Sequence[str] | Mapping[str, str]) -> pa.Table:
+    def take(self, row_ids: Iterable[int], columns: Sequence[str]) -> pa.Table:
         """Return `_rowid` and these columns of the rows, by row id; rows deleted meanwhile are missing."""
-        rows = sorted(int(row) for row in row_ids)
-        chosen = dict(columns) if isinstance(columns, Mapping) else list(columns)
+        rows, chosen = sorted(int(row) for row in row_ids), list(columns)
         return self.retry_on_conflict(lambda table: table.take_row_ids(rows).with_row_id().select(chosen).to_arrow())
 
     def passages(self, where: Expr | str) -> pa.Table:
         """Return the matching passages of one version; `_embedded` is a column."""
-        shown = {name: f"`{name}`" for name in columns_read(self.schema().names, PASSAGE_COLUMNS)}
-        return self.select(shown | {EMBEDDED: self.card.embedded}, where)
+        schema = self.schema()
+        shown = {name: f"`{name}`" for name in columns_read(schema.names, PASSAGE_COLUMNS)}
+        return self.select(shown | {EMBEDDED: self._card_in(schema).embedded}, where)
 
     def scan(self) -> Iterator[pa.Table]:
         """Yield all passages, roughly in storage order; `_embedded` is a column.
