@@ -9,6 +9,7 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from dpr_lance.errors import InvalidInputError
 
 from .config import Recipe
 from .examples import Examples
-from .tokens import Indices
+
+Indices: TypeAlias = NDArray[np.int64]
 
 HARDEST_FIRST = 30
 """A hard negative is drawn from the first 30 that a question has (the original draws from the top 30 to 50)."""

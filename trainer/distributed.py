@@ -14,7 +14,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from .tokens import Indices
+from .batches import Indices
 
 PATIENCE = timedelta(hours=2)
 """How long the others wait while the first process validates, mines or exports."""

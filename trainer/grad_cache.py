@@ -17,8 +17,8 @@ from torch import Tensor
 from dpr_lance.encoders.batches import length_batches
 from dpr_lance.encoders.card import Side
 
-from .batches import seed_of
-from .tokens import Indices, Inputs, TokenisedTexts
+from .batches import Indices, seed_of
+from .tokens import Inputs, TokenisedTexts
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From question vectors [B, d] and passage vectors [C, d] to a scalar."""

@@ -23,7 +23,7 @@ class Columns:
     excluded: Tensor
     """bool [B, C], as `own`."""
     teacher: Tensor | None = None
-    """float32 [B, C]: a teacher's scores of each question's own passages; NaN elsewhere."""
+    """float32 [B, C]: a teacher's scores of each question's own passages; 0 elsewhere."""
 
 
 def temperature_of(recipe: Recipe, *, normalise: bool) -> float:

@@ -45,7 +45,6 @@ class Candidate:
     """A passage of a ranking, with its rank (from 1)."""
 
     passage: KnownPassage
-    document_id: str
     rank: int
     score: float
 
@@ -241,7 +240,7 @@ def _one_by_one(
 
 
 def _candidate(hit: Hit) -> Candidate:
-    return Candidate(KnownPassage(hit.id, hit.title, hit.text), hit.document_id, hit.rank, hit.score)
+    return Candidate(KnownPassage(hit.id, hit.title, hit.text), hit.rank, hit.score)
 
 
 def rank_all(
@@ -284,7 +283,7 @@ def rank_all(
     for (numbers, scores), positive_score in zip(found, positive_scores, strict=True):
         hits = [(ids[number], float(score)) for number, score in zip(numbers, scores, strict=True)]
         candidates = [
-            Candidate(KnownPassage(name, stored[name].title, stored[name].text), stored[name].document_id, rank, score)
+            Candidate(KnownPassage(name, stored[name].title, stored[name].text), rank, score)
             for rank, (name, score) in enumerate(hits, start=1)
             if name in stored
         ]

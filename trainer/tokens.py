@@ -15,9 +15,9 @@ from torch import Tensor
 from dpr_lance.encoders.card import Side
 from dpr_lance.errors import InvalidInputError
 
+from .batches import Indices
 from .checkpoints.description import Checkpoint
 
-Indices: TypeAlias = NDArray[np.int64]
 Inputs: TypeAlias = dict[str, Tensor]
 """Of `TowerModel.forward`, each int64 [b, s]."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dpr_lance.encoders.card import EncoderCard, Side
 from dpr_lance.encoders.encoder import Encoder
-from dpr_lance.evaluation.metrics import Interval, bootstrap, hits_within
+from dpr_lance.evaluation.metrics import Interval, bootstrap, first_rank, hits_within
 
 from .batches import Corpus, Planner
 from .config import Recipe
@@ -118,8 +118,7 @@ def through_table(name: str, encoder: Encoder, corpus: Corpus, modes: Sequence[s
         for mode in modes:
             found = retriever.search(corpus.questions, max(KS), mode=mode)  # type: ignore[call-overload]
             ranks = [
-                next((hit.rank for hit in hits if hit.document_id in gold), 0)
-                for hits, gold in zip(found, wanted, strict=True)
+                first_rank(hit.document_id in gold for hit in hits) for hits, gold in zip(found, wanted, strict=True)
             ]
             rows.append(Accuracy(name, mode, {k: bootstrap(hits_within(ranks, k)) for k in KS}))
     return rows

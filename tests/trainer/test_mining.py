@@ -31,7 +31,7 @@ def passage(name, text=None):
 def ranking(*passages, source="bm25", scores=None, positive_score=None):
     scores = scores or range(len(passages), 0, -1)
     found = [
-        Candidate(one, one.id.split("#")[0], rank, float(score))
+        Candidate(one, rank, float(score))
         for rank, (one, score) in enumerate(zip(passages, scores, strict=True), start=1)
     ]
     return Ranking(source, found, positive_score)
@@ -98,7 +98,7 @@ def test_the_whole_table_is_ranked_anew_as_exact_search_would(table, monkeypatch
     encoder = HashEncoder(dimension=32)
     rows = [Example("f:1", "rhine flows", ("r0#0",)), Example("f:2", "danube east", ("r1#0",))]
     passages = {one.id: KnownPassage(one.id, one.title, one.text) for one in table.passages()}
-    anew = rank_all(
+    exact = rank_all(
         table,
         rows,
         passages,
@@ -107,7 +107,7 @@ def test_the_whole_table_is_ranked_anew_as_exact_search_would(table, monkeypatch
         depth=3,
     )
     stored = list(rank_through(table, rows, "dense", 3))
-    for ours, theirs in zip(anew, stored, strict=True):
+    for ours, theirs in zip(exact, stored, strict=True):
         assert np.allclose([one.score for one in ours.candidates], [one.score for one in theirs.candidates], atol=1e-6)
         assert ours.candidates[0].passage == theirs.candidates[0].passage
         assert ours.positive_score == pytest.approx(theirs.positive_score, abs=1e-6)
