@@ -30,7 +30,6 @@ from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.vectors import nearest
 
 SIZES = (100_000,)
-LARGEST = 1_000_000
 QUESTIONS = 1_000
 RECALL = 0.98
 NORMS = 0.2

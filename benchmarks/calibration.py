@@ -23,7 +23,7 @@ import numpy as np
 
 import dpr_lance
 from benchmarks import data, references, results
-from benchmarks.summaries import SEED, first_rank, gain
+from benchmarks.summaries import SEED, gain, ranks_of
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, load_encoder
 from dpr_lance.retriever import Retriever
@@ -145,8 +145,4 @@ def measured(questions: data.QuestionSet, start: float, opened: Opened) -> list[
 
 def _ranks(retriever: Retriever, questions: list[data.LabelledQuestion]) -> list[int]:
     """Rank of the first gold passage of each question by the table's default search."""
-    found = retriever.search([question.text for question in questions], max(K))
-    return [
-        first_rank([hit.document_id for hit in hits], question.gold)
-        for hits, question in zip(found, questions, strict=True)
-    ]
+    return ranks_of(retriever.search([question.text for question in questions], max(K)), questions)

@@ -22,14 +22,15 @@ MAX_TOKENS = 256
 SEED = 2020
 PRECISIONS = ("fp32", "fp16", "int8")
 EXPORT_SCRIPT = """
-import json, re, sys, time
+import json, sys, time
 from pathlib import Path
+from benchmarks.peers.protocol import peak_mebibytes
 from dpr_lance.trainer.bundles.export import export
 start = time.process_time()
 folder, precision = Path(sys.argv[1]), sys.argv[2]
 export((folder / "question", folder / "passage"), folder / precision, precision=precision)
 cpu = time.process_time() - start
-peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
+peak = peak_mebibytes()
 size = sum(file.stat().st_size for file in (folder / precision).iterdir())
 print(json.dumps({"cpu_seconds": cpu, "peak_mib": peak, "bundle_mb": size / 1e6}))
 """

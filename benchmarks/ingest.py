@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import dpr_lance
 from benchmarks import data, results
-from benchmarks.peers.protocol import peak_mebibytes
+from benchmarks.peers.protocol import peak_mebibytes, tree_bytes
 from benchmarks.summaries import ratios, spread
 from dpr_lance import HashEncoder, WordSplitter
 from dpr_lance.encoders.loading import DEFAULT_ENCODER
@@ -228,11 +228,6 @@ def sorted_contents(place: Path) -> list[dpr_lance.Passage]:
     """All passages by id."""
     with dpr_lance.connect(place) as retriever:
         return sorted(retriever.passages(), key=lambda passage: passage.id)
-
-
-def tree_bytes(folder: Path) -> int:
-    """Size of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 # Encoder

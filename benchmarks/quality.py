@@ -16,7 +16,7 @@ import numpy as np
 
 import dpr_lance
 from benchmarks import data, machine, references, results
-from benchmarks.summaries import accuracies, first_rank, gain, hits_within
+from benchmarks.summaries import accuracies, first_rank, gain, hits_within, ranks_of
 from dpr_lance.encoders.vectors import nearest
 from dpr_lance.records.hits import MODES
 
@@ -97,10 +97,7 @@ def our_ranks(
             found = retriever.search([question.text for question in asked], k, mode=mode)
             if wrong := [hits for hits in found if hits.mode != mode]:
                 raise RuntimeError(f"{questions.label}: {wrong[0].question!r} answered by {wrong[0].mode}, not {mode}")
-            ranks[mode] = [
-                first_rank([hit.document_id for hit in hits], question.gold)
-                for hits, question in zip(found, asked, strict=True)
-            ]
+            ranks[mode] = ranks_of(found, asked)
             if mode == "hybrid":
                 weight = found[0].hybrid_weight
     return ranks, weight

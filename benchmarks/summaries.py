@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.data import LabelledQuestion
 from dpr_lance.evaluation import metrics
+from dpr_lance.records.hits import Hits
 
 SEED = metrics.SEED
 
@@ -19,6 +21,14 @@ Ranks = Sequence[int]
 def first_rank(ranking: Sequence[object], gold: Collection[object]) -> int:
     """Return the rank of the first item that is in `gold`; 0 when there is none."""
     return metrics.first_rank(item in gold for item in ranking)
+
+
+def ranks_of(found: Sequence[Hits], questions: Sequence[LabelledQuestion]) -> list[int]:
+    """Return the rank of each question's first labelled document among its hits; 0 where it was not found."""
+    return [
+        first_rank([hit.document_id for hit in hits], question.gold)
+        for hits, question in zip(found, questions, strict=True)
+    ]
 
 
 def hits_within(ranks: Ranks, k: int) -> Floats:

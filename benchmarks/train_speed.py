@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks import data, results
+from benchmarks.peers.protocol import peak_mebibytes
 from benchmarks.summaries import ratios, spread
 from benchmarks.train_parts import LAYERS, MAX_TOKENS, SEED, examples_of, shallow_checkpoint, trainer_module
 
@@ -179,5 +179,5 @@ def memory_step(above: int) -> None:
     if above >= 0:
         loop.run(corpus)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mebibytes()
     print(json.dumps({"peak_mib": peak, "seconds": seconds}))

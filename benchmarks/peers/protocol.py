@@ -56,6 +56,11 @@ def _searched(opened: Any, folder: Path, records: list[Any], model: str) -> dict
     return {"milliseconds": milliseconds, "ids": ids, "peak_mib": peak_mebibytes()}
 
 
+def tree_bytes(folder: Path) -> int:
+    """Size of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def peak_mebibytes() -> float:
     """The most memory this process has held, in MiB (Linux)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
