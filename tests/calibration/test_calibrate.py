@@ -15,24 +15,12 @@ from dpr_lance.records.table_info import Calibration, EffortPoint, WeightPoint
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.tuning import keep_calibration
 from tests import tables
-from tests.tables import WORDS, random_documents
+from tests.tables import WORDS, WeightedEncoder, random_documents
 
 COUNT = 300
 
 
-class ScaledEncoder(HashEncoder):
-    """HashEncoder with a λ of one's choice on its card."""
-
-    def __init__(self, weight, dimension=32):
-        super().__init__(dimension=dimension)
-        self._weighted = dataclasses.replace(super().card, hybrid_weight=weight)
-
-    @property
-    def card(self):
-        return self._weighted
-
-
-class NoisyEncoder(ScaledEncoder):
+class NoisyEncoder(WeightedEncoder):
     """Questions get vectors that have nothing to do with them."""
 
     def encode_questions(self, questions):
@@ -81,7 +69,7 @@ def test_labelled_questions_choose_a_weight_that_is_stored_and_used(tmp_path, do
 
 def test_a_list_of_texts_puts_right_a_weight_out_of_scale(tmp_path, documents):
     texts = [question["question"] for question in questions_of(documents, 30)]
-    with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(0.001), documents) as retriever:
         found = retriever.calibrate(texts)
         assert (found.questions, found.labelled, found.before, found.after) == (30, 0, None, None)
         assert found.hybrid_weight > 1
@@ -113,16 +101,16 @@ def test_what_labels_have_chosen_stands_without_labels(tmp_path, documents):
 
 
 def test_without_questions_passages_stand_in(tmp_path, documents):
-    with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(0.001), documents) as retriever:
         found = retriever.calibrate()
         assert found.questions == 0
         assert found.hybrid_weight > 1
-    with opened(tmp_path / "u", ScaledEncoder(found.hybrid_weight * 2), documents) as retriever:
+    with opened(tmp_path / "u", WeightedEncoder(found.hybrid_weight * 2), documents) as retriever:
         assert retriever.calibrate().hybrid_weight == found.hybrid_weight * 2
 
 
 def test_few_labels_are_taken_as_unlabelled(tmp_path, documents):
-    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(20.0), documents) as retriever:
         found = retriever.calibrate(questions_of(documents, 49))
         assert (found.questions, found.labelled, found.after, found.weights) == (49, 49, None, ())
 
@@ -141,7 +129,7 @@ def test_answers_are_judged_by_text(tmp_path, documents):
 
 def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
     """A table whose best mode is dense is still answered where the encoder is missing."""
-    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(20.0), documents) as retriever:
         found = retriever.calibrate()
         keep_calibration(tables.store_in(tmp_path / "t"), dataclasses.replace(found, mode="dense"))
         assert retriever.search("river").mode == "dense"
@@ -159,7 +147,7 @@ def test_the_default_mode_falls_back_as_hybrid_does(tmp_path, documents):
     [({"labels": ["elsewhere"]}, "the label 'elsewhere'"), ({"answers": ["xyzzy"]}, "the answer 'xyzzy'")],
 )
 def test_labels_that_name_nothing_here_choose_nothing(tmp_path, documents, wrong, told):
-    with opened(tmp_path / "t", ScaledEncoder(20.0), documents) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(20.0), documents) as retriever:
         asked = [{"question": f"{word} {number}"} | wrong for number in range(5) for word in WORDS]
         with pytest.raises(InvalidInputError, match=f"none of the 50 questions is answered.*{told}.*Labels are ids"):
             retriever.calibrate(asked)
@@ -168,9 +156,9 @@ def test_labels_that_name_nothing_here_choose_nothing(tmp_path, documents, wrong
 
 
 def test_new_vectors_drop_it(tmp_path, documents):
-    with opened(tmp_path / "t", ScaledEncoder(0.001), documents) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(0.001), documents) as retriever:
         retriever.calibrate()
-        retriever.reembed(ScaledEncoder(7.0, dimension=16))
+        retriever.reembed(WeightedEncoder(7.0, dimension=16))
         assert retriever.info().calibration is None
         assert retriever.search("river").hybrid_weight == 7.0
 
@@ -178,7 +166,7 @@ def test_new_vectors_drop_it(tmp_path, documents):
 def test_questions_choose_the_effort_of_an_index(tmp_path, documents):
     small = IndexPolicy(vector_index_rows=200, rows_per_partition=32, probed_shares=(0.1, 0.2, 0.5, 0.7, 1.0))
     texts = [" ".join(words) for words in zip(WORDS * 3, WORDS[3:] * 5, strict=False)]
-    with opened(tmp_path / "t", ScaledEncoder(20.0), documents, small) as retriever:
+    with opened(tmp_path / "t", WeightedEncoder(20.0), documents, small) as retriever:
         index = retriever.search("river", explain=True).explanation.effort
         few = retriever.calibrate(texts[:5])
         assert (few.probed_share, few.recall, few.efforts) == (None, None, ())

@@ -30,29 +30,28 @@ def library(tmp_path_factory):
     return folder
 
 
-def top_5(folder, encoder=None):
+def top_5(folder):
     rows = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
-    with dpr_lance.connect(folder / "docs.lance", encoder=encoder) as retriever:
+    with dpr_lance.connect(folder / "docs.lance") as retriever:
         found = retriever.search([row["question"] for row in rows], 5, mode="dense")
     hits = [any(hit.document_id == row["positives"][0] for hit in one) for row, one in zip(rows, found, strict=True)]
     return sum(hits) / len(hits)
 
 
-def settings(folder, **changes):
-    recipe = Recipe(epochs=6, batch_size=16, learning_rate=2e-3, evaluate_every=10, passage_tokens=64)
-    chosen = {
-        "out": str(folder / "mine"),
-        "questions": (str(folder / "questions.jsonl"),),
-        "table": str(folder / "docs.lance"),
-        "encoder": str(folder / "untrained-checkpoint"),
-        "precision": "fp32",
-        "rounds": 1,
-        "validation_questions": 12,
-        "validation_passages": 60,
-        "recipe": recipe,
-        "mining": Mining(depth=20),
-    }
-    return Run(**(chosen | changes))
+def settings(folder, *, replace=False):
+    return Run(
+        out=str(folder / "mine"),
+        questions=(str(folder / "questions.jsonl"),),
+        table=str(folder / "docs.lance"),
+        encoder=str(folder / "tiny"),
+        precision="fp32",
+        rounds=1,
+        validation_questions=12,
+        validation_passages=60,
+        recipe=Recipe(epochs=6, batch_size=16, learning_rate=2e-3, evaluate_every=10, passage_tokens=64),
+        mining=Mining(depth=20),
+        replace=replace,
+    )
 
 
 def test_a_trained_encoder_finds_more_than_the_untrained_one(library, capsys):
@@ -61,7 +60,7 @@ def test_a_trained_encoder_finds_more_than_the_untrained_one(library, capsys):
     card = (library / "untrained" / "encoder.json").read_text()
     (library / "tiny" / "encoder.json").write_text(card)
     told = []
-    report = train(settings(library, encoder=str(library / "tiny")), say=told.append)
+    report = train(settings(library), say=told.append)
     assert [(row.name, row.mode) for row in report.accuracies] == [
         ("untrained", "bm25"), ("untrained", "dense"), ("untrained", "hybrid"),
         ("trained", "dense"), ("trained", "hybrid"),
@@ -76,11 +75,11 @@ def test_a_trained_encoder_finds_more_than_the_untrained_one(library, capsys):
     assert cli.run(["reembed", str(library / "docs.lance"), str(library / "mine")]) == 0
     assert top_5(library) > before
     # Asked again, it goes on where it was: nothing is left to do, and the bundle is the same.
-    again = train(settings(library, encoder=str(library / "tiny"), replace=True))
+    again = train(settings(library, replace=True))
     assert again.steps == report.steps
     assert again.card == report.card
     with pytest.raises(dpr_lance.InvalidInputError, match="exists: choose another place"):
-        train(settings(library, encoder=str(library / "tiny")))
+        train(settings(library))
 
 
 def test_the_commands_say_what_is_missing(library, capsys):

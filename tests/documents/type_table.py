@@ -110,7 +110,7 @@ TYPES = {
     "extension: fixed_shape_tensor": (pa.fixed_shape_tensor(pa.int32(), [2]), [[1, 2]]),
     "string, not UTF-8": (pa.string(), [b"\xff"]),
 }
-"""Arrow types, and values as Python has them; null stands beside them in each column."""
+"""Arrow types, and values as Python has them; each column has a null, too."""
 
 SOURCES = ("mapping", "Arrow", "pandas", "polars", "Parquet", "JSONL")
 

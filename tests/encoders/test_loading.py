@@ -69,7 +69,7 @@ def test_embedding_loads_neither_torch_nor_the_trainer():
 
 
 def test_the_cache_is_where_caches_are(monkeypatch, tmp_path):
-    """Beside the others, unless the user says where."""
+    """In the common cache folder, unless the user says where."""
     monkeypatch.delenv("DPR_LANCE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "dpr_lance" / "bundles"

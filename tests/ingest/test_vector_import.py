@@ -1,28 +1,17 @@
 """Vectors of the paper's embedding files for passages that are stored as text."""
 
-import pickle
-
 import numpy as np
 import pytest
 
 from dpr_lance import HashEncoder, InvalidInputError, TableError, VectorReport, connect
 from dpr_lance.cli import app as cli
+from tests.readers.embedding_files import vectors, write
 
 PASSAGES = [
     ("1", 'Aaron or Aharon is "a prophet", high priest, and the brother of Moses.', "Aaron"),
     ("2", "God at Sinai granted Aaron the priesthood for himself.", "Aaron"),
     ("3", "The Alps are a mountain range\tin Europe.", "Alps"),
 ]
-
-
-def vectors(count, dimension=8, seed=0):
-    random = np.random.default_rng(seed)
-    return [(str(number + 1), random.standard_normal(dimension).astype(np.float32)) for number in range(count)]
-
-
-def write(path, value, protocol=4):
-    path.write_bytes(pickle.dumps(value, protocol))
-    return path
 
 
 def imported(folder, files, **options):

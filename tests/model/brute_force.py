@@ -1,41 +1,11 @@
 """What a search must answer, computed over every passage in plain Python: BM25, inner products and their sum."""
 
-import math
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 
-import lancedb
 import numpy as np
 
 TOLERANCE = 1e-4
 """How far a score may be from the computed one: LanceDB adds up in float32."""
-
-K1, B = 1.2, 0.75
-
-
-@lru_cache(maxsize=100_000)
-def tokens(text):
-    """Return the terms of a text, as LanceDB's index has them of its composed form."""
-    return tuple(token.text for token in lancedb.tokenize(unicodedata.normalize("NFC", text)))
-
-
-def bm25_scores(question, contents):
-    """Return Lucene's BM25 of a question for each content: float64[n]."""
-    counts = [Counter(tokens(content)) for content in contents]
-    lengths = np.array([sum(count.values()) for count in counts], dtype=np.float64)
-    counted = int((lengths > 0).sum())  # a text without a term counts for nothing
-    scores = np.zeros(len(contents))
-    if not counted:
-        return scores
-    shares = lengths / (lengths.sum() / counted)
-    for term in sorted(set(tokens(question))):
-        often = np.array([count[term] for count in counts], dtype=np.float64)
-        having = int((often > 0).sum())
-        rarity = math.log(1 + (counted - having + 0.5) / (having + 0.5))
-        scores += rarity * often * (K1 + 1) / (often + K1 * (1 - B + B * shares))
-    return scores
 
 
 @dataclass(frozen=True)

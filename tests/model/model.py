@@ -69,7 +69,6 @@ class Counts:
     replaced: int = 0
     unchanged: int = 0
     either: int = 0
-    duplicate: int = 0
     embedded: int = 0
 
 

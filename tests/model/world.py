@@ -7,12 +7,12 @@ import lancedb
 import dpr_lance
 from dpr_lance import DamagedTableError, EncoderMismatchError, TableError
 from dpr_lance.table.index_policy import IndexPolicy
-from tests.model.brute_force import Entry, Promise, bm25_scores
+from tests.model.brute_force import Entry, Promise
 from tests.model.encoders import encoders
 from tests.model.filters import holds
 from tests.model.model import Model
 from tests.model.values import same_metadata
-from tests.tables import opened
+from tests.tables import brute_force_bm25, opened
 
 SMALL = IndexPolicy(
     fold_rows=30, fold_rows_least=10, rebuild_rows=60, scalar_index_rows=80, vector_index_rows=150,
@@ -114,7 +114,7 @@ class World:
     def entries(self, question, where):
         """Return every passage that matches a filter, with its scores for a question."""
         rows = [row for row in self.model.rows() for _ in range(row.copies)]
-        scores = bm25_scores(question, [row.indexed for row in rows])
+        scores = brute_force_bm25(question, [row.indexed for row in rows])
         asked = self.encoder.encode_questions([question])[0].astype(float)
         contents = sorted({row.content for row in rows if row.embedded})
         vectors = dict(zip(contents, self.encoder.encode_passages(contents), strict=True)) if contents else {}

@@ -12,16 +12,7 @@ from hypothesis import strategies as st
 
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.readers.dpr_embeddings import read_embeddings
-
-
-def vectors(count, dimension=8, seed=0):
-    random = np.random.default_rng(seed)
-    return [(str(number + 1), random.standard_normal(dimension).astype(np.float32)) for number in range(count)]
-
-
-def write(path, value, protocol=4):
-    path.write_bytes(pickle.dumps(value, protocol))
-    return path
+from tests.readers.embedding_files import vectors, write
 
 
 def failure(path):

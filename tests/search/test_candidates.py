@@ -1,17 +1,14 @@
 """Merged candidates of random tables: every hit has the scores that brute force over the whole table gives."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpr_lance import HashEncoder
 from dpr_lance.search.fusion import fused_scores
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.text.terms import terms
-from tests.tables import brute_force_bm25, opened
+from tests.tables import WeightedEncoder, brute_force_bm25, opened
 
 WORDS = [
     "river",
@@ -30,18 +27,6 @@ WORDS = [
 ]
 WEIGHTS = (0.0, 1.1, 10.0, 300.0)
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=14).map(" ".join)
-
-
-class WeightedEncoder(HashEncoder):
-    """Words hashed to vectors, with a weight of choice."""
-
-    def __init__(self, weight, dimension=16):
-        super().__init__(dimension)
-        self._weighted = dataclasses.replace(super().card, hybrid_weight=weight)
-
-    @property
-    def card(self):
-        return self._weighted
 
 
 class RandomEncoder(WeightedEncoder):
@@ -105,7 +90,7 @@ def test_every_hit_has_its_exact_scores(table, questions, weight, depth, residen
 @pytest.mark.parametrize("weight", [0.0, 3.0, 20.0, 300.0])
 def test_the_hits_are_the_best_of_both_legs_together(weight):
     """Few hits out of many candidates: those that are not scored by both legs could not have been among them."""
-    encoder = WeightedEncoder(weight)
+    encoder = WeightedEncoder(weight, dimension=16)
     choose = np.random.default_rng(3)
     words = np.array([f"word{number}" for number in range(80)])
     often = 1 / np.arange(1, 81)

@@ -246,7 +246,7 @@ def work(folder: str, journal_path: str, seed: int, end: int) -> None:
     retriever, encoder = open_table(Path(folder), keep_versions=timedelta(seconds=1))
     journal.write("ready")
     for step, _ in itertools.islice(script(seed), first, end):
-        journal.write("begin", step=step.number, kind=step.kind, time=time.time())
+        journal.write("begin", step=step.number, kind=step.kind)
         started = time.perf_counter()
         encoder.passages = 0
         reported = 0

@@ -14,5 +14,5 @@ KILLS_PER_SEED = size(20)
 def test_killed_at_random_moments_nothing_is_lost_doubled_or_encoded_twice(tmp_path, seed):
     killing = Killing(tmp_path, seed)
     killing.run(kills=KILLS_PER_SEED)
-    assert len(killing.kills) == KILLS_PER_SEED
+    assert killing.kills == KILLS_PER_SEED
     assert killing.checked_encodings > 0

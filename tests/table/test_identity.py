@@ -48,7 +48,7 @@ def rebuilt(place, texts, dimension=16):
 
 
 def swapped(place, texts, dimension=16):
-    """Build beside, then take its place."""
+    """Build another table next to it, then put that in its place."""
     filled(place.with_name("new"), texts, dimension)
     place.rename(place.with_name("old"))
     place.with_name("new").rename(place)

@@ -37,7 +37,7 @@ def encoder():
 
 @pytest.fixture(params=[0, 1 << 20], ids=["from the table", "in memory"])
 def busy(tmp_path, encoder, request):
-    """A retriever, beside which `other` writes."""
+    """A retriever, while `other` writes to the same table."""
     with dpr_lance.connect(tmp_path / "t", encoder=encoder, resident_bytes=request.param) as retriever:
         retriever.add([{"id": f"{number}", "text": f"river number {number}"} for number in range(20)])
         yield retriever

@@ -7,8 +7,8 @@ import torch
 from dpr_lance.trainer.dual_encoder import save_encoder
 
 import dpr_lance
-from tests.trainer.checkpoints_made import WORDS, plain
-from tests.trainer.tiny_runs import model_of, rows
+from tests.trainer.checkpoints_made import plain
+from tests.trainer.tiny_runs import SENTENCES, model_of, rows
 
 torch.set_num_threads(1)
 
@@ -24,11 +24,7 @@ def tiny(tmp_path_factory):
 def place(tmp_path_factory, tiny):
     """A table and questions; BM25 mining has a page that no tokenizer reads to pass over."""
     folder = tmp_path_factory.mktemp("place")
-    words = WORDS.split()
-    documents = [
-        {"id": f"p{at}", "text": f"{word} {words[(at * 3 + 1) % len(words)]} {at} of the tower"}
-        for at, word in enumerate(words)
-    ]
+    documents = [{"id": f"p{at}", "text": f"{sentence} of the tower"} for at, sentence in enumerate(SENTENCES)]
     documents += [{"id": "page", "text": "\ufffd" * 30}, {"id": "titled", "title": "tower", "text": "\ufffd" * 30}]
     with dpr_lance.connect(folder / "table.lance", encoder=dpr_lance.HashEncoder()) as retriever:
         retriever.add(documents, splitter=None)

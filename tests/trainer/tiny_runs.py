@@ -88,12 +88,12 @@ class Follower(Group):
     first = False
 
 
+SENTENCES = [f"{word} {TOKENS[(at * 3 + 1) % len(TOKENS)]} {at}" for at, word in enumerate(TOKENS)]
+"""Questions, each of which one passage of the fixture `place` answers."""
+
+
 def rows(folder, *more):
-    words = WORDS.split()
-    found = [
-        {"question": f"{word} {words[(at * 3 + 1) % len(words)]} {at}", "positives": [f"p{at}"]}
-        for at, word in enumerate(words)
-    ]
+    found = [{"question": sentence, "positives": [f"p{at}"]} for at, sentence in enumerate(SENTENCES)]
     path = folder / "questions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (*found, *more)))
     return path

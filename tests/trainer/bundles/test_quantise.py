@@ -49,7 +49,7 @@ def test_channels_that_do_not_move_together_are_rounded_to_the_nearest():
 
 
 def test_errors_are_made_good_where_equation_3_of_gptq_says(activations):
-    """Beside the paper's own way, row by row with the inverse of the second moments, on more rows than a block has."""
+    """Next to the paper's own way, row by row with the inverse of the second moments, on more rows than a block has."""
     random = np.random.default_rng(2)
     many = np.concatenate([activations, activations @ random.normal(size=(48, 100)).astype(np.float32)], axis=1)
     weight = random.normal(size=(148, 20)).astype(np.float32)
@@ -156,7 +156,7 @@ def run(nodes, tensors, name, values, *, width):
 
 
 def test_a_large_embedding_is_stored_by_rows():
-    """Each row has its own scale, so that a small row keeps its resolution beside a large one."""
+    """Each row has its own scale, so that a small row keeps its resolution next to a large one."""
     random = np.random.default_rng(0)
     table = random.normal(size=(quantise.EMBEDDING_ROWS, 16)).astype(np.float32)
     table[5] *= 1e-3

@@ -17,7 +17,7 @@ def pieces(folder, text="Paris"):
 
 
 def test_a_cased_dpr_checkpoint_stays_cased(tmp_path):
-    """transformers' DPR tokenizer lowers whatever it is told, and writes that down beside the contrary."""
+    """transformers' DPR tokenizer lower-cases even when told not to, and writes both into its files."""
     checkpoints.dpr_pair(tmp_path / "pair", cased=True)
     assert pieces(tmp_path / "pair") == ["Paris"]
     for side, name in (("question", "DPRQuestionEncoderTokenizer"), ("passage", "DPRContextEncoderTokenizer")):
