@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.files import FileDocuments
-from dpr_lance.readers.questions import read_questions
+from dpr_lance.inputs.files import FileDocuments
+from dpr_lance.inputs.questions import read_questions
 from dpr_lance.records.reports import Skipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent

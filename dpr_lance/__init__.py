@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from dpr_lance.health.check_report import CheckReport as CheckReport, Finding as Finding
     from dpr_lance.ingest.embedding import ProgressCallback as ProgressCallback
-    from dpr_lance.readers.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
+    from dpr_lance.inputs.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
     from dpr_lance.records.hits import (
         Effort as Effort,
         Explanation as Explanation,
@@ -105,7 +105,7 @@ _NAMES_BY_MODULE = {
     "evaluation.results": ("Evaluation", "EvaluationOutcome", "EvaluationPair", "EvaluationProgress", "EvaluationRow"),
     "health.check_report": ("CheckReport", "Finding"),
     "ingest.embedding": ("ProgressCallback",),
-    "readers.questions": ("LabelledQuestion", "QuestionSource"),
+    "inputs.questions": ("LabelledQuestion", "QuestionSource"),
     "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "Passage", "WordScore"),
     "records.reports": (
         "AddReport",

@@ -23,8 +23,8 @@ from dpr_lance.ingest.embedding import ProgressCallback, ProgressReporter, Reemb
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
-from dpr_lance.readers.documents import document_stream
-from dpr_lance.readers.questions import checked_question
+from dpr_lance.inputs.documents import document_stream
+from dpr_lance.inputs.questions import checked_question
 from dpr_lance.records.hits import MODES, Hit, Hits, Mode, Passage
 from dpr_lance.records.reports import AddReport, IndexReport, OnError, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo

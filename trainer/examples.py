@@ -1,6 +1,6 @@
 """Training examples: questions with their passages, checked before anything is trained.
 
-They are read from the files that `dpr_lance.readers.questions` knows, and from BEIR folders. Every bad row is named
+They are read from the files that `dpr_lance.inputs.questions` knows, and from BEIR folders. Every bad row is named
 with file, line and reason. Needs no torch.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.lines import BadRecordError
-from dpr_lance.readers.question_files import beir_file, read_file
-from dpr_lance.readers.questions import Context, TrainingQuestion, read_context, read_records
+from dpr_lance.inputs.lines import BadRecordError
+from dpr_lance.inputs.question_files import beir_file, read_file
+from dpr_lance.inputs.questions import Context, TrainingQuestion, read_context, read_records
 from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.table.rows import hash_of
 from dpr_lance.text.answers import answer_matcher

@@ -25,7 +25,7 @@ from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.indexes.recall import efforts
-from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
+from dpr_lance.inputs.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.records.table_info import Calibration

@@ -23,7 +23,7 @@ from dpr_lance.cli.hits_output import print_demo, print_found
 from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
 from dpr_lance.cli.options import AsJson, EncoderName, TableName, Uri, Where
 from dpr_lance.errors import DprLanceError
-from dpr_lance.readers.lines import MAX_DOCUMENT_BYTES
+from dpr_lance.inputs.lines import MAX_DOCUMENT_BYTES
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.table_info import IndexKind
 from dpr_lance.table.address import DEFAULT_TABLE, local_folder
@@ -144,8 +144,8 @@ def add(  # noqa: PLR0913 - one argument an option
     """
     if (words is not None) + whole + (splitter is not None) > 1:
         raise UsageError("--words, --whole and --splitter exclude each other")
-    from dpr_lance.readers.files import FieldNames, FileDocuments
-    from dpr_lance.readers.listing import list_files
+    from dpr_lance.inputs.files import FieldNames, FileDocuments
+    from dpr_lance.inputs.listing import list_files
     from dpr_lance.text.splitter import WHOLE, splitter_named
 
     named = WHOLE if whole else f"words:{words}" if words else splitter

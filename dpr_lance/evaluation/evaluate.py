@@ -36,7 +36,7 @@ from dpr_lance.evaluation.results import (
     Judgement,
 )
 from dpr_lance.evaluation.trec import RunFiles
-from dpr_lance.readers.questions import LabelledQuestion, QuestionSource, read_questions
+from dpr_lance.inputs.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.records.hits import MODES, Hits, Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.retriever import Retriever

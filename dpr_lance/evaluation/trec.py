@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.questions import LabelledQuestion
+from dpr_lance.inputs.questions import LabelledQuestion
 
 _BLANK = re.compile(r"\s")
 

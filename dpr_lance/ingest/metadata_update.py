@@ -16,7 +16,7 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.indexes.maintenance import fold
 from dpr_lance.ingest.ingestion import SCHEMA_CHANGES
 from dpr_lance.ingest.widening import prepare_columns, stored_values
-from dpr_lance.readers.documents import storable
+from dpr_lance.inputs.documents import storable
 from dpr_lance.table.contention import SchemaChangedError
 from dpr_lance.table.filters import Filter
 from dpr_lance.table.passages import Ids, meant_by

@@ -15,7 +15,7 @@ from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.indexes.maintenance import fold
 from dpr_lance.ingest.embedding import BATCH_ROWS, ProgressReporter
-from dpr_lance.readers.dpr_embeddings import read_embeddings
+from dpr_lance.inputs.dpr_embeddings import read_embeddings
 from dpr_lance.records.reports import VectorReport
 from dpr_lance.table.filters import among
 from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard

@@ -14,7 +14,7 @@ import pytest
 
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError
-from dpr_lance.readers.files import FileDocuments
+from dpr_lance.inputs.files import FileDocuments
 from tests.documents.type_table import PAGE, page
 
 

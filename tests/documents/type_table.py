@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 import dpr_lance
 from dpr_lance import HashEncoder
-from dpr_lance.readers.files import FileDocuments
+from dpr_lance.inputs.files import FileDocuments
 
 PAGE = Path(__file__).parents[2] / "docs" / "types.md"
 

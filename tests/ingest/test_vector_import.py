@@ -5,7 +5,7 @@ import pytest
 
 from dpr_lance import HashEncoder, InvalidInputError, TableError, VectorReport, connect
 from dpr_lance.cli import app as cli
-from tests.readers.embedding_files import vectors, write
+from tests.inputs.embedding_files import vectors, write
 
 PASSAGES = [
     ("1", 'Aaron or Aharon is "a prophet", high priest, and the brother of Moses.', "Aaron"),

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.questions import Context, LabelledQuestion, read_questions, read_records
+from dpr_lance.inputs.questions import Context, LabelledQuestion, read_questions, read_records
 
 PAIRS = [("who wrote hamlet?", ("Shakespeare", "William Shakespeare")), ("wo liegt Köln?", ("am Rhein",))]
 

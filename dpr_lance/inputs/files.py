@@ -28,8 +28,8 @@ from dpr_lance.checks import checked_whole, is_visible
 from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.documents import storable
-from dpr_lance.readers.lines import (
+from dpr_lance.inputs.documents import storable
+from dpr_lance.inputs.lines import (
     MAX_DOCUMENT_BYTES,
     BadRecordError,
     attempt,
@@ -43,7 +43,7 @@ from dpr_lance.readers.lines import (
     too_long,
     unpacked,
 )
-from dpr_lance.readers.listing import KINDS, file_id, kind_of
+from dpr_lance.inputs.listing import KINDS, file_id, kind_of
 from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.text.markdown import first_heading
 

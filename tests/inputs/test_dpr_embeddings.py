@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.dpr_embeddings import read_embeddings
-from tests.readers.embedding_files import vectors, write
+from dpr_lance.inputs.dpr_embeddings import read_embeddings
+from tests.inputs.embedding_files import vectors, write
 
 
 def failure(path):

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from dpr_lance import Document
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.files import STANDARD_INPUT, FieldNames, FileDocuments
-from dpr_lance.readers.listing import list_files
+from dpr_lance.inputs.files import STANDARD_INPUT, FieldNames, FileDocuments
+from dpr_lance.inputs.listing import list_files
 from dpr_lance.records.reports import Skipped
 
 

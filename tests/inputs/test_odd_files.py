@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpr_lance import Document, InvalidInputError
-from dpr_lance.readers.files import FileDocuments
-from dpr_lance.readers.lines import csv_rows, json_items
-from dpr_lance.readers.listing import list_files
-from dpr_lance.readers.questions import read_questions
+from dpr_lance.inputs.files import FileDocuments
+from dpr_lance.inputs.lines import csv_rows, json_items
+from dpr_lance.inputs.listing import list_files
+from dpr_lance.inputs.questions import read_questions
 from dpr_lance.records.reports import Skipped
 
 MEGABYTE = 1 << 20
@@ -165,7 +165,7 @@ class TestQuotationMarks:
         """A subprocess with a limit: the quadratic way takes hours."""
         code = (
             "import io\n"
-            "from dpr_lance.readers.lines import csv_rows\n"
+            "from dpr_lance.inputs.lines import csv_rows\n"
             "for unit in (b'\"a\\n', b'\"\\n', b'a,\"\"\"\\n', b'\"\"\"a\\n\\n', b'\"a\\n' + b'x\\n' * 50, b'\"'):\n"
             "    for _ in csv_rows(io.BytesIO(unit * (400_000 // len(unit))), ','): pass\n"
         )
@@ -201,7 +201,7 @@ class TestJsonLists:
     def test_many_items_after_a_long_one_are_read_in_linear_time(self):
         code = (
             "import io\n"
-            "from dpr_lance.readers.lines import json_items\n"
+            "from dpr_lance.inputs.lines import json_items\n"
             "content = '[\"' + 'x' * 5_000_000 + '\",' + ','.join(['{}'] * 200_000) + ']'\n"
             "assert sum(1 for _ in json_items(io.BytesIO(content.encode()))) == 200_001\n"
         )

@@ -21,8 +21,8 @@ from typing import Any
 
 from dpr_lance.checks import checked_path, checked_text, refused, shown
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.lines import BadRecordError
-from dpr_lance.readers.question_files import ID_FIELDS, beir_records, file_records, first_of
+from dpr_lance.inputs.lines import BadRecordError
+from dpr_lance.inputs.question_files import ID_FIELDS, beir_records, file_records, first_of
 from dpr_lance.records.reports import Skipped
 from dpr_lance.text.answers import answer_matcher
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.readers.lines import (
+from dpr_lance.inputs.lines import (
     BadRecordError,
     attempt,
     csv_rows,
@@ -21,7 +21,7 @@ from dpr_lance.readers.lines import (
     readable,
     unpacked,
 )
-from dpr_lance.readers.listing import kind_of
+from dpr_lance.inputs.listing import kind_of
 
 ID_FIELDS = ("id", "_id", "question_id")
 DEFAULT_SPLIT = "test"
