@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         InvalidInputError as InvalidInputError,
         LockedError as LockedError,
         MissingExtraError as MissingExtraError,
+        ReaderError as ReaderError,
         StorageError as StorageError,
         TableError as TableError,
     )
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from dpr_lance.health.check_report import CheckReport as CheckReport, Finding as Finding
     from dpr_lance.ingest.embedding import ProgressCallback as ProgressCallback
     from dpr_lance.inputs.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
+    from dpr_lance.reader.choice import RerankSource as RerankSource
+    from dpr_lance.reader.reranker import PassageText as PassageText, Reranker as Reranker
     from dpr_lance.records.hits import (
         Effort as Effort,
         Explanation as Explanation,
@@ -97,6 +100,7 @@ _NAMES_BY_MODULE = {
         "InvalidInputError",
         "LockedError",
         "MissingExtraError",
+        "ReaderError",
         "StorageError",
         "TableError",
     ),
@@ -106,6 +110,8 @@ _NAMES_BY_MODULE = {
     "health.check_report": ("CheckReport", "Finding"),
     "ingest.embedding": ("ProgressCallback",),
     "inputs.questions": ("LabelledQuestion", "QuestionSource"),
+    "reader.choice": ("RerankSource",),
+    "reader.reranker": ("PassageText", "Reranker"),
     "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "Passage", "WordScore"),
     "records.reports": (
         "AddReport",

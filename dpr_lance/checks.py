@@ -68,6 +68,17 @@ def checked_whole(value: object, name: str, wanted: str, *, least: int, most: in
     return number
 
 
+def checked_seconds(value: object, name: str, wanted: str) -> float:
+    """Return a number above 0 as a float, NumPy's too; True and False, NaN and infinity are refused."""
+    try:
+        number = 0.0 if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]  # the call finds out
+    except (TypeError, ValueError, OverflowError):
+        raise refused(name, value, wanted) from None
+    if type(value).__name__ in ("bool", "bool_") or not 0 < number < float("inf"):
+        raise refused(name, value, wanted)
+    return number
+
+
 def checked_flag(value: object, name: str) -> bool:
     """Return True or False, NumPy's too; nothing else is taken for one of them."""
     if type(value).__name__ in ("bool", "bool_") and type(value).__module__ in ("builtins", "numpy"):

@@ -24,6 +24,10 @@ class EncoderMismatchError(EncoderError):
     """An encoder other than the one that made the table's vectors."""
 
 
+class ReaderError(DprLanceError, RuntimeError):
+    """A reader or another re-ranker that cannot be found, is incomplete or damaged, or fails on its input."""
+
+
 class TableError(DprLanceError, RuntimeError):
     """A table that was not made by dpr_lance, does not exist yet, is damaged, or has a newer format."""
 

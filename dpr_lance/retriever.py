@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, NoReturn, overload
+from typing import Any, Literal, NoReturn
 
 from dpr_lance.calibration.calibrate import CalibrationQuestions, Calibrator, sorted_questions
-from dpr_lance.checks import checked_choice, checked_flag, checked_items, checked_strings, checked_whole, refused
+from dpr_lance.checks import checked_flag, checked_items, checked_strings, checked_whole
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
 from dpr_lance.health.check import ENCODED, Checker
 from dpr_lance.health.check_report import CheckReport
@@ -24,26 +23,18 @@ from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
 from dpr_lance.inputs.documents import document_stream
-from dpr_lance.inputs.questions import checked_question
-from dpr_lance.records.hits import MODES, Hit, Hits, Mode, Passage
+from dpr_lance.records.hits import Hit, Passage
 from dpr_lance.records.reports import AddReport, IndexReport, OnError, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
-from dpr_lance.search.resident import RESIDENT_BYTES
-from dpr_lance.search.searcher import Searcher
-from dpr_lance.table.encoder import EncoderSource, TableEncoder, check_source, loaded, source_names
+from dpr_lance.search.searchable import Searchable
+from dpr_lance.table.encoder import EncoderSource, check_source, loaded, source_names
 from dpr_lance.table.filters import Filter
 from dpr_lance.table.passages import Ids, all_of, meant_by, named, neighbours
-from dpr_lance.table.store import Store
 from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 
 
-class Retriever:
+class Retriever(Searchable):
     """Passages that can be added, searched and maintained; made by `connect`. Threads may share one."""
-
-    def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
-        self._store = store
-        self._encoder = TableEncoder(store, encoder)
-        self._searcher = Searcher(store, self._encoder, resident_bytes)
 
     def add(
         self,
@@ -143,80 +134,6 @@ class Retriever:
             files, "files", "give a list of files, as generate_dense_embeddings.py of DPR writes them"
         )
         return import_vectors(self._store, paths, reporter)
-
-    @overload
-    def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
-        self, question: str, k: int = 10, *, mode: Mode | None = None, where: Filter = None, explain: bool = False
-    ) -> Hits: ...
-    @overload
-    def search(
-        self,
-        question: Sequence[str],
-        k: int = 10,
-        *,
-        mode: Mode | None = None,
-        where: Filter = None,
-        explain: bool = False,
-    ) -> list[Hits]: ...
-    def search(
-        self,
-        question: str | Sequence[str],
-        k: int = 10,
-        *,
-        mode: Mode | None = None,
-        where: Filter = None,
-        explain: bool = False,
-    ) -> Hits | list[Hits]:
-        """Return the k best passages for a question, or a list of such results for a list of questions.
-
-        `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, with both exact scores for every candidate),
-        "dense" or "bm25"; None is the mode that `calibrate` chose, else hybrid. Hybrid answers with BM25 alone, and
-        gives the reason in `Hits.fallback`, when no passage has a vector or the table's encoder is not available.
-        `where` filters before ranking: a `lancedb.expr` expression (`col("year") > 2000`) or a SQL string. Ties are
-        ordered by id. `explain` adds `Hits.explanation` and `Hit.explanation`, and takes one extra search per word.
-
-        Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or an unusable filter, and in
-        dense mode `EncoderError` when there is no encoder or no vector.
-        """
-        self._store.check_usable()
-        if mode is not None:
-            mode = checked_choice(mode, "mode", MODES)
-        k = checked_whole(k, "k", "ask for at least 1 hit, as a whole number", least=1)
-        explain = checked_flag(explain, "explain")
-        if isinstance(question, str):
-            only = checked_question(question, "the question")
-            return self._searcher.search([only], k, mode=mode, where=where, explain=explain)[0]
-        if not isinstance(question, Sequence):
-            raise refused("question", question, "a question is a string, or a list of strings")
-        questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
-        return self._searcher.search(questions, k, mode=mode, where=where, explain=explain)
-
-    async def search_async(
-        self,
-        question: str,
-        k: int = 10,
-        *,
-        mode: Mode | None = None,
-        where: Filter = None,
-        explain: bool = False,
-    ) -> Hits:
-        """Return what `search` does for one question, without keeping the event loop from other work meanwhile.
-
-        `asyncio.gather` over a few questions answers them in parallel. A cancelled search runs to its end unseen.
-        """
-        self._store.check_usable()
-        # Not in the retriever's pool: searches that fill it would wait there for ever for their own parts.
-        return await asyncio.to_thread(self.search, question, k, mode=mode, where=where, explain=explain)
-
-    def warm(self) -> None:
-        """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache.
-
-        The first search then is as fast as the next ones.
-
-        Raises `EncoderError` when the encoder is not available.
-        """
-        self._store.check_usable()
-        self._searcher.warm()
 
     def delete(self, ids: Ids = None, *, where: Filter = None) -> int:
         """Delete documents or passages by id, or all passages that match `where`; return how many passages went.

@@ -162,6 +162,9 @@ TAKEN = {
     "mode": {"None"},
     "where": {"None"},
     "explain": FLAG,
+    "rerank": {"None"},
+    "candidates": COUNT,
+    "rerank_within": {"None", "fraction", "huge", "numpy integer", "numpy float"},
     "ids": ANY_TEXT | LISTS | INTEGERS | {"None", "generator", "numpy array", "range"},
     "hit": set(),
     "before": {"zero", *COUNT} | ANY_TEXT,  # of `context`, and of `snippet`

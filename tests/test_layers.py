@@ -90,10 +90,14 @@ PUBLIC = [
     "OnError",
     "PairedTest",
     "Passage",
+    "PassageText",
     "Progress",
     "ProgressCallback",
     "QuestionSource",
+    "ReaderError",
     "ReembedReport",
+    "RerankSource",
+    "Reranker",
     "Retriever",
     "SentenceSplitter",
     "Skipped",
@@ -190,7 +194,16 @@ def test_public_names():
         dpr_lance.Query  # noqa: B018
 
 
-ALIASES = {"EncoderSource", "Filter", "IndexKind", "Mode", "OnError", "ProgressCallback", "QuestionSource"}
+ALIASES = {
+    "EncoderSource",
+    "Filter",
+    "IndexKind",
+    "Mode",
+    "OnError",
+    "ProgressCallback",
+    "QuestionSource",
+    "RerankSource",
+}
 """Public names of annotations, for wrappers of the library's methods."""
 
 

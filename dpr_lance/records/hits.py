@@ -47,12 +47,16 @@ class HitExplanation:
     """How a hit was found: its rank among the candidates of each leg (None if it was not one), and the matching words.
 
     `words` are ordered by score, highest first. Their scores add up to the hit's `bm25_score`, within 1e-4, while
-    `Explanation.unfolded_rows` is 0.
+    `Explanation.unfolded_rows` is 0. `retrieval_rank` and `retrieval_score` are those before re-ranking.
+    `retrieval_part` is what retrieval adds to a re-scored hit: `score = rerank_score + retrieval_part`, else None.
     """
 
     dense_rank: int | None
     bm25_rank: int | None
     words: tuple[WordScore, ...]
+    retrieval_rank: int | None = None
+    retrieval_score: float | None = None
+    retrieval_part: float | None = None
 
 
 Metric = Literal["dot", "cosine"]
@@ -93,7 +97,8 @@ class Hit:
     """One passage in a result. A higher score is better; a score is None if the mode does not use that leg.
 
     `score` orders the hits, `dense_score` is the inner product of the vectors of question and passage, `bm25_score` is
-    Lucene's BM25 (0 if no term matches). `explanation` comes from `search(explain=True)`.
+    Lucene's BM25 (0 if no term matches), `rerank_score` what the re-ranker gave (None if it did not score the hit).
+    `explanation` comes from `search(explain=True)`.
     """
 
     rank: int
@@ -107,6 +112,7 @@ class Hit:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     question: str = field(default="", repr=False)
     explanation: HitExplanation | None = None
+    rerank_score: float | None = None
 
     def snippet(
         self, length: int = LENGTH, *, before: str = "**", after: str = "**", escape: Callable[[str], str] = str
@@ -136,6 +142,10 @@ class Hits(Sequence[Hit]):
     `mode` is the mode that was used, `fallback` the reason why BM25 alone answered a hybrid search (else None), and
     `hybrid_weight` the λ of `bm25 + λ·dense` (None in other modes). `seconds` gives the wall time of each stage (0 if
     not needed) and "total"; BM25 runs in parallel with "encode" and "dense". `explanation` comes from `explain=True`.
+
+    `reranked` is how many passages were re-scored, by the re-ranker that `reranker` names, and `retrieval_weight` is w
+    of `rerank_score + w · retrieval` (0, None and None without re-ranking). `not_reranked` is the reason why the
+    table's default re-ranker was not used (else None).
     """
 
     question: str
@@ -145,6 +155,10 @@ class Hits(Sequence[Hit]):
     hybrid_weight: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     explanation: Explanation | None = None
+    reranked: int = 0
+    reranker: str | None = None
+    retrieval_weight: float | None = None
+    not_reranked: str | None = None
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

@@ -29,7 +29,12 @@ def explained(
         for leg in (legs.dense, legs.bm25)
     )
     explained_hits = tuple(
-        replace(hit, explanation=HitExplanation(dense_ranks.get(row), bm25_ranks.get(row), words.get(row, ())))
+        replace(
+            hit,
+            explanation=HitExplanation(
+                dense_ranks.get(row), bm25_ranks.get(row), words.get(row, ()), hit.rank, hit.score
+            ),
+        )
         for hit, row in zip(hits, row_ids, strict=True)
     )
     explanation = Explanation(

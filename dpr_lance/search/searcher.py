@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from dpr_lance.encoders.onnx_encoder import available_threads
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.indexes.maintenance import warm
-from dpr_lance.records.hits import Hits, Mode
+from dpr_lance.reader.choice import Rerankers, default_weight
+from dpr_lance.reader.reranker import Reranker
+from dpr_lance.records.hits import Hits
 from dpr_lance.search.candidates import CandidateSearch, Encode, LegResults
+from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.ranking import ranked_hits
+from dpr_lance.search.reranking import Reranking
 from dpr_lance.search.resident import ResidentVectors
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.encoder import TableEncoder
@@ -34,34 +39,44 @@ class Searcher:
     def __init__(self, store: Store, encoder: TableEncoder, resident_bytes: int) -> None:
         self.store, self.encoder = store, encoder
         self.memory = ResidentVectors(resident_bytes)
+        self.rerankers = Rerankers()
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
 
-    def search(
-        self, questions: Sequence[str], k: int, *, mode: Mode | None = None, where: Filter = None, explain: bool = False
-    ) -> list[Hits]:
-        """Return the k best passages for each question; see `Retriever.search`. A long list is searched in parts."""
-        size = questions_at_once(self.store.policy.candidates(k, "hybrid"))
+    def search(self, questions: Sequence[str], options: SearchOptions) -> list[Hits]:
+        """Return the best passages for each question; see `Retriever.search`. A long list is searched in parts."""
+        source = options.rerank
+        reranker = self.rerankers.loaded(source) if source is not None and source is not False else None
+        size = questions_at_once(self.store.policy.candidates(options.pool(reranks=reranker is not None), "hybrid"))
         parts = [questions[start : start + size] for start in range(0, len(questions), size)]
-        return [hits for part in parts for hits in self._search(part, k, mode, where, explain)]
+        return [hits for part in parts for hits in self._search(part, options, reranker)]
 
-    def _search(self, questions: Sequence[str], k: int, mode: Mode | None, where: Filter, explain: bool) -> list[Hits]:
-        where = None if where is None else checked_filter(where)
+    def _search(self, questions: Sequence[str], options: SearchOptions, reranker: Reranker | None) -> list[Hits]:
+        where = None if options.where is None else checked_filter(options.where)
         if self.store.find() is None:
-            return [Hits(question, (), mode or "hybrid", seconds=Stopwatch().seconds) for question in questions]
-        if mode != "bm25":
+            return [Hits(question, (), options.mode or "hybrid", seconds=Stopwatch().seconds) for question in questions]
+        if options.mode != "bm25":
             self.encoder.load_named()
 
-        def answer(snapshot: Snapshot) -> list[Hits]:
+        def answer(snapshot: Snapshot) -> tuple[list[Hits], Reranking | None]:
             search = self._in(snapshot, where, self.encoder.encode_questions)
-            return ranked_hits(search, questions, k, mode=mode, explain=explain)
+            reranking = None if reranker is None else self._reranking(reranker, options)
+            pool = options.pool(reranks=reranking is not None)
+            return ranked_hits(search, questions, pool, mode=options.mode, explain=options.explain), reranking
 
         try:
-            return self.store.with_snapshot(answer)
+            found, reranking = self.store.with_snapshot(answer)
         except (ValueError, RuntimeError, TypeError):
             self.store.check_usable()  # closed meanwhile, or its threads ended by a fork
             if where is not None:
                 self.store.check_filter(where)
             raise
+        if reranking is not None:
+            found = reranking.rerank(found)
+        # Grouping and diversity choose here, among all hits in their final order.
+        return [_first(hits, options.k) for hits in found]
+
+    def _reranking(self, reranker: Reranker, options: SearchOptions) -> Reranking:
+        return Reranking(reranker, options.candidates, default_weight(reranker), options.rerank_within)
 
     def candidates(self, questions: Sequence[str], vectors: Vector, n: int) -> LegResults:
         """Return up to n candidates of both legs, merged, for questions with these vectors."""
@@ -81,7 +96,7 @@ class Searcher:
         if card is not None:
             held = self.store.with_snapshot(self.memory.load)
             warm(self.store, {CONTENT} if held else {CONTENT, card.column})
-            self.search([_WARMING], 1)
+            self.search([_WARMING], SearchOptions(k=1))
 
     def close(self) -> None:
         """End the threads and free the vectors in memory."""
@@ -93,3 +108,7 @@ class Searcher:
 def questions_at_once(candidates: int) -> int:
     """Return how many questions are searched together, each with this many candidates of a leg."""
     return max(1, min(QUESTIONS_AT_ONCE, CANDIDATES_AT_ONCE // candidates))
+
+
+def _first(hits: Hits, k: int) -> Hits:
+    return hits if len(hits) <= k else replace(hits, hits=hits[:k])

@@ -1,0 +1,47 @@
+"""What a search is asked for: the keyword arguments of `Retriever.search`, checked, in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dpr_lance.checks import checked_choice, checked_flag, checked_seconds, checked_whole
+from dpr_lance.reader.choice import RerankSource, checked_reranker
+from dpr_lance.records.hits import MODES, Mode
+from dpr_lance.table.filters import Filter
+
+CANDIDATES = 30
+"""Hits that are re-scored; the paper's reader takes up to 100 (section 6.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How to search; see `Retriever.search`. `where` is checked when the table is read."""
+
+    k: int = 10
+    mode: Mode | None = None
+    where: Filter = None
+    explain: bool = False
+    rerank: RerankSource = None
+    candidates: int = CANDIDATES
+    rerank_within: float | None = None
+
+    def checked(self) -> SearchOptions:
+        """Return the options with plain values; raise `InvalidInputError` that names an argument to change."""
+        seconds = "give the seconds that re-ranking a question may take, more than 0, or None"
+        return SearchOptions(
+            k=checked_whole(self.k, "k", "ask for at least 1 hit, as a whole number", least=1),
+            mode=None if self.mode is None else checked_choice(self.mode, "mode", MODES),
+            where=self.where,
+            explain=checked_flag(self.explain, "explain"),
+            rerank=checked_reranker(self.rerank),
+            candidates=checked_whole(
+                self.candidates, "candidates", "re-score at least 1 hit, as a whole number", least=1
+            ),
+            rerank_within=None
+            if self.rerank_within is None
+            else checked_seconds(self.rerank_within, "rerank_within", seconds),
+        )
+
+    def pool(self, *, reranks: bool) -> int:
+        """Return how many hits retrieval finds for the later stages: re-ranking, then the cut to k."""
+        return max(self.k, self.candidates) if reranks else self.k

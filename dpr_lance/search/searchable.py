@@ -1,0 +1,141 @@
+"""The methods of a `Retriever` that answer questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import overload
+
+from dpr_lance.checks import refused
+from dpr_lance.inputs.questions import checked_question
+from dpr_lance.reader.choice import RerankSource
+from dpr_lance.records.hits import Hits, Mode
+from dpr_lance.search.options import CANDIDATES, SearchOptions
+from dpr_lance.search.resident import RESIDENT_BYTES
+from dpr_lance.search.searcher import Searcher
+from dpr_lance.table.encoder import EncoderSource, TableEncoder
+from dpr_lance.table.filters import Filter
+from dpr_lance.table.store import Store
+
+
+class Searchable:
+    """A table that can be searched."""
+
+    def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
+        self._store = store
+        self._encoder = TableEncoder(store, encoder)
+        self._searcher = Searcher(store, self._encoder, resident_bytes)
+
+    @overload
+    def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits
+        self,
+        question: str,
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        where: Filter = None,
+        explain: bool = False,
+        rerank: RerankSource = None,
+        candidates: int = CANDIDATES,
+        rerank_within: float | None = None,
+    ) -> Hits: ...
+    @overload
+    def search(
+        self,
+        question: Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        where: Filter = None,
+        explain: bool = False,
+        rerank: RerankSource = None,
+        candidates: int = CANDIDATES,
+        rerank_within: float | None = None,
+    ) -> list[Hits]: ...
+    def search(
+        self,
+        question: str | Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        where: Filter = None,
+        explain: bool = False,
+        rerank: RerankSource = None,
+        candidates: int = CANDIDATES,
+        rerank_within: float | None = None,
+    ) -> Hits | list[Hits]:
+        """Return the k best passages for a question, or a list of such results for a list of questions.
+
+        `mode`: "hybrid" (`bm25 + λ·dense` over the union of both legs, with both exact scores for every candidate),
+        "dense" or "bm25"; None is the mode that `calibrate` chose, else hybrid. Hybrid answers with BM25 alone, and
+        gives the reason in `Hits.fallback`, when no passage has a vector or the table's encoder is not available.
+        `where` filters before ranking: a `lancedb.expr` expression (`col("year") > 2000`) or a SQL string. Ties are
+        ordered by id. `explain` adds `Hits.explanation` and `Hit.explanation`, and takes one extra search per word.
+
+        `rerank`: what scores the first `candidates` hits again, each with the question at hand: True (the packaged
+        reader), "late-interaction", a bundle folder, or an object with `score(question, passages)`; False is nothing,
+        None what `calibrate` chose for the table, else nothing. They are ordered by `rerank_score + w · retrieval`,
+        where retrieval is the score of the mode, standardised over the candidates of the question; the other hits
+        follow. `rerank_within`: the seconds that this may take for a question; as many of the best are re-scored as
+        fit, at least one, so that answers may depend on time. `Hits.reranked` counts them.
+
+        Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or an unusable filter, in dense
+        mode `EncoderError` when there is no encoder or no vector, and `ReaderError` when the re-ranker is not available
+        or gives anything but one finite number for each passage.
+        """
+        self._store.check_usable()
+        options = SearchOptions(
+            k=k,
+            mode=mode,
+            where=where,
+            explain=explain,
+            rerank=rerank,
+            candidates=candidates,
+            rerank_within=rerank_within,
+        ).checked()
+        if isinstance(question, str):
+            return self._searcher.search([checked_question(question, "the question")], options)[0]
+        if not isinstance(question, Sequence):
+            raise refused("question", question, "a question is a string, or a list of strings")
+        questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
+        return self._searcher.search(questions, options)
+
+    async def search_async(
+        self,
+        question: str,
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        where: Filter = None,
+        explain: bool = False,
+        rerank: RerankSource = None,
+        candidates: int = CANDIDATES,
+        rerank_within: float | None = None,
+    ) -> Hits:
+        """Return what `search` does for one question, without keeping the event loop from other work meanwhile.
+
+        `asyncio.gather` over a few questions answers them in parallel. A cancelled search runs to its end unseen.
+        """
+        self._store.check_usable()
+        # Not in the retriever's pool: searches that fill it would wait there for ever for their own parts.
+        return await asyncio.to_thread(
+            self.search,
+            question,
+            k,
+            mode=mode,
+            where=where,
+            explain=explain,
+            rerank=rerank,
+            candidates=candidates,
+            rerank_within=rerank_within,
+        )
+
+    def warm(self) -> None:
+        """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache.
+
+        The first search then is as fast as the next ones.
+
+        Raises `EncoderError` when the encoder is not available.
+        """
+        self._store.check_usable()
+        self._searcher.warm()
