@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             before = snapshots.last(CACHE / f"ablation-{steps}" / arm.after)
             if before is None:
                 raise SystemExit(f"{name} goes on from {arm.after}: measure that first")
-            dual_encoder.load_weights(model, before / snapshots.ENCODER)
+            dual_encoder.load_weights(model, before / dual_encoder.ENCODER)
         if name != "untrained":
             rows = replace(train, rows=train.rows[: arm.questions])
             if arm.settings["hard_negatives"]:

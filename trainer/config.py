@@ -23,9 +23,10 @@ Compute = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the encoder learns: the paper's values (section 5), unless small data and one machine need others."""
+class Learning:
+    """How any model learns; `metric`, one of what validation returns, decides which checkpoint is best."""
 
+    metric: str
     seed: int = 12345
     epochs: float = 3.0
     """Passes over the questions; the paper's 40 are for training from BERT on 59,000 of them."""
@@ -33,6 +34,37 @@ class Recipe:
     """Number of batches; it replaces `epochs`."""
     batch_size: int = 32
     """Questions per batch, over all processes."""
+    learning_rate: float = 2e-5
+    weight_decay: float = 0.0
+    warmup: float = 0.07
+    """Share of the steps."""
+    max_gradient_norm: float = 2.0
+    title_dropout: float = 0.0
+    """Share of the passages whose title a step leaves out, so that the model does not depend on titles."""
+    compute: Compute = "auto"
+    """bf16 where the processor multiplies it in hardware; weights, loss and optimizer are always fp32."""
+    chunk_tokens: int = 2048
+    """Padded tokens that are computed together on a CPU; 16 times as many on a GPU."""
+    evaluate_every: int | None = None
+    """Steps between evaluations (and checkpoints); None: a tenth of the run, at least 20."""
+    patience: int = 4
+    """Stop after this many evaluations without a better one."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        at_least(1, self, "batch_size", "chunk_tokens", "patience")
+        above_0(self, "epochs", "learning_rate", "max_gradient_norm")
+        at_least(0, self, "weight_decay")
+        if not 0 <= self.warmup < 1:
+            raise InvalidInputError(f"warmup={self.warmup!r} is a share of the steps: from 0 to below 1")
+        share(self, "title_dropout")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe(Learning):
+    """How the encoder learns: the paper's values (section 5), unless small data and one machine need others."""
+
+    metric: Metric = "mrr"
     hard_negatives: int = 1
     """Per question; one BM25 negative was best in the paper (table 3)."""
     random_negatives: int = 0
@@ -48,43 +80,20 @@ class Recipe:
     false_negative_margin: float | None = None
     """Leave out negatives that score above the positive minus this share of its score."""
     teacher_weight: float = 1.0
-    learning_rate: float = 2e-5
-    weight_decay: float = 0.0
-    warmup: float = 0.07
-    """Share of the steps."""
-    max_gradient_norm: float = 2.0
     question_tokens: int | None = None
     """A shorter limit than the checkpoint's, for training only."""
     passage_tokens: int | None = None
-    title_dropout: float = 0.0
-    """Share of the passages whose title a step leaves out, so that the encoder does not depend on titles."""
-    compute: Compute = "auto"
-    """bf16 where the processor multiplies it in hardware; weights, loss and optimizer are always fp32."""
     compile: bool = False
     """Compile the towers (torch.compile); pays off for long runs on a GPU."""
-    chunk_tokens: int = 2048
-    """Padded tokens that are encoded together on a CPU; 16 times as many on a GPU."""
     cache_above_tokens: int = 16384
     """A batch of more padded tokens is trained with cached gradients: less memory, a third more work."""
-    evaluate_every: int | None = None
-    """Steps between evaluations (and checkpoints); None: a tenth of the run, at least 20."""
-    metric: Metric = "mrr"
-    """Decides which checkpoint is best."""
-    patience: int = 4
-    """Stop after this many evaluations without a better one."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _at_least(1, self, "batch_size", "chunk_tokens", "patience")
-        _above_0(self, "epochs", "learning_rate", "max_gradient_norm")
-        _at_least(0, self, "hard_negatives", "random_negatives", "weight_decay", "cache_above_tokens")
+        Learning.__post_init__(self)
+        at_least(0, self, "hard_negatives", "random_negatives", "cache_above_tokens")
         if self.temperature is not None:
-            _above_0(self, "temperature")
-        if not 0 <= self.warmup < 1:
-            raise InvalidInputError(f"warmup={self.warmup!r} is a share of the steps: from 0 to below 1")
-        for name in ("teacher_weight", "title_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name}={getattr(self, name)!r} is a share: from 0 to 1")
+            above_0(self, "temperature")
+        share(self, "teacher_weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +110,8 @@ class Mining:
     """Leave out dense hits that score above the positive minus this share of its score."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _at_least(1, self, "depth", "keep", "first_rank")
+        check_types(self)
+        at_least(1, self, "depth", "keep", "first_rank")
         if not 0 <= self.margin < 1:
             raise InvalidInputError(f"margin={self.margin!r} is a share of the positive's score: from 0 to below 1")
 
@@ -148,12 +157,12 @@ class Run:
     mining: Mining = field(default_factory=Mining)
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         if not self.questions:
             raise InvalidInputError("no questions to train on: name a .json or .jsonl file or a BEIR folder")
-        _at_least(0, self, "projection", "rounds")
-        _at_least(1, self, "validation_questions", "validation_passages")
-        _above_0(self, "checkpoint_minutes")
+        at_least(0, self, "projection", "rounds")
+        at_least(1, self, "validation_questions", "validation_passages")
+        above_0(self, "checkpoint_minutes")
         if self.rates is not None and len(self.rates) != len(self.questions):
             raise InvalidInputError(
                 f"rates={self.rates!r}: give a number above 0 for each of {len(self.questions)} data sets"
@@ -231,7 +240,8 @@ def to_json(settings: Recipe | Run) -> str:
     return json.dumps(dataclasses.asdict(settings), sort_keys=True)
 
 
-def _check_types(settings: Any) -> None:  # noqa: ANN401
+def check_types(settings: Any) -> None:  # noqa: ANN401
+    """Raise `InvalidInputError` for the first setting that does not have its type."""
     for name, kind in get_type_hints(type(settings)).items():
         choices = get_args(kind)
         value = getattr(settings, name)
@@ -241,13 +251,22 @@ def _check_types(settings: Any) -> None:  # noqa: ANN401
         raise InvalidInputError(problem)
 
 
-def _at_least(least: int, settings: object, *names: str) -> None:
+def at_least(least: int, settings: object, *names: str) -> None:
+    """Raise `InvalidInputError` for the first of these settings that is below `least`."""
     for name in names:
         if not (value := getattr(settings, name)) >= least:
             raise InvalidInputError(f"{name}={value!r}: at least {least} is needed")
 
 
-def _above_0(settings: object, *names: str) -> None:
+def above_0(settings: object, *names: str) -> None:
+    """Raise `InvalidInputError` for the first of these settings that is not a number above 0."""
     for name in names:
         if not 0 < (value := getattr(settings, name)) < math.inf:
             raise InvalidInputError(f"{name}={value!r}: a number above 0 is needed")
+
+
+def share(settings: object, *names: str) -> None:
+    """Raise `InvalidInputError` for the first of these settings that is not from 0 to 1."""
+    for name in names:
+        if not 0 <= (value := getattr(settings, name)) <= 1:
+            raise InvalidInputError(f"{name}={value!r} is a share: from 0 to 1")

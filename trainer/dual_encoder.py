@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,17 +27,19 @@ from .checkpoints.locate import PASSAGE_FOLDER, QUESTION_FOLDER
 from .checkpoints.sentence_transformers import MODULES
 from .checkpoints.tokenizer import load_tokenizer
 from .checkpoints.towers import TowerModel, load_tower, read_weights
+from .resumable import Autocast, TrainableModule
 from .tokens import TokenisedTexts
 
-Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
-"""Returns the context that towers run in, which sets their precision."""
-
+ENCODER = "encoder"
+"""The folder of an encoder in the checkpoints of a run."""
 ENCODE_TOKENS = 4096
 """Padded tokens of a chunk when no gradient is kept."""
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(TrainableModule):
     """E_Q and E_P (paper, section 3.1); `question` is `passage` where they share their weights."""
+
+    part = ENCODER
 
     def __init__(self, checkpoint: Checkpoint, *, separate: bool = False, projection: int = 0) -> None:
         """Load the towers of `checkpoint`.
@@ -100,6 +101,14 @@ class DualEncoder(nn.Module):
                 return self._encoded(side, texts)
         finally:
             self.train(training)
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder to `folder`, see `save_encoder`."""
+        save_encoder(self, folder)
+
+    def restore(self, folder: Path) -> None:
+        """Read the weights back, see `load_weights`."""
+        load_weights(self, folder)
 
     def _encoded(self, side: Side, texts: TokenisedTexts) -> NDArray[np.float32]:
         found = np.empty((len(texts), self.dimension), dtype=np.float32)

@@ -38,8 +38,12 @@ class EveryMinute:
 class RunLog:
     """The log of a run in `folder`; a resumed run continues it."""
 
-    def __init__(self, folder: Path | None, *, shown: bool = True) -> None:
-        """Without a folder nothing is written; unless `shown`, nothing goes to standard error."""
+    def __init__(self, folder: Path | None, *, shown: bool = True, share: str = "in-batch") -> None:
+        """Without a folder nothing is written; unless `shown`, nothing goes to standard error.
+
+        `share` is the name of a step's accuracy.
+        """
+        self._share = share
         self._path = folder / LOG if folder is not None else None
         self._shown = shown
         self._lines: EveryMinute | None = None
@@ -66,7 +70,7 @@ class RunLog:
         self.write("step", step=number, **values)
         if self._progress is not None:
             shown = (
-                f"loss {values['loss']:.3f}  in-batch {values['accuracy']:.0%}  margin {values['margin']:.2f}  "
+                f"loss {values['loss']:.3f}  {self._share} {values['accuracy']:.0%}  margin {values['margin']:.2f}  "
                 f"{values['tokens_per_second']:,.0f} tokens/s"
             )
             self._progress.update(self._progress.task_ids[0], completed=number + 1, metrics=shown)
@@ -77,7 +81,7 @@ class RunLog:
         left = (time.monotonic() - self._started) / max(1, done - self._first) * (self._steps - done)
         return (
             f"training: step {done:,} of {self._steps:,}, loss {values['loss']:.3f}, "
-            f"in-batch {values['accuracy']:.0%}, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"{self._share} {values['accuracy']:.0%}, {values['tokens_per_second']:,.0f} tokens/s, "
             f"about {left / 60:,.0f} minutes left"
         )
 

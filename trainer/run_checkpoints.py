@@ -1,6 +1,6 @@
-"""Checkpoints of a run: what inference needs (`encoder/`) and what resuming needs (`state.*`), kept apart.
+"""Checkpoints of a run: what inference needs (`encoder/` or `reader/`) and what resuming needs (`state.*`), kept apart.
 
-    step-00000120/encoder/              a checkpoint like any other, see `dual_encoder.save_encoder`
+    step-00000120/encoder/              a checkpoint like any other, see `dual_encoder.save_encoder`, `reader.student`
     step-00000120/state.safetensors     the optimizer's moments
     step-00000120/state.json            step, best score, what the run must agree with, and the sha256 of every file
     best.json                           which step was best
@@ -15,22 +15,39 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpr_lance.checks import checked_fields, shown
 from dpr_lance.errors import EncoderError, InvalidInputError
 
-from .dual_encoder import DualEncoder, load_weights, save_encoder
-
-ENCODER = "encoder"
 BEST = "best.json"
 _STATE = "state"
+
+
+class Trainable(Protocol):
+    """A model in training: an encoder or a reader."""
+
+    part: str
+    """Name of its folder in a checkpoint."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model as a checkpoint of its own to the empty `folder`."""
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Put the weights that `save` wrote to `folder` into the model, bit by bit."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield each weight with its name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +64,7 @@ class Position:
 
 
 def save(
-    folder: Path, model: DualEncoder, optimizer: torch.optim.Optimizer, position: Position, *, identity: str
+    folder: Path, model: Trainable, optimizer: torch.optim.Optimizer, position: Position, *, identity: str
 ) -> Path:
     """Write a checkpoint and return its folder; `resume` requires the same `identity`."""
     place = folder / f"step-{position.step:08d}"
@@ -55,8 +72,8 @@ def save(
     temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
     try:
         temporary.chmod(0o755)
-        (temporary / ENCODER).mkdir()
-        save_encoder(model, temporary / ENCODER)
+        (temporary / model.part).mkdir()
+        model.save(temporary / model.part)
         save_file(_moments(model, optimizer), temporary / f"{_STATE}.safetensors")
         state = {"identity": identity, "position": asdict(position), "files": _hashes(temporary)}
         state |= {"sha256": _hash_of(state)}
@@ -153,7 +170,7 @@ def _hash_of(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def resume(place: Path, model: DualEncoder, optimizer: torch.optim.Optimizer, *, identity: str) -> Position:
+def resume(place: Path, model: Trainable, optimizer: torch.optim.Optimizer, *, identity: str) -> Position:
     """Restore weights and moments, and return the position of the run.
 
     Raises `InvalidInputError` for a checkpoint of a run with other settings or data, `EncoderError` for damaged files.
@@ -164,12 +181,12 @@ def resume(place: Path, model: DualEncoder, optimizer: torch.optim.Optimizer, *,
             f"{place} was made with other settings or other data, so this run cannot continue from it: "
             "name another folder, or restore the settings"
         )
-    load_weights(model, place / ENCODER)
+    model.restore(place / model.part)
     _restore(model, optimizer, load_file(place / f"{_STATE}.safetensors"))
     return position
 
 
-def _moments(model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(model: Trainable, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{key}:{name}": value.detach().cpu().contiguous()
         for name, parameter in model.named_parameters()
@@ -177,7 +194,7 @@ def _moments(model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, 
     }
 
 
-def _restore(model: DualEncoder, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+def _restore(model: Trainable, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     for key, value in moments.items():
         what, _, name = key.partition(":")

@@ -27,14 +27,13 @@ from .checkpoints.starting_point import starting_checkpoint
 from .config import Recipe, Run
 from .distillation import Teacher
 from .distributed import Group, device, join, leave
-from .dual_encoder import DualEncoder
+from .dual_encoder import ENCODER, DualEncoder
 from .examples import Examples, KnownPassage
 from .log import EveryMinute, draw_curves
 from .loop import Loop, check_teacher, token_texts
 from .mining import Mined, Negative, Ranking, mine, rank_all, rank_through, with_negatives
 from .preflight import check_places, check_space
 from .readable import Blank, readable, readable_passages
-from .run_checkpoints import ENCODER
 from .table_questions import Log, log_oddities, open_table, read_questions
 from .tokens import blank_texts
 from .validation import Accuracy, TorchEncoder, evaluate, through_table

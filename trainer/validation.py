@@ -18,8 +18,9 @@ from dpr_lance.evaluation.metrics import Interval, bootstrap, first_rank, hits_w
 
 from .batches import Corpus, Planner
 from .config import Recipe
-from .dual_encoder import Autocast, DualEncoder
+from .dual_encoder import DualEncoder
 from .loss import Columns, batch_loss, similarity, temperature_of
+from .resumable import Autocast
 from .tokens import TokenisedTexts, tokenise
 
 KS = (1, 5, 20, 100)

@@ -12,7 +12,8 @@ from dpr_lance.trainer import run_checkpoints
 from dpr_lance.trainer.config import Recipe
 from dpr_lance.trainer.dual_encoder import DualEncoder
 from dpr_lance.trainer.log import draw_curves, read_log
-from dpr_lance.trainer.loop import Loop, schedule, token_texts
+from dpr_lance.trainer.loop import Loop, token_texts
+from dpr_lance.trainer.resumable import schedule
 
 from dpr_lance import EncoderError, InvalidInputError
 from tests.trainer.checkpoints_made import read_json
