@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer
+from torch import nn
 
 from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER
 from dpr_lance.encoders.card import Precision
 from dpr_lance.errors import EncoderError
 
-from ..checkpoints.description import CONVERSION_VERSION, Checkpoint, Tower
+from ..checkpoints.description import CONVERSION_VERSION, Checkpoint
 from ..checkpoints.tokenizer import load_tokenizer
-from ..checkpoints.towers import TowerModel, load_tower
-from .onnx_graph import check_direction, check_parity, graph_vectors, probes, tower_vectors, write_graph
+from ..checkpoints.towers import load_tower
+from .calibration_text import Sequences, single_sequences
+from .onnx_graph import (
+    VECTOR,
+    Feed,
+    Floats,
+    Outputs,
+    check_direction,
+    check_parity,
+    flat,
+    graph_outputs,
+    probes,
+    rows_of,
+    torch_outputs,
+    write_graph,
+)
 from .quantise import quantise
 
 LARGEST = 2**31 - 2**20
@@ -43,20 +60,67 @@ def convert(checkpoint: Checkpoint, scratch: Path, *, precision: Precision) -> t
     digest.update(tokenizer.to_str().encode())
     for name, tower in towers.items():
         model = load_tower(checkpoint, tower)
-        _add_weights(digest, model, tower)
-        fp32 = scratch / f"fp32-{name}"
-        write_graph(model, fp32, token_types=tower.token_types)
-        feeds = probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions)
-        expected = tower_vectors(model, feeds)
-        check_parity(expected, graph_vectors(fp32, feeds))
+        graph = GraphSource(
+            model,
+            VECTOR,
+            token_types=tower.token_types,
+            feeds=probes(tokenizer, token_types=tower.token_types, max_tokens=tower.max_positions),
+            sequences=partial(single_sequences, tokenizer, tower.max_positions),
+            compare=compare_vectors,
+            place=tower.folder,
+        )
         del model  # quantising needs its memory
-        files[name] = _stored(fp32, scratch / name, precision, tokenizer, tower)
-        if precision != "fp32":
-            check_direction(expected, graph_vectors(files[name], feeds), precision)
+        files[name] = graph.convert(scratch / name, precision, digest)
     return files, digest.hexdigest()[:16]
 
 
-def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa: ANN401
+def compare_vectors(
+    expected: Sequence[tuple[Floats, ...]], found: Sequence[tuple[Floats, ...]], precision: str
+) -> None:
+    """Raise `EncoderError` when rounded vectors do not point where the exact ones do."""
+    check_direction(rows_of(expected), rows_of(found), precision)
+
+
+@dataclass(slots=True)
+class GraphSource:
+    """A torch module that becomes one file of a bundle, and what it is compared and calibrated on."""
+
+    model: nn.Module | None
+    outputs: Outputs
+    token_types: bool
+    feeds: Sequence[Feed]
+    sequences: Callable[[], Sequences]
+    """Returns what int8 is calibrated on."""
+    compare: Callable[[Sequence[tuple[Floats, ...]], Sequence[tuple[Floats, ...]], str], None]
+    """Compares the exact outputs for `feeds` with the rounded ones, and raises `EncoderError`."""
+    place: Path
+
+    def convert(self, target: Path, precision: Precision, digest: Any) -> Path:  # noqa: ANN401 - of hashlib
+        """Write the graph and return where it is; add the weights to `digest`. It can be called once.
+
+        Raises `EncoderError` when the graph differs from torch more than its precision allows.
+        """
+        model, self.model = self.model, None
+        if model is None:
+            raise RuntimeError("this graph was converted")
+        _add_weights(digest, model, self.place)
+        fp32 = target.with_name(f"fp32-{target.name}")
+        write_graph(model, fp32, token_types=self.token_types, outputs=self.outputs)
+        expected = torch_outputs(model, self.feeds)
+        check_parity(flat(expected), flat(graph_outputs(fp32, self.feeds)))
+        del model  # quantising needs its memory
+        if precision == "fp32":
+            return fp32
+        if precision == "fp16":
+            store_half(fp32, target)
+        else:
+            quantise(fp32, target, self.sequences())
+        fp32.unlink()
+        self.compare(expected, graph_outputs(target, self.feeds), precision)
+        return target
+
+
+def _add_weights(digest: Any, model: nn.Module, place: Path) -> None:  # noqa: ANN401
     size = 0
     for name, value in sorted(model.state_dict().items()):
         array = value.contiguous().numpy()
@@ -64,18 +128,7 @@ def _add_weights(digest: Any, model: TowerModel, tower: Tower) -> None:  # noqa:
         digest.update(array.tobytes())
         size += array.nbytes
     if size > LARGEST:
-        raise EncoderError(f"{tower.folder}: {size / 1e9:.1f} GB of weights are more than one ONNX file holds (2.1 GB)")
-
-
-def _stored(fp32: Path, target: Path, precision: Precision, tokenizer: Tokenizer, tower: Tower) -> Path:
-    if precision == "fp32":
-        return fp32
-    if precision == "fp16":
-        store_half(fp32, target)
-    else:
-        quantise(fp32, target, tokenizer, max_tokens=tower.max_positions)
-    fp32.unlink()
-    return target
+        raise EncoderError(f"{place}: {size / 1e9:.1f} GB of weights are more than one ONNX file holds (2.1 GB)")
 
 
 def store_half(source: Path, target: Path) -> None:

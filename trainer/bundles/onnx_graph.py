@@ -1,9 +1,9 @@
-"""A tower as an ONNX graph, and the check that both compute the same."""
+"""A torch module as an ONNX graph, and the checks that both compute the same."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,14 +12,17 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+from torch import nn
 
 from dpr_lance.errors import EncoderError
 
-from ..checkpoints.towers import TowerModel
-
-Vectors: TypeAlias = NDArray[np.float32]
+Floats: TypeAlias = NDArray[np.float32]
 Feed: TypeAlias = dict[str, NDArray[np.int64]]
 """Inputs of one run by name: int64 [b, s]."""
+
+Outputs: TypeAlias = Mapping[str, Mapping[int, str]]
+"""Outputs of a graph by name: their dynamic axes and what each is called."""
+VECTOR: Outputs = {"vector": {0: "batch"}}
 
 OPSET = 17
 """onnxruntime's optimizer fuses attention and layer norms in this opset, but in no later one that was tried."""
@@ -40,11 +43,11 @@ SENTENCES = (
 """Checked before a bundle is written, each alone and all in one padded batch."""
 
 
-def write_graph(tower: TowerModel, path: Path, *, token_types: bool) -> None:
-    """Write `tower` as an fp32 ONNX file with dynamic batch and sequence.
+def write_graph(model: nn.Module, path: Path, *, token_types: bool, outputs: Outputs = VECTOR) -> None:
+    """Write `model` as an fp32 ONNX file with dynamic batch and sequence.
 
-    Inputs `input_ids`, `attention_mask` and, with `token_types`, `token_type_ids`: int64 [b, s]; one output `vector`:
-    float32 [b, d], pooled, projected and normalised.
+    Inputs `input_ids`, `attention_mask` and, with `token_types`, `token_type_ids`: int64 [b, s]. `outputs` are those of
+    the model's forward, in order: an encoder's is `vector`, float32 [b, d], pooled, projected and normalised.
     """
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if token_types else [])]
     # Two rows of different lengths, so that the trace takes neither the batch nor the mask for a constant.
@@ -52,16 +55,17 @@ def write_graph(tower: TowerModel, path: Path, *, token_types: bool) -> None:
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
     inputs = (ids, mask, torch.zeros_like(ids))[: len(names)]
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
     with warnings.catch_warnings(), torch.no_grad():
-        # The tracer warns of branches on shapes; `probes` run the graph on other shapes.
+        # The tracer warns of branches on shapes; the graph is compared on inputs of other shapes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            tower,
+            model,
             inputs,
             str(path),
             input_names=names,
-            output_names=["vector"],
-            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names} | {"vector": {0: "batch"}},
+            output_names=list(outputs),
+            dynamic_axes=axes | {name: dict(found) for name, found in outputs.items()},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -73,10 +77,11 @@ def probes(tokenizer: Tokenizer, *, token_types: bool, max_tokens: int) -> list[
     tokenizer.enable_truncation(min(max_tokens, LONGEST_PROBE))
     long = " ".join(SENTENCES) * (1 + LONGEST_PROBE // 64)
     batches = [*([sentence] for sentence in SENTENCES), list(SENTENCES), [long]]
-    return [_feed(tokenizer.encode_batch(batch), token_types=token_types) for batch in batches]
+    return [feed_of(tokenizer.encode_batch(batch), token_types=token_types) for batch in batches]
 
 
-def _feed(encodings: Sequence[Encoding], *, token_types: bool) -> Feed:
+def feed_of(encodings: Sequence[Encoding], *, token_types: bool) -> Feed:
+    """Return the inputs of a graph for sequences of one length."""
     feed = {
         "input_ids": np.array([one.ids for one in encodings], dtype=np.int64),
         "attention_mask": np.array([one.attention_mask for one in encodings], dtype=np.int64),
@@ -86,23 +91,36 @@ def _feed(encodings: Sequence[Encoding], *, token_types: bool) -> Feed:
     return feed
 
 
-def tower_vectors(tower: TowerModel, feeds: Sequence[Feed]) -> Vectors:
-    """Return torch's vectors of `feeds`, float32[n, d]."""
+def torch_outputs(model: nn.Module, feeds: Sequence[Feed]) -> list[tuple[Floats, ...]]:
+    """Return torch's outputs for each of `feeds`."""
+    found = []
     with torch.no_grad():
-        rows = [tower(**{name: torch.from_numpy(value) for name, value in feed.items()}).numpy() for feed in feeds]
-    return np.concatenate(rows)
+        for feed in feeds:
+            values = model(**{name: torch.from_numpy(value) for name, value in feed.items()})
+            found.append(tuple(value.numpy() for value in (values if isinstance(values, tuple) else (values,))))
+    return found
 
 
-def graph_vectors(path: Path, feeds: Sequence[Feed]) -> Vectors:
-    """Return onnxruntime's vectors of `feeds` by the graph at `path`, float32[n, d]."""
+def graph_outputs(path: Path, feeds: Sequence[Feed]) -> list[tuple[Floats, ...]]:
+    """Return onnxruntime's outputs for each of `feeds` by the graph at `path`."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(["vector"], feed)[0] for feed in feeds])
+    return [tuple(session.run(None, feed)) for feed in feeds]
 
 
-def check_parity(expected: Vectors, found: Vectors) -> float:
-    """Return the largest difference of a vector element; raises `EncoderError` when it is above `PARITY`."""
+def rows_of(outputs: Sequence[tuple[Floats, ...]]) -> Floats:
+    """Return the first output of each run as rows, float32[n, d]: the vectors of texts, or of tokens."""
+    return np.concatenate([first.reshape(-1, first.shape[-1]) for first, *_ in outputs])
+
+
+def flat(outputs: Sequence[tuple[Floats, ...]]) -> Floats:
+    """Return all numbers of all outputs, float32[n]."""
+    return np.concatenate([value.ravel() for run in outputs for value in run])
+
+
+def check_parity(expected: Floats, found: Floats) -> float:
+    """Return the largest difference of an element; raises `EncoderError` when it is above `PARITY`."""
     difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     if not difference <= PARITY:
         raise EncoderError(
@@ -112,7 +130,7 @@ def check_parity(expected: Vectors, found: Vectors) -> float:
     return difference
 
 
-def check_direction(expected: Vectors, found: Vectors, precision: str) -> float:
+def check_direction(expected: Floats, found: Floats, precision: str) -> float:
     """Return the least cosine of a vector with its fp32 form; raises `EncoderError` below `SAME_DIRECTION`."""
     lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosine = float(((expected * found).sum(axis=1) / lengths).min())

@@ -1,4 +1,4 @@
-"""Int8: the matrices of an fp32 ONNX encoder become int8, computed with u8 activations.
+"""Int8: the matrices of an fp32 ONNX graph become int8, computed with u8 activations.
 
 - Smoothing (SmoothQuant, Xiao et al. 2023): large channels of an activation are divided by a factor, and the weights'
   rows are multiplied by it.
@@ -11,8 +11,6 @@ Activation scales are dynamic, one for each matrix and run, so a run must hold o
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +21,10 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer
 
 from dpr_lance.errors import EncoderError
+
+from .calibration_text import Sequences
 
 Floats: TypeAlias = NDArray[np.float32]
 Int8s: TypeAlias = NDArray[np.int8]
@@ -35,6 +34,8 @@ LARGEST_WEIGHT = 63
 LARGEST_EMBEDDING = 127
 EMBEDDING_ROWS = 1000
 """Tables with fewer rows (positions, segments) stay fp32."""
+NARROWEST = 16
+"""Matrices with fewer columns, the heads of readers, stay fp32: they cost nothing, and rounding them costs accuracy."""
 SMOOTHING = 0.6
 """Exponent α of smoothing: the best of 0.5-0.9 for MiniLM."""
 DAMPING = 0.1
@@ -46,16 +47,6 @@ BLOCK = 64
 """Rows that are rounded between two matrix products."""
 SEQUENCES_TOGETHER = 32
 """Calibration sequences whose second moments are added together."""
-CALIBRATION_MODULES = (
-    "argparse", "ast", "asyncio.events", "calendar", "collections", "csv", "datetime", "decimal", "difflib",
-    "email.message", "fractions", "gzip", "heapq", "http.client", "inspect", "itertools", "json", "logging",
-    "math", "os", "pathlib", "random", "shutil", "socket", "statistics", "string", "subprocess", "tarfile",
-    "textwrap", "threading", "unittest.case", "urllib.parse", "zipfile",
-)  # fmt: skip
-"""Their docstrings are the calibration text: prose that every machine has."""
-CALIBRATION_TEXTS = 80
-VOCABULARY_SEQUENCES = 60
-CALIBRATION_TOKENS = 128
 MICROSOFT = "com.microsoft"
 
 
@@ -104,17 +95,17 @@ class Edit:
         return name
 
 
-def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: int = CALIBRATION_TOKENS) -> None:
-    """Write the int8 form of the fp32 graph `source` to `target`; `tokenizer` makes the calibration text's tokens.
+def quantise(source: Path, target: Path, sequences: Sequences) -> None:
+    """Write the int8 form of the fp32 graph `source` to `target`, calibrated on inputs like those of `sequences`.
 
-    Calibration sequences have at most `max_tokens` (and `CALIBRATION_TOKENS`). The same source gives the same bytes on
-    the same machine and Python version. Raises `EncoderError` when the graph has no matrix to quantise.
+    The same arguments give the same bytes on the same machine. Raises `EncoderError` when the graph has no matrix to
+    quantise.
     """
     model = onnx.load(source)
     groups = _linear_groups(model.graph)
     if not groups:
-        raise EncoderError(f"{source} has no multiplication by a constant matrix: keep this encoder in fp32")
-    seen = _observe(model, list(groups), _calibration_ids(tokenizer, min(max_tokens, CALIBRATION_TOKENS)))
+        raise EncoderError(f"{source} has no multiplication by a constant matrix: keep this model in fp32")
+    seen = _observe(model, list(groups), sequences)
     edit = Edit()
     position = {node.output[0]: index for index, node in enumerate(model.graph.node)}
     for number, (name, linears) in enumerate(groups.items()):
@@ -126,45 +117,6 @@ def quantise(source: Path, target: Path, tokenizer: Tokenizer, *, max_tokens: in
             edit.nodes[index] = int8_embedding(f"int8.embedding.{index}", node, numpy_helper.to_array(table), edit)
     _apply(edit, model)
     onnx.save(model, target)
-
-
-def calibration_texts() -> list[str]:
-    """Return `CALIBRATION_TEXTS` docstrings of Python's standard library, the same ones for each Python version.
-
-    Raises `EncoderError` when Python runs without docstrings.
-    """
-    found: list[str] = []
-    for name in CALIBRATION_MODULES:
-        module = importlib.import_module(name)
-        members = [module, *(getattr(module, member) for member in sorted(vars(module)) if not member.startswith("_"))]
-        documented = [inspect.cleandoc(text) for member in members if isinstance(text := _own_doc(member), str)]
-        found += list(dict.fromkeys(text for text in documented if len(text) >= 80))
-    if len(found) < CALIBRATION_TEXTS:
-        raise EncoderError("quantising needs the docstrings of Python's standard library: run Python without -OO")
-    chosen = np.linspace(0, len(found) - 1, CALIBRATION_TEXTS).astype(int)
-    return [found[index] for index in chosen]
-
-
-def _own_doc(member: Any) -> object:  # noqa: ANN401
-    described = inspect.ismodule(member) or inspect.isclass(member) or inspect.isroutine(member)
-    return getattr(member, "__doc__", None) if described else None
-
-
-def _calibration_ids(tokenizer: Tokenizer, max_tokens: int) -> list[list[int]]:
-    """Return token ids of the calibration texts, of their first sentences as questions, and of shuffled vocabulary.
-
-    The vocabulary represents all topics that the texts do not touch.
-    """
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
-    texts = calibration_texts()
-    texts += [text.split(".")[0] + "?" for text in texts[::2]]
-    sequences = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
-    inner = max_tokens - 2
-    words = np.random.default_rng(0).permutation(tokenizer.get_vocab_size())[: VOCABULARY_SEQUENCES * inner]
-    start, end = sequences[0][0], sequences[0][-1]
-    return sequences + [[start, *words[at : at + inner].tolist(), end] for at in range(0, len(words), inner)]
 
 
 def _constants(graph: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -180,11 +132,15 @@ def _linear_groups(graph: Any) -> dict[str, list[_Linear]]:  # noqa: ANN401
             users.setdefault(name, []).append(node)
     groups: dict[str, list[_Linear]] = {}
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants and len(constants[node.input[1]].dims) == 2:
+        if node.op_type == "MatMul" and _is_matrix(constants.get(node.input[1])):
             weight = numpy_helper.to_array(constants[node.input[1]])
             bias_node, bias = _bias(users.get(node.output[0], []), node.output[0], weight.shape[1], constants)
             groups.setdefault(node.input[0], []).append(_Linear(node, weight, bias, bias_node))
     return groups
+
+
+def _is_matrix(tensor: Any) -> bool:  # noqa: ANN401
+    return tensor is not None and len(tensor.dims) == 2 and tensor.dims[1] >= NARROWEST
 
 
 def _bias(users: Sequence[Any], output: str, width: int, constants: dict[str, Any]) -> tuple[Any | None, Floats]:
@@ -195,7 +151,7 @@ def _bias(users: Sequence[Any], output: str, width: int, constants: dict[str, An
     return None, np.zeros(width, dtype=np.float32)
 
 
-def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]]) -> dict[str, _Activation]:  # noqa: ANN401
+def _observe(model: Any, names: Sequence[str], sequences: Sequences) -> dict[str, _Activation]:  # noqa: ANN401
     """Run the fp32 graph on `sequences` and return the statistics of each tensor in `names`."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -209,10 +165,10 @@ def _observe(model: Any, names: Sequence[str], sequences: Iterable[Sequence[int]
     inputs = {graph_input.name for graph_input in session.get_inputs()}
     seen: dict[str, _Activation] = {}
     waiting: list[list[Floats]] = [[] for _ in names]
-    sequences = list(sequences)
-    for number, sequence in enumerate(sequences, 1):
+    for number, (sequence, types) in enumerate(sequences, 1):
         ids = np.array([sequence], dtype=np.int64)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        segments = np.array([types], dtype=np.int64)
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": segments}
         values = session.run(list(names), {name: value for name, value in feed.items() if name in inputs})
         for name, value, parts in zip(names, values, waiting, strict=True):
             parts.append(value.reshape(-1, value.shape[-1]))

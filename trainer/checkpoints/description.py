@@ -183,12 +183,12 @@ def _defaults(question: Tower, passage: Tower) -> Overrides:
     return Overrides(
         title_style="joined",
         zero_token_types=False,
-        question_max_tokens=_max_tokens(question),
-        passage_max_tokens=_max_tokens(passage),
+        question_max_tokens=max_tokens(question),
+        passage_max_tokens=max_tokens(passage),
     )
 
 
-def _max_tokens(tower: Tower) -> int:
+def max_tokens(tower: Tower) -> int:
     """Return max_seq_length (sentence-transformers before 6), else model_max_length, within the positions."""
     tokens = read_json(tower.folder / "sentence_bert_config.json", None).get("max_seq_length")
     stated = read_json(tower.folder / "tokenizer_config.json", None).get("model_max_length")
@@ -219,8 +219,19 @@ def _pipeline(located: Located) -> Overrides:
 
 def _read_tower(root: Path, side: str | None) -> Tower:
     folder = transformer_folder(root)
-    config = read_json(folder / "config.json", f"{folder} has no config.json, so it is not a transformers checkpoint")
-    architecture = _architecture(folder, config, side)
+    config = read_config(folder)
+    return describe_tower(folder, config, _architecture(folder, config, side), dense_layers(root))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's config.json; raises `EncoderError` when there is none."""
+    return read_json(folder / "config.json", f"{folder} has no config.json, so it is not a transformers checkpoint")
+
+
+def describe_tower(
+    folder: Path, config: dict[str, Any], architecture: str, dense: tuple[DenseLayer, ...] = ()
+) -> Tower:
+    """Return the record of a transformer in `folder` with this `config`; raises `EncoderError` for a strange one."""
     family = str(config.get("model_type"))
     if family not in FAMILIES:
         raise EncoderError(f"{folder}: architecture {family!r} is not supported; supported are {', '.join(FAMILIES)}")
@@ -238,7 +249,7 @@ def _read_tower(root: Path, side: str | None) -> Tower:
         token_types=family in ("bert", "dpr", "electra") and int(config.get("type_vocab_size", 2)) > 1,
         lower=bool(transformer.get("do_lower_case")),
         max_positions=positions,
-        dense=dense_layers(root),
+        dense=dense,
     )
 
 

@@ -29,21 +29,27 @@ class DenseLayer:
     activation: str
 
 
-def _modules(folder: Path) -> list[tuple[str, Path]]:
+def pipeline_modules(folder: Path) -> list[tuple[str, Path]]:
     """Return the pipeline as (class name, folder) pairs, [] for a folder without modules.json."""
     path = folder / MODULES
     if not path.is_file():
         return []
     try:
         entries = sorted(json.loads(path.read_text(encoding="utf-8")), key=lambda entry: int(entry["idx"]))
-        modules = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
+        return [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
         raise EncoderError(f"{path} is not a list of sentence-transformers modules ({error!r})") from error
+
+
+def _modules(folder: Path) -> list[tuple[str, Path]]:
+    modules = pipeline_modules(folder)
+    if not modules:
+        return []
     names = [name for name, _ in modules if name != "Dropout"]
     # A pipeline is Transformer, Pooling, any Dense layers, and Normalize or not.
     if not re.fullmatch(r"Transformer Pooling( Dense)*( Normalize)?", " ".join(names)):
         raise EncoderError(
-            f"{path}: the modules {', '.join(names)} are not supported; "
+            f"{folder / MODULES}: the modules {', '.join(names)} are not supported; "
             "supported are Transformer, Pooling, Dense layers and Normalize, in this order"
         )
     return modules

@@ -20,8 +20,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     Raises `EncoderError` when there is none, when the sides' tokenizers differ, or when it has ids that the model has
     no embedding for.
     """
-    tokenizer = _load(checkpoint.passage)
-    if not checkpoint.shared and _load(checkpoint.question).to_str() != tokenizer.to_str():
+    tokenizer = load_tower_tokenizer(checkpoint.passage)
+    if not checkpoint.shared and load_tower_tokenizer(checkpoint.question).to_str() != tokenizer.to_str():
         raise EncoderError(
             f"{checkpoint.question.folder} and {checkpoint.passage.folder} have different tokenizers: "
             "a bundle holds one"
@@ -29,7 +29,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     return tokenizer
 
 
-def _load(tower: Tower) -> Tokenizer:
+def load_tower_tokenizer(tower: Tower) -> Tokenizer:
+    """Return the tokenizer of one transformer; raises as `load_tokenizer` does."""
     path = tower.folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else _converted(tower)
     _set_case(tokenizer, tower)

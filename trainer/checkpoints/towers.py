@@ -54,7 +54,9 @@ def load_tower(checkpoint: Checkpoint, tower: Tower) -> TowerModel:
 
     Raises `EncoderError` when a weight is missing, has another shape, or cannot be read: none stays random.
     """
-    model, head = _dpr(tower) if tower.family == "dpr" else (_load(transformers.AutoModel, tower), nn.Identity())
+    model, head = (
+        _dpr(tower) if tower.family == "dpr" else (load_transformer(transformers.AutoModel, tower), nn.Identity())
+    )
     for layer in tower.dense:
         head = nn.Sequential(head, _dense(layer))
     loaded = TowerModel(model, head, pooling=checkpoint.pooling, normalise=checkpoint.normalise)
@@ -63,13 +65,17 @@ def load_tower(checkpoint: Checkpoint, tower: Tower) -> TowerModel:
 
 def _dpr(tower: Tower) -> tuple[nn.Module, nn.Module]:
     cls = getattr(transformers, tower.architecture)
-    model: Any = _load(cls, tower)
+    model: Any = load_transformer(cls, tower)
     encoder = model.question_encoder if tower.architecture == "DPRQuestionEncoder" else model.ctx_encoder
     return encoder.bert_model, encoder.encode_proj if tower.projection else nn.Identity()
 
 
-def _load(cls: Any, tower: Tower) -> nn.Module:  # noqa: ANN401
-    options = {"add_pooling_layer": False} if FAMILIES[tower.family].pooler else {}
+def load_transformer(cls: Any, tower: Tower, *, bare: bool = True) -> nn.Module:  # noqa: ANN401
+    """Load a class of transformers in fp32 with eager attention; `bare` leaves out the pooler of an `AutoModel`.
+
+    Raises `EncoderError` when a weight is missing, has another shape, or cannot be read.
+    """
+    options = {"add_pooling_layer": False} if bare and FAMILIES[tower.family].pooler else {}
     try:
         with _quiet():
             model, info = cls.from_pretrained(

@@ -8,6 +8,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from dpr_lance.trainer.bundles import quantise  # noqa: E402
+from dpr_lance.trainer.bundles.calibration_text import (  # noqa: E402
+    CALIBRATION_TEXTS,
+    calibration_texts,
+    single_sequences,
+)
 from dpr_lance.trainer.bundles.export import export  # noqa: E402
 
 from dpr_lance.encoders.bundle import open_bundle  # noqa: E402
@@ -78,10 +83,10 @@ def test_smoothing_takes_outliers_and_leaves_quiet_channels(activations):
 
 
 def test_calibration_text_is_there_and_the_same_each_time():
-    texts = quantise.calibration_texts()
-    assert len(texts) == quantise.CALIBRATION_TEXTS
+    texts = calibration_texts()
+    assert len(texts) == CALIBRATION_TEXTS
     assert len(set(texts)) > 0.9 * len(texts)
-    assert texts == quantise.calibration_texts()
+    assert texts == calibration_texts()
     assert min(map(len, texts)) >= 80
 
 
@@ -125,7 +130,7 @@ def test_the_same_graph_gives_the_same_bytes(precisions, tmp_path):
     tokenizer = Tokenizer.from_file(str(precisions / "fp32" / "tokenizer.json"))
     for name in ("one.onnx", "two.onnx"):
         source = precisions / "fp32" / "encoder.onnx"
-        quantise.quantise(source, tmp_path / name, tokenizer, max_tokens=checkpoints.POSITIONS)
+        quantise.quantise(source, tmp_path / name, single_sequences(tokenizer, checkpoints.POSITIONS))
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
@@ -182,8 +187,6 @@ def test_a_small_token_keeps_its_resolution_beside_a_large_one():
 
 
 def test_a_graph_without_matrices_is_refused(tmp_path):
-    from tokenizers import Tokenizer, models
-
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["a"], ["b"], name="i")],
@@ -193,7 +196,7 @@ def test_a_graph_without_matrices_is_refused(tmp_path):
     )
     onnx.save(onnx.helper.make_model(graph), str(tmp_path / "none.onnx"))
     with pytest.raises(EncoderError, match=r"none.onnx has no multiplication by a constant matrix"):
-        quantise.quantise(tmp_path / "none.onnx", tmp_path / "out.onnx", Tokenizer(models.WordLevel({"a": 0})))
+        quantise.quantise(tmp_path / "none.onnx", tmp_path / "out.onnx", [([0], [0])])
 
 
 def test_the_packaged_encoder_is_what_its_script_makes():
