@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # LanceDB is not needed to train
     from dpr_lance.records.hits import Hit
     from dpr_lance.retriever import Retriever
 
-Source: TypeAlias = Literal["bm25", "dense"]
+Source: TypeAlias = Literal["bm25", "dense", "hybrid"]
 Encode: TypeAlias = Callable[[Sequence[tuple[str, str]]], NDArray[np.float32]]
 
 QUESTIONS_AT_ONCE = 256
@@ -204,7 +204,7 @@ def rank_through(
     with_answers: bool = False,
     unencodable: Callable[[Example, str], None] | None = None,
 ) -> Iterable[Ranking]:
-    """Yield what the table's BM25 index, or its vectors, find for each question.
+    """Yield what the table's BM25 index, its vectors, or both find for each question.
 
     `with_answers` adds the answers to BM25's question. `unencodable` receives each question that the table's encoder
     makes no vector of, and the reason; its ranking is empty.

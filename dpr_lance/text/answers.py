@@ -49,6 +49,44 @@ def answer_matcher(answers: Iterable[str], *, regex: bool = False) -> Callable[[
     return contains_answer
 
 
+def answer_spans(text: str, answers: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the offsets (start, end) of every occurrence of these answers in a text, in order, each once.
+
+    Answers are found as by `answer_matcher`; a span reaches from its first token to its last. An answer without tokens
+    has no span.
+    """
+    phrases = {tuple(tokens(answer)) for answer in answers} - {()}
+    if not phrases:
+        return []
+    normal, places = _decomposed(text)
+    found = list(_token().finditer(normal))
+    words = [match.group().lower() for match in found]
+    spans = set()
+    for phrase in phrases:
+        for at in range(len(words) - len(phrase) + 1):
+            if words[at] == phrase[0] and tuple(words[at : at + len(phrase)]) == phrase:
+                last = found[at + len(phrase) - 1].end() - 1
+                spans.add((places[found[at].start()][0], places[last][1]))
+    return sorted(spans)
+
+
+def _decomposed(text: str) -> tuple[str, Sequence[tuple[int, int]]]:
+    """Return the text in form NFD, and for each of its characters the offsets of its letter with marks in the text."""
+    if unicodedata.is_normalized("NFD", text):
+        return text, [(at, at + 1) for at in range(len(text))]
+    parts: list[str] = []
+    places: list[tuple[int, int]] = []
+    start = 0
+    for end in range(1, len(text) + 1):
+        # Marks are sorted within a run; where one begins, so does a part that is normalised by itself.
+        if end < len(text) and unicodedata.combining(text[end]):
+            continue
+        parts.append(normalised("NFD", text[start:end]))
+        places += [(start, end)] * len(parts[-1])
+        start = end
+    return "".join(parts), places
+
+
 def _joined(parts: Sequence[str]) -> str:
     return _END + "".join(part + _END for part in parts)
 

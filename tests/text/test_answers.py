@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.text.answers import answer_matcher, tokens
+from dpr_lance.text.answers import answer_matcher, answer_spans, tokens
 
 # What the reference implementation's rules say of awkward cases, worked out by hand.
 CASES = [
@@ -107,3 +107,29 @@ def test_a_bad_regular_expression_is_named(pattern):
 @example("a_b-c ١٢ Ⅻ ½ \u0301x \u200d \ue000")
 def test_tokens_are_those_of_the_categories(text):
     assert tokens(text) == reference_tokens(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "spans"),
+    [
+        ("Paris, paris and PARIS.", ["Paris"], ["Paris", "paris", "PARIS"]),
+        ("supersonic super", ["super"], ["super"]),
+        ("the U . S . A . and the U.S.A.", ["U.S.A."], ["U . S . A .", "U.S.A."]),
+        ("😀 a caf\u00e9 or cafe\u0301 in 東京 ", ["cafe\u0301", "東京"], ["caf\u00e9", "cafe\u0301", "東京"]),
+        ("한국어 한국", ["한국"], ["한국"]),
+        ("İstanbul", ["i̇stanbul"], ["İstanbul"]),
+        ("new new york york", ["new york", "york"], ["new york", "york", "york"]),
+        ("a a a", ["a a"], ["a a", "a a"]),
+        ("any text", ["", " \n"], []),
+        ("any text", [], []),
+    ],
+)
+def test_every_occurrence_of_an_answer_has_its_offsets_in_the_text(text, answers, spans):
+    assert [text[start:end] for start, end in answer_spans(text, answers)] == spans
+
+
+@given(st.text(st.sampled_from("aAbé e\u0301\u0323한ᄒ ᅡᆫ😀.\u00ad")), st.text(st.sampled_from("aAbée\u0301\u0323한😀.")))
+def test_an_answer_has_a_span_where_it_is_found(text, answer):
+    spans = answer_spans(text, [answer])
+    assert bool(spans) == (answer_matcher([answer])(text) and bool(tokens(answer)))
+    assert all(tokens(text[start:end]) == tokens(answer) for start, end in spans)
