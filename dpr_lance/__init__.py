@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from dpr_lance.ingest.embedding import ProgressCallback as ProgressCallback
     from dpr_lance.inputs.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
     from dpr_lance.reader.choice import RerankSource as RerankSource
+    from dpr_lance.reader.card import ReaderCard as ReaderCard
+    from dpr_lance.reader.loading import load_reader as load_reader
+    from dpr_lance.reader.onnx_reader import Reader as Reader
+    from dpr_lance.reader.reading import AnswerSpan as AnswerSpan, Reading as Reading
     from dpr_lance.reader.reranker import PassageText as PassageText, Reranker as Reranker
     from dpr_lance.records.hits import (
         Effort as Effort,
@@ -111,6 +115,10 @@ _NAMES_BY_MODULE = {
     "ingest.embedding": ("ProgressCallback",),
     "inputs.questions": ("LabelledQuestion", "QuestionSource"),
     "reader.choice": ("RerankSource",),
+    "reader.card": ("ReaderCard",),
+    "reader.loading": ("load_reader",),
+    "reader.onnx_reader": ("Reader",),
+    "reader.reading": ("AnswerSpan", "Reading"),
     "reader.reranker": ("PassageText", "Reranker"),
     "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "Passage", "WordScore"),
     "records.reports": (

@@ -53,6 +53,7 @@ ALLOWED = {
 
 PUBLIC = [
     "AddReport",
+    "AnswerSpan",
     "Calibration",
     "CheckReport",
     "DamagedTableError",
@@ -94,7 +95,10 @@ PUBLIC = [
     "Progress",
     "ProgressCallback",
     "QuestionSource",
+    "Reader",
+    "ReaderCard",
     "ReaderError",
+    "Reading",
     "ReembedReport",
     "RerankSource",
     "Reranker",
@@ -114,6 +118,7 @@ PUBLIC = [
     "connect",
     "evaluate",
     "load_encoder",
+    "load_reader",
 ]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dpr_lance.checks import checked_fields, shown
+from dpr_lance.encoders.card_json import CardForm
 from dpr_lance.errors import EncoderError
 
 Side = Literal["question", "passage"]
@@ -22,6 +22,7 @@ _MOST = 2**31
 
 CARD_FORMAT = 1
 """Version of the JSON form; a reader refuses a higher one."""
+_FORM = CardForm("encoder card", CARD_FORMAT, EncoderError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ class EncoderCard(TextSettings):
 
     def to_json(self) -> str:
         """Return the card as one JSON object with sorted keys; `from_json` is the inverse."""
-        return json.dumps({"format": CARD_FORMAT} | dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+        return _FORM.written(self)
 
     @classmethod
     def from_json(cls, text: str, *, place: str) -> EncoderCard:
@@ -109,24 +110,4 @@ class EncoderCard(TextSettings):
 
         Raises `EncoderError` when the text is not a card, lacks a field, or is of a newer format.
         """
-        try:
-            values: Any = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise EncoderError(f"{place}: the encoder card is not JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise EncoderError(f"{place}: the encoder card is not a JSON object")
-        version = values.pop("format", None)
-        if type(version) is not int or version > CARD_FORMAT:
-            raise EncoderError(
-                f"{place}: encoder card format {version!r} is not known here (up to {CARD_FORMAT}): upgrade dpr-lance"
-            )
-        fields = dataclasses.fields(cls)
-        required = {field.name for field in fields if field.default is dataclasses.MISSING}
-        if missing := sorted(required - values.keys()):
-            raise EncoderError(f"{place}: the encoder card lacks {', '.join(missing)}")
-        if unknown := sorted(values.keys() - {field.name for field in fields}):
-            raise EncoderError(f"{place}: the encoder card has unknown fields {', '.join(unknown)}")
-        try:
-            return cls(**values)
-        except EncoderError as error:
-            raise EncoderError(f"{place}: {error}") from error
+        return _FORM.read(cls, text, place=place)

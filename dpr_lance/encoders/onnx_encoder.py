@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 
 from dpr_lance.checks import checked_input, checked_items, checked_pairs, checked_text, checked_whole
 from dpr_lance.encoders.batches import Rows, length_batches, run_batches
-from dpr_lance.encoders.bundle import TOKENIZER, Bundle, open_bundle
+from dpr_lance.encoders.bundle import Bundle, open_bundle
 from dpr_lance.encoders.card import EncoderCard, Side
 from dpr_lance.encoders.encoder import Vectors
-from dpr_lance.encoders.onnx_graph import Graph
-from dpr_lance.errors import EncoderError, InvalidInputError, is_panic
+from dpr_lance.encoders.onnx_graph import Graph, GraphKind, Tokens
+from dpr_lance.encoders.tokenization import bundle_tokenizer, tokenizing
+from dpr_lance.errors import EncoderError, InvalidInputError
 
 if TYPE_CHECKING:  # loaded at the first embedding: importing this module stays cheap
     from tokenizers import Tokenizer
@@ -30,6 +30,17 @@ WINDOW = 1024
 """Texts that are tokenised and sorted by length together; this bounds the memory of a long input."""
 RECENT_QUESTIONS = 1024
 """Question vectors that are kept: 1.5 MB at 384 dimensions."""
+
+
+def encoder_graph(card: EncoderCard) -> GraphKind:
+    """Return what the graph of an encoder computes: one vector for each sequence."""
+    return GraphKind(
+        model="encoder",
+        outputs={"vector": ("b", card.dimension)},
+        wanted=f"the card says {card.dimension} dimensions",
+        zero_token_types=card.zero_token_types,
+        error=EncoderError,
+    )
 
 
 class OnnxEncoder:
@@ -85,7 +96,7 @@ class OnnxEncoder:
         excess = np.zeros(len(passages), dtype=np.int32)
         for start in range(0, len(passages), WINDOW):
             texts = self._inputs(passages, start)
-            with self._tokenizing():
+            with tokenizing(self.bundle):
                 lengths = [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
             excess[start : start + len(texts)] = np.maximum(0, np.array(lengths, dtype=np.int32) - limit)
         return excess
@@ -103,16 +114,18 @@ class OnnxEncoder:
         """Tokenise and run one window: float32[n, d] in the order of `texts`; `place` names one in an error."""
         graph = self._graph(side)
         tokenizer = self._tokenizer(self.card.max_tokens(side))
-        with self._tokenizing():
+        with tokenizing(self.bundle):
             encodings = tokenizer.encode_batch_fast(texts)
             nothing = len(tokenizer.encode(self.card.prefix(side)))
         lengths = np.array([len(encoding) for encoding in encodings])
         if blank := np.flatnonzero(lengths <= nothing).tolist():
             raise InvalidInputError(f"{place(blank[0])} is blank to the encoder's tokenizer: {texts[blank[0]]!r:.80}")
         result = np.empty((len(texts), self.card.dimension), dtype=np.float32)
+        no_types = self.card.zero_token_types
 
         def run(batch: Rows) -> None:
-            result[batch] = graph.run([encodings[index] for index in batch])
+            parts = [encodings[index] for index in batch]
+            (result[batch],) = graph.run([Tokens(part.ids, () if no_types else part.type_ids) for part in parts])
 
         run_batches(run, length_batches(lengths, graph.budget), self.threads if graph.on_cpu else 1)
         return result
@@ -121,36 +134,14 @@ class OnnxEncoder:
         name = self.bundle.graph(side)
         with self._loading:
             if name not in self._graphs:
-                self._graphs[name] = Graph(self.bundle, name)
+                self._graphs[name] = Graph(self.bundle, name, encoder_graph(self.card))
             return self._graphs[name]
 
     def _tokenizer(self, limit: int | None) -> Tokenizer:
-        """Return the tokenizer that cuts at `limit` tokens; the padding and truncation in its file are never used."""
-        from tokenizers import Tokenizer  # noqa: PLC0415
-
         with self._loading:
             if limit not in self._tokenizers:
-                path = self.bundle.verified(TOKENIZER)
-                with self._tokenizing():
-                    tokenizer = Tokenizer.from_file(str(path))
-                    tokenizer.no_padding()
-                    tokenizer.no_truncation()
-                    if limit is not None:
-                        tokenizer.enable_truncation(limit)
-                self._tokenizers[limit] = tokenizer
+                self._tokenizers[limit] = bundle_tokenizer(self.bundle, limit=limit)
             return self._tokenizers[limit]
-
-    @contextmanager
-    def _tokenizing(self) -> Iterator[None]:
-        """Turn whatever the tokenizer raises into an `EncoderError`, panics too."""
-        try:
-            yield
-        except BaseException as error:
-            if not isinstance(error, Exception) and not is_panic(error):
-                raise
-            raise EncoderError(
-                f"{self.bundle.folder / TOKENIZER} cannot be used by the `tokenizers` package: {error}"
-            ) from error
 
 
 class _RecentVectors:

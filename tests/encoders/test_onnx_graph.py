@@ -9,6 +9,7 @@ import pytest
 
 from dpr_lance.encoders.bundle import open_bundle
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED, load_encoder
+from dpr_lance.encoders.onnx_encoder import encoder_graph
 from dpr_lance.encoders.onnx_graph import CPU, GPU, Graph, providers
 from dpr_lance.errors import EncoderError
 from tests.encoders.tiny_bundle import made, rewritten, tiny_graph, tiny_tokenizer
@@ -37,7 +38,8 @@ def test_the_names_are_those_of_onnxruntime():
 
 
 def test_int8_runs_one_sequence_at_a_time_on_the_cpu():
-    graph = Graph(open_bundle(PACKAGED / DEFAULT_ENCODER), "encoder.onnx")
+    bundle = open_bundle(PACKAGED / DEFAULT_ENCODER)
+    graph = Graph(bundle, "encoder.onnx", encoder_graph(bundle.card))
     assert graph.on_cpu
     assert graph.budget == 0
 
