@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from dpr_lance.reader.onnx_reader import Reader as Reader
     from dpr_lance.reader.reading import AnswerSpan as AnswerSpan, Reading as Reading
     from dpr_lance.reader.reranker import PassageText as PassageText, Reranker as Reranker
+    from dpr_lance.records.context import Context as Context, ContextPassage as ContextPassage
     from dpr_lance.records.hits import (
         Effort as Effort,
         Explanation as Explanation,
@@ -57,9 +58,9 @@ if TYPE_CHECKING:
         HitExplanation as HitExplanation,
         Hits as Hits,
         Mode as Mode,
-        Passage as Passage,
         WordScore as WordScore,
     )
+    from dpr_lance.records.passage import Passage as Passage
     from dpr_lance.records.reports import (
         AddReport as AddReport,
         IndexInfo as IndexInfo,
@@ -120,7 +121,9 @@ _NAMES_BY_MODULE = {
     "reader.onnx_reader": ("Reader",),
     "reader.reading": ("AnswerSpan", "Reading"),
     "reader.reranker": ("PassageText", "Reranker"),
-    "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "Passage", "WordScore"),
+    "records.context": ("Context", "ContextPassage"),
+    "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "WordScore"),
+    "records.passage": ("Passage",),
     "records.reports": (
         "AddReport",
         "IndexInfo",

@@ -79,6 +79,17 @@ def checked_seconds(value: object, name: str, wanted: str) -> float:
     return number
 
 
+def checked_share(value: object, name: str, wanted: str) -> float:
+    """Return a number from 0 to 1 as a float, NumPy's too; True, False and NaN are refused."""
+    try:
+        number = -1.0 if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]  # the call finds out
+    except (TypeError, ValueError, OverflowError):
+        raise refused(name, value, wanted) from None
+    if type(value).__name__ in ("bool", "bool_") or not 0 <= number <= 1:
+        raise refused(name, value, wanted)
+    return number
+
+
 def checked_flag(value: object, name: str) -> bool:
     """Return True or False, NumPy's too; nothing else is taken for one of them."""
     if type(value).__name__ in ("bool", "bool_") and type(value).__module__ in ("builtins", "numpy"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, NoReturn
@@ -23,13 +23,15 @@ from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
 from dpr_lance.inputs.documents import document_stream
-from dpr_lance.records.hits import Hit, Passage
+from dpr_lance.records.context import Context, ContextLimits, estimated_tokens
+from dpr_lance.records.hits import Hit, Hits
+from dpr_lance.records.passage import Passage
 from dpr_lance.records.reports import AddReport, IndexReport, OnError, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
 from dpr_lance.search.searchable import Searchable
 from dpr_lance.table.encoder import EncoderSource, check_source, loaded, source_names
 from dpr_lance.table.filters import Filter
-from dpr_lance.table.passages import Ids, all_of, meant_by, named, neighbours
+from dpr_lance.table.passages import Ids, all_of, context_for, meant_by, named, neighbours
 from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 
 
@@ -170,6 +172,19 @@ class Retriever(Searchable):
         """
         self._store.check_usable()
         return neighbours(self._store, hit, before, after)
+
+    def context_for(
+        self,
+        hits: Hits | Sequence[Hit],
+        budget_tokens: int | None = None,
+        *,
+        count: Callable[[str], int] = estimated_tokens,
+        neighbours: int = 1,
+    ) -> Context:
+        """Return the text of hits for a generator: see `Hits.context`. Some of the hits, or unpickled ones, will do."""
+        self._store.check_usable()
+        limits = ContextLimits(budget_tokens, count, neighbours).checked()
+        return context_for(self._store, hits, limits)
 
     def __len__(self) -> int:
         """Return the number of passages."""

@@ -89,6 +89,7 @@ CALLS = {
     "Retriever.update": (lambda table: table.update, {"ids": "alps", "metadata": {"year": 2002}}),
     "Retriever.get": (lambda table: table.get, {"ids": "alps"}),
     "Retriever.context": (lambda table: table.context, {"hit": "alps#0"}),
+    "Retriever.context_for": (lambda table: table.context_for, {"hits": ()}),
     "Retriever.calibrate": (lambda table: table.calibrate, {"questions": ["where are the Alps?"]}),
     "Retriever.check": (lambda table: table.check, {}),
     "Retriever.optimize": (lambda table: table.optimize, {}),
@@ -113,6 +114,7 @@ CALLS = {
     "MarkdownSplitter.split": (lambda table: lambda text: list(MarkdownSplitter().split(text)), {"text": "a"}),
     "Document": (lambda table: lambda **given: table.add([Document(**given)]), {"text": "a"}),
     "Hit.snippet": (lambda table: hit(table).snippet, {}),
+    "Hits.context": (lambda table: table.search("where are the Alps?", 1).context, {}),
 }
 
 
@@ -169,6 +171,10 @@ TAKEN = {
     "hit": set(),
     "before": {"zero", *COUNT} | ANY_TEXT,  # of `context`, and of `snippet`
     "after": {"zero", *COUNT} | ANY_TEXT,
+    "hits": LISTS,
+    "budget_tokens": {"None", *COUNT},
+    "count": {"class"},  # which is called for hits alone
+    "neighbours": {"zero", "numpy integer"},
     "questions": {"None", *LISTS},
     "split": {"None"},
     "regex": FLAG,
@@ -221,7 +227,7 @@ def test_a_wrong_argument_is_named(table, name):
                 if not names(str(error), argument, value):
                     bare.append(f"{argument}={kind}: unnamed: {type(error).__name__}: {error!s:.150}")
             except BaseException as error:  # noqa: BLE001 - panics too
-                if argument in ("progress", "escape") and kind == "class":
+                if argument in ("progress", "escape", "count") and kind == "class":
                     continue  # it can be called, and fails by itself
                 bare.append(f"{argument}={kind}: {type(error).__name__}: {error!s:.150}")
     assert not bare, f"{len(bare)} wrong answers:\n" + "\n".join(bare)

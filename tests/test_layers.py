@@ -56,6 +56,8 @@ PUBLIC = [
     "AnswerSpan",
     "Calibration",
     "CheckReport",
+    "Context",
+    "ContextPassage",
     "DamagedTableError",
     "Document",
     "DprLanceError",

@@ -18,7 +18,7 @@ from dpr_lance.errors import EncoderMismatchError, InvalidInputError
 from dpr_lance.indexes.maintenance import create_text_index, ensure_text_index, fold
 from dpr_lance.ingest.embedding import NAMED, PassageEncoder, ProgressReporter, fill_vectors
 from dpr_lance.ingest.widening import prepare_columns, stored_values
-from dpr_lance.records.hits import Passage
+from dpr_lance.records.passage import Passage
 from dpr_lance.records.reports import AddReport, Skipped
 from dpr_lance.table.contention import SchemaChangedError, SwitchedError
 from dpr_lance.table.filters import among

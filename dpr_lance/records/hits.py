@@ -1,36 +1,21 @@
-"""Passages, hits, and explanations of a search."""
+"""Hits, and explanations of a search."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from dpr_lance.checks import checked_callback, checked_text, refused, shown
+from dpr_lance.errors import InvalidInputError
+from dpr_lance.records.context import Context, ContextLimits, assembled, estimated_tokens
+from dpr_lance.records.passage import Passage
 from dpr_lance.text.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
 """How to search: both legs fused, vectors alone, or BM25 alone."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """The unit of retrieval: about 100 words of one document, with its title.
-
-    `start` and `end` are character offsets of `text` in the document's text; `embedded`: it has a
-    vector.
-    """
-
-    id: str
-    document_id: str
-    position: int
-    title: str
-    text: str
-    start: int
-    end: int
-    embedded: bool
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +83,8 @@ class Hit:
 
     `score` orders the hits, `dense_score` is the inner product of the vectors of question and passage, `bm25_score` is
     Lucene's BM25 (0 if no term matches), `rerank_score` what the re-ranker gave (None if it did not score the hit).
-    `explanation` comes from `search(explain=True)`.
+    `explanation` comes from `search(explain=True)`. `start` and `end` are character offsets of `text` in the document's
+    text.
     """
 
     rank: int
@@ -113,6 +99,8 @@ class Hit:
     question: str = field(default="", repr=False)
     explanation: HitExplanation | None = None
     rerank_score: float | None = None
+    start: int = 0
+    end: int = 0
 
     def snippet(
         self, length: int = LENGTH, *, before: str = "**", after: str = "**", escape: Callable[[str], str] = str
@@ -133,6 +121,10 @@ class Hit:
         if odd := [text for text, _ in pieces if not isinstance(text, str)]:
             raise refused("escape", escape, f"it must return a string, it returned {shown(odd[0])}")
         return "".join(f"{before}{text}{after}" if matches else text for text, matches in pieces)
+
+
+Around = Callable[[Sequence[Hit], int], tuple[list[Passage], list[Passage]]]
+"""From hits and a number of neighbours to the hits' passages, and to their neighbours, most wanted first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +151,8 @@ class Hits(Sequence[Hit]):
     reranker: str | None = None
     retrieval_weight: float | None = None
     not_reranked: str | None = None
+    _around: Around | None = field(default=None, repr=False, compare=False)
+    """Reads the neighbours of hits; given by the retriever that found them."""
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -172,3 +166,65 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Leave out what only works in this process."""
+        values = (getattr(self, name) for name in self.__dataclass_fields__ if name != "_around")
+        return type(self), tuple(values)
+
+    def context(
+        self,
+        budget_tokens: int | None = None,
+        *,
+        count: Callable[[str], int] = estimated_tokens,
+        neighbours: int = 1,
+    ) -> Context:
+        """Return the text of these hits for a generator, with numbers to cite; no model is called.
+
+        Each hit comes with up to `neighbours` passages before and after it in its document. Passages that touch or
+        overlap become one block, a text that two hits share is there once, and blocks are numbered by their best hit.
+        The text takes up to `budget_tokens` tokens (None: no limit) as `count` counts them, by default a quarter of its
+        bytes, an estimate: pass your tokenizer's. Hits come before neighbours, whole, up to the first that does not
+        fit; a first hit that is too long alone ends with the last sentence that fits.
+
+            context = retriever.search("who maps the river?", 5).context(2_000)
+            context.text, context.by_number[1].title
+
+        Raises `InvalidInputError` for hits that were unpickled or made by hand, unless `neighbours=0`.
+        """
+        limits = ContextLimits(budget_tokens, count, neighbours).checked()
+        if self._around is not None:
+            found, around = self._around(self.hits, limits.neighbours)
+        elif limits.neighbours:
+            raise InvalidInputError(
+                f"neighbours={limits.neighbours}: these hits were unpickled or made by hand, so their neighbours "
+                f"cannot be read from here; call retriever.context_for(hits, ...), or pass neighbours=0"
+            )
+        else:
+            found, around = [passage_of(hit) for hit in self.hits], []
+        return assembled(self.question, found, around, limits)
+
+
+_PASSAGE_ID = re.compile(r"(.*)#([0-9]{1,10})", re.DOTALL)
+
+
+def place_in_document(passage_id: str) -> tuple[str, int] | None:
+    """Return the document's id and the position that a passage's id consists of; None for another text."""
+    parts = _PASSAGE_ID.fullmatch(passage_id)
+    return None if parts is None else (parts[1], int(parts[2]))
+
+
+def passage_of(hit: Hit) -> Passage:
+    """Return the passage that was found."""
+    place = place_in_document(hit.id)
+    return Passage(
+        id=hit.id,
+        document_id=hit.document_id,
+        position=0 if place is None else place[1],
+        title=hit.title,
+        text=hit.text,
+        start=hit.start,
+        end=hit.end,
+        embedded=hit.dense_score is not None,
+        metadata=hit.metadata,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from dpr_lance.encoders.onnx_encoder import available_threads
 from dpr_lance.encoders.vectors import Vector
@@ -21,6 +22,7 @@ from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.encoder import TableEncoder
 from dpr_lance.table.filters import Filter, checked_filter
 from dpr_lance.table.forks import is_cut_off
+from dpr_lance.table.passages import around
 from dpr_lance.table.schema import CONTENT
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.store import Store
@@ -48,7 +50,8 @@ class Searcher:
         reranker = self.rerankers.loaded(source) if source is not None and source is not False else None
         size = questions_at_once(self.store.policy.candidates(options.pool(reranks=reranker is not None), "hybrid"))
         parts = [questions[start : start + size] for start in range(0, len(questions), size)]
-        return [hits for part in parts for hits in self._search(part, options, reranker)]
+        found = [hits for part in parts for hits in self._search(part, options, reranker)]
+        return [replace(hits, _around=partial(around, self.store)) for hits in found]
 
     def _search(self, questions: Sequence[str], options: SearchOptions, reranker: Reranker | None) -> list[Hits]:
         where = None if options.where is None else checked_filter(options.where)

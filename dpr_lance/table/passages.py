@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from lancedb.expr import col
 
 from dpr_lance.checks import checked_id, checked_items, checked_text, checked_whole, refused
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records.hits import Hit, Passage
+from dpr_lance.records.context import Context, ContextLimits, assembled
+from dpr_lance.records.hits import Hit, Hits, passage_of, place_in_document
+from dpr_lance.records.passage import Passage
 from dpr_lance.table.filters import Filter, among, checked_filter
 from dpr_lance.table.rows import passages_of
 from dpr_lance.table.schema import DOCUMENT_ID, ID
@@ -17,7 +18,6 @@ from dpr_lance.table.store import Store
 
 Ids = str | int | Iterable[str | int] | None
 
-_PASSAGE_ID = re.compile(r"(.*)#([0-9]{1,10})", re.DOTALL)
 _LAST_POSITION = 2**31 - 1
 
 
@@ -95,7 +95,40 @@ def _place_of(hit: object) -> tuple[str, int]:
     if not isinstance(hit, (Hit, Passage, str)):
         raise refused("hit", hit, "context() takes a Hit, a Passage or a passage's id")
     name = checked_text(hit if isinstance(hit, str) else hit.id, name="the id", place="hit")
-    parts = _PASSAGE_ID.fullmatch(name)
-    if parts is None:
+    place = place_in_document(name)
+    if place is None:
         raise InvalidInputError(f"hit={name!r:.80}: a passage's id is its document's, '#' and a position, as in Hit.id")
-    return parts[1], int(parts[2])
+    return place
+
+
+def around(store: Store, hits: Sequence[Hit], neighbours: int) -> tuple[list[Passage], list[Passage]]:
+    """Return the passages of these hits, and up to this many stored neighbours on each side of each, in one read.
+
+    Neighbours come in the order of the hits, the nearest first. A hit whose passage is no longer stored, or has another
+    text now, has none.
+    """
+    store.check_usable()
+    found = [passage_of(hit) for hit in hits]
+    if not neighbours or not found or store.find() is None:
+        return found, []
+    reach = [0, *(sign * distance for distance in range(1, neighbours + 1) for sign in (-1, 1))]
+    names = [[f"{hit.document_id}#{hit.position + step}" for step in reach] for hit in found]
+    wanted = sorted({name for each in names for name in each})
+    stored = {passage.id: passage for passage in passages_of(store.passages(among(ID, wanted)))}
+    nearby: dict[str, Passage] = {}
+    for hit, ids in zip(found, names, strict=True):
+        same = stored.get(hit.id)
+        if same is not None and (same.title, same.text) == (hit.title, hit.text):
+            nearby |= {name: stored[name] for name in ids[1:] if name in stored}
+    return found, list(nearby.values())
+
+
+def context_for(store: Store, hits: Sequence[Hit], limits: ContextLimits) -> Context:
+    """Return the context of hits; see `Retriever.context_for`."""
+    wanted = "give the Hits of a search, or some of its hits"
+    chosen = checked_items(hits, "hits", wanted)
+    for number, hit in enumerate(chosen):
+        if not isinstance(hit, Hit):
+            raise refused(f"hits[{number}]", hit, wanted)
+    question = hits.question if isinstance(hits, Hits) else chosen[0].question if chosen else ""
+    return assembled(question, *around(store, chosen, limits.neighbours), limits)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from dpr_lance.documents.document import Document
 from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.vectors import Vector, vector_array
-from dpr_lance.records.hits import Passage
+from dpr_lance.records.passage import Passage
 from dpr_lance.table.contention import SchemaChangedError
 from dpr_lance.table.schema import CONTENT, EMBEDDED, PASSAGE_COLUMNS, is_vector_column, metadata_of
 from dpr_lance.text.normal_form import content_of

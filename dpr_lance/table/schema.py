@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.errors import DamagedTableError, InvalidInputError, TableError
-from dpr_lance.records.hits import Hit, Passage
+from dpr_lance.records.hits import Hit
+from dpr_lance.records.passage import Passage
 from dpr_lance.table.identity import new_identity
 
 FORMAT = 1
