@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         Calibration as Calibration,
         EffortPoint as EffortPoint,
         IndexKind as IndexKind,
+        RerankCalibration as RerankCalibration,
         TableInfo as TableInfo,
         WeightPoint as WeightPoint,
     )
@@ -134,7 +135,7 @@ _NAMES_BY_MODULE = {
         "Skipped",
         "VectorReport",
     ),
-    "records.table_info": ("Calibration", "EffortPoint", "IndexKind", "TableInfo", "WeightPoint"),
+    "records.table_info": ("Calibration", "EffortPoint", "IndexKind", "RerankCalibration", "TableInfo", "WeightPoint"),
     "retriever": ("Retriever",),
     "table.encoder": ("EncoderSource",),
     "table.filters": ("Filter",),

@@ -102,6 +102,7 @@ PUBLIC = [
     "ReaderError",
     "Reading",
     "ReembedReport",
+    "RerankCalibration",
     "RerankSource",
     "Reranker",
     "Retriever",

@@ -20,12 +20,14 @@ from dpr_lance.calibration.hybrid_weight import (
     mutual_weight,
     weight_in_scale,
 )
-from dpr_lance.checks import checked_items
+from dpr_lance.calibration.rerank import calibrated_reranking, checked_for_calibration
+from dpr_lance.checks import checked_items, refused
 from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderError, InvalidInputError
 from dpr_lance.indexes.recall import efforts
 from dpr_lance.inputs.questions import LabelledQuestion, QuestionSource, check_split, checked_question, read_questions
+from dpr_lance.reader.choice import RerankSource
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.records.table_info import Calibration
@@ -60,9 +62,18 @@ class Calibrator:
     _vectors: list[Vector] = field(default_factory=list)
     _skipped: list[Skipped] = field(default_factory=list)
 
-    def run(self, labelled: Sequence[LabelledQuestion], unlabelled: Sequence[str]) -> Calibration:
-        """Choose by these questions, store the choice, and return it."""
+    def run(
+        self, labelled: Sequence[LabelledQuestion], unlabelled: Sequence[str], rerank: RerankSource = None
+    ) -> Calibration:
+        """Choose by these questions, store the choice, and return it.
+
+        With a re-ranker its weight is chosen too; False drops what was chosen for one.
+        """
         started, store = time.perf_counter(), self.searcher.store
+        if rerank is not None and rerank is not False:
+            if len(labelled) < FEWEST_QUESTIONS:
+                raise refused("rerank", rerank, f"calibrating a re-ranker takes {FEWEST_QUESTIONS} labelled questions")
+            checked_for_calibration(self.searcher.rerankers.loaded(rerank), rerank)
         judged = [each for part in _parts(labelled) for each in self._judged(part)]
         spreads = [(each.dense, each.bm25) for each in judged]
         spreads += [pair for part in _parts(unlabelled) for pair in self._spreads(part)]
@@ -90,8 +101,13 @@ class Calibrator:
             in_scale = suggested if spreads else weight_in_scale(weight, balanced)
             # Without labels, too few passages say nothing.
             found = replace(found, hybrid_weight=weight if store.count() < DEPTH else in_scale)
-        found = replace(self._with_effort(found, vectors, now), seconds=time.perf_counter() - started)
+        earlier = None if now is None or rerank is False else now.rerank
+        found = replace(self._with_effort(found, vectors, now), rerank=earlier, seconds=time.perf_counter() - started)
         keep_calibration(store, found)
+        if rerank is not None and rerank is not False:  # over searches as they are from now on
+            chosen_rerank = calibrated_reranking(self.searcher, labelled, rerank, earlier, regex=self.regex)
+            found = replace(found, rerank=chosen_rerank, seconds=time.perf_counter() - started)
+            keep_calibration(store, found)
         return replace(found, skipped=skipped)
 
     def _encodable(self, questions: Sequence[Q], text: Callable[[Q], str]) -> tuple[list[Q], Vector]:

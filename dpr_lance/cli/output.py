@@ -13,7 +13,7 @@ from dpr_lance.cli.console import print_facts, print_json, progress_bar, say
 from dpr_lance.health.check_report import CheckReport
 from dpr_lance.records.reports import AddReport, IndexInfo, IndexReport, ReembedReport
 from dpr_lance.records.reports import Progress as Advance
-from dpr_lance.records.table_info import TableInfo
+from dpr_lance.records.table_info import RerankCalibration, TableInfo
 
 if TYPE_CHECKING:
     from dpr_lance.cli.doctor import Diagnosis
@@ -53,6 +53,7 @@ def info_facts(info: TableInfo) -> dict[str, object]:
         "indexes": [_index_line(index) for index in info.indexes],
         "vector search": "exact" if info.recall is None else f"approximate, recall {info.recall:.3f}",
         "calibration": calibration and f"λ {calibration.hybrid_weight:.4g}, {calibration.mode} by default",
+        "re-ranking": calibration and calibration.rerank and rerank_line(calibration.rerank),
         "on disk": size(info.bytes_on_disk),
         "versions": info.versions,
     }
@@ -141,6 +142,12 @@ def size(count: int | None) -> str:
         value /= 1000
         units.pop(0)
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
+def rerank_line(chosen: RerankCalibration) -> str:
+    """Return which reader was calibrated, and whether searches use it unasked."""
+    when = "by default" if chosen.by_default else "on request"
+    return f"{chosen.reader} {when}, retrieval weight {chosen.retrieval_weight:.4g}"
 
 
 def _index_line(index: IndexInfo) -> str:

@@ -49,6 +49,20 @@ def default_weight(reranker: Reranker) -> float:
     return float(weight) if isinstance(weight, int | float) else 0.0
 
 
+def fingerprint_of(reranker: Reranker) -> str | None:
+    """Return the fingerprint on a re-ranker's card, None without one."""
+    fingerprint = getattr(getattr(reranker, "card", None), "fingerprint", None)
+    return fingerprint if isinstance(fingerprint, str) and fingerprint else None
+
+
+def stored_source(source: RerankSource) -> bool | str | None:
+    """Return what a table stores to load a re-ranker again; None for an object."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return str(path.absolute()) if path.exists() else str(source)
+    return True if source is True else None
+
+
 class Rerankers:
     """The re-rankers that a retriever has loaded, each once; shared by threads."""
 
@@ -56,8 +70,10 @@ class Rerankers:
         self._loaded: dict[bool | str | Path, Reranker] = {}
         self._loading = threading.Lock()
 
-    def loaded(self, source: bool | str | Path | Reranker) -> Reranker:
+    def loaded(self, source: RerankSource) -> Reranker:
         """Return the re-ranker that a source names, or is; raise `ReaderError` when it cannot be loaded."""
+        if source is None or source is False:
+            raise ReaderError(f"rerank={source}: this names no re-ranker; {_WANTED}")
         if not isinstance(source, bool | str | Path):
             return source
         with self._loading:

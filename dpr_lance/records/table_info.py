@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +32,29 @@ class EffortPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankCalibration:
+    """How one reader re-ranks a table's hits, as `calibrate(..., rerank=...)` has chosen.
+
+    `retrieval_weight` is w of `rerank_score + w · retrieval` for the reader with this `fingerprint`; with another one,
+    the weight on its card applies. With `by_default`, searches without `rerank` re-rank with it, and `source` loads it
+    for them: True for the packaged reader, a name or a folder, None for an object, which is never the default.
+    `retrieval_alone`, `reader_alone` (w = 0) and `combined` are mean reciprocal ranks of the first answer on held-out
+    questions. `weights` lists all that were tried.
+    """
+
+    reader: str
+    fingerprint: str
+    source: bool | str | None
+    retrieval_weight: float
+    by_default: bool
+    questions: int
+    retrieval_alone: float
+    reader_alone: float
+    combined: float
+    weights: tuple[WeightPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """The defaults of a table's searches that `calibrate` has chosen; they are stored next to the table.
 
@@ -41,6 +64,7 @@ class Calibration:
     reciprocal ranks of the first answer with the old and the new settings on held-out questions (None if labels chose
     nothing). `weights` and `efforts` list everything that was tried. Calibrating again without labels keeps what labels
     have chosen. `column` has the vectors that this holds for; it does not apply to vectors of another encoder.
+    `rerank` is what was chosen for re-ranking, by the last calibration with a reader.
     """
 
     hybrid_weight: float
@@ -57,16 +81,24 @@ class Calibration:
     seconds: float = 0.0
     skipped: tuple[Skipped, ...] = ()
     """Questions that the encoder makes no vector of; these are not stored."""
+    rerank: RerankCalibration | None = None
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Calibration:
         """Return the calibration with these fields, as read from JSON."""
         points = {
-            "weights": tuple(WeightPoint(**point) for point in fields["weights"]),
+            "weights": _weight_points(fields["weights"]),
             "efforts": tuple(EffortPoint(**point) for point in fields["efforts"]),
             "skipped": (),
         }
-        return cls(**{**fields, **points})
+        rerank = fields.get("rerank")  # not in records of earlier versions
+        if rerank is not None:
+            rerank = RerankCalibration(**{**rerank, "weights": _weight_points(rerank["weights"])})
+        return cls(**{**fields, **points, "rerank": rerank})
+
+
+def _weight_points(points: Iterable[Mapping[str, float]]) -> tuple[WeightPoint, ...]:
+    return tuple(WeightPoint(**point) for point in points)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Reranking:
     def rerank(self, found: Sequence[Hits]) -> list[Hits]:
         """Return each question's hits in their new order; those that are not re-scored follow in their old one."""
         started = self.clock()
-        asked = [_candidates_of(hits, self.candidates) for hits in found]
+        asked = [candidates_of(hits, self.candidates) for hits in found]
         if self.within is None:
             scores = scores_of(self.reranker, asked)
         else:
@@ -105,7 +105,8 @@ def combined(scores: RerankScores, parts: Scores, count: int) -> Scores:
     return np.concatenate([first, lowest - 1.0 - np.arange(count - len(first))])
 
 
-def _candidates_of(hits: Hits, most: int) -> Candidates:
+def candidates_of(hits: Hits, most: int) -> Candidates:
+    """Return the first hits as a re-ranker scores them."""
     chosen = hits[:most]
     return Candidates(hits.question, [PassageText(hit.title, hit.text) for hit in chosen], [hit.id for hit in chosen])
 

@@ -133,9 +133,9 @@ class Searchable:
     def warm(self) -> None:
         """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache.
 
-        The first search then is as fast as the next ones.
+        The reader is loaded where the table re-ranks by default. The first search then is as fast as the next ones.
 
-        Raises `EncoderError` when the encoder is not available.
+        Raises `EncoderError` when the encoder is not available, `ReaderError` when the default reader is not.
         """
         self._store.check_usable()
         self._searcher.warm()

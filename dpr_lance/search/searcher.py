@@ -9,10 +9,12 @@ from functools import partial
 
 from dpr_lance.encoders.onnx_encoder import available_threads
 from dpr_lance.encoders.vectors import Vector
+from dpr_lance.errors import MissingExtraError, ReaderError
 from dpr_lance.indexes.maintenance import warm
-from dpr_lance.reader.choice import Rerankers, default_weight
+from dpr_lance.reader.choice import Rerankers, default_weight, fingerprint_of
 from dpr_lance.reader.reranker import Reranker
 from dpr_lance.records.hits import Hits
+from dpr_lance.records.table_info import RerankCalibration
 from dpr_lance.search.candidates import CandidateSearch, Encode, LegResults
 from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.ranking import ranked_hits
@@ -26,6 +28,7 @@ from dpr_lance.table.passages import around
 from dpr_lance.table.schema import CONTENT
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.store import Store
+from dpr_lance.table.tuning import reranking_in
 
 QUESTIONS_AT_ONCE = 64
 """Questions of a batch that are searched together; this bounds the memory that a long list of them needs."""
@@ -60,14 +63,16 @@ class Searcher:
         if options.mode != "bm25":
             self.encoder.load_named()
 
-        def answer(snapshot: Snapshot) -> tuple[list[Hits], Reranking | None]:
+        def answer(snapshot: Snapshot) -> tuple[list[Hits], Reranking | None, str | None]:
             search = self._in(snapshot, where, self.encoder.encode_questions)
-            reranking = None if reranker is None else self._reranking(reranker, options)
+            calibrated = reranking_in(snapshot.state, snapshot.card)
+            reranking, why_not = self._reranking(reranker, options, calibrated)
             pool = options.pool(reranks=reranking is not None)
-            return ranked_hits(search, questions, pool, mode=options.mode, explain=options.explain), reranking
+            hits = ranked_hits(search, questions, pool, mode=options.mode, explain=options.explain)
+            return hits, reranking, why_not
 
         try:
-            found, reranking = self.store.with_snapshot(answer)
+            found, reranking, why_not = self.store.with_snapshot(answer)
         except (ValueError, RuntimeError, TypeError):
             self.store.check_usable()  # closed meanwhile, or its threads ended by a fork
             if where is not None:
@@ -75,11 +80,25 @@ class Searcher:
             raise
         if reranking is not None:
             found = reranking.rerank(found)
+        elif why_not is not None:
+            found = [replace(hits, not_reranked=why_not) for hits in found]
         # Grouping and diversity choose here, among all hits in their final order.
         return [_first(hits, options.k) for hits in found]
 
-    def _reranking(self, reranker: Reranker, options: SearchOptions) -> Reranking:
-        return Reranking(reranker, options.candidates, default_weight(reranker), options.rerank_within)
+    def _reranking(
+        self, reranker: Reranker | None, options: SearchOptions, calibrated: RerankCalibration | None
+    ) -> tuple[Reranking | None, str | None]:
+        """Return how to re-rank; None without, with the reason where the table's default is not available."""
+        if reranker is None:
+            if options.rerank is False or calibrated is None or not calibrated.by_default:
+                return None, None
+            try:
+                reranker = self.rerankers.loaded(calibrated.source)
+            except (ReaderError, MissingExtraError) as error:
+                return None, str(error)
+        known = calibrated is not None and calibrated.fingerprint == fingerprint_of(reranker)
+        weight = calibrated.retrieval_weight if known and calibrated is not None else default_weight(reranker)
+        return Reranking(reranker, options.candidates, weight, options.rerank_within), None
 
     def candidates(self, questions: Sequence[str], vectors: Vector, n: int) -> LegResults:
         """Return up to n candidates of both legs, merged, for questions with these vectors."""
@@ -93,12 +112,15 @@ class Searcher:
         return CandidateSearch(snapshot, where, self.store.policy, self.memory, encode, self._pool)
 
     def warm(self) -> None:
-        """Load the encoder and the vectors, where they fit in memory, and the indexes, where they fit in the cache."""
+        """Load the encoder and the vectors, where they fit in memory, the indexes, and the table's re-ranker."""
         self.encoder.encode_questions([_WARMING])
         card = self.store.find_card()
         if card is not None:
             held = self.store.with_snapshot(self.memory.load)
             warm(self.store, {CONTENT} if held else {CONTENT, card.column})
+            calibrated = reranking_in(self.store.remembered.values(), card)
+            if calibrated is not None and calibrated.by_default:
+                self.rerankers.loaded(calibrated.source)
             self.search([_WARMING], SearchOptions(k=1))
 
     def close(self) -> None:

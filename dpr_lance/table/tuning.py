@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.records.hits import Metric
-from dpr_lance.records.table_info import Calibration, IndexKind
+from dpr_lance.records.table_info import Calibration, IndexKind, RerankCalibration
 from dpr_lance.table.files import REBUILD
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.store import Store
@@ -70,9 +70,21 @@ def calibration_in(values: Mapping[str, Any], card: TableCard) -> Calibration | 
     return _of_column(values, CALIBRATION, Calibration.from_fields, card)
 
 
+def reranking_in(values: Mapping[str, Any], card: TableCard) -> RerankCalibration | None:
+    """Return what `calibrate` has chosen for re-ranking; None at once where it has chosen nothing."""
+    fields = values.get(CALIBRATION)
+    if not isinstance(fields, Mapping) or fields.get("rerank") is None:
+        return None
+    calibration = calibration_in(values, card)
+    return None if calibration is None else calibration.rerank
+
+
 def keep_calibration(store: Store, calibration: Calibration) -> None:
     """Keep what `calibrate` has chosen."""
-    store.remembered.keep(**{CALIBRATION: dataclasses.asdict(calibration)})
+    fields = dataclasses.asdict(calibration)
+    if calibration.rerank is None:
+        del fields["rerank"]  # which earlier versions do not know
+    store.remembered.keep(**{CALIBRATION: fields})
 
 
 def _of_column(

@@ -15,6 +15,7 @@ from dpr_lance.records.table_info import Calibration, EffortPoint, WeightPoint
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.tuning import keep_calibration
 from tests import tables
+from tests.calibration.labelled import questions_of
 from tests.tables import WORDS, WeightedEncoder, random_documents
 
 COUNT = 300
@@ -26,15 +27,6 @@ class NoisyEncoder(WeightedEncoder):
     def encode_questions(self, questions):
         noise = np.random.default_rng(len(questions)).normal(size=(len(questions), self.card.dimension))
         return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
-
-
-def questions_of(documents, count):
-    """Questions of five words of a document, in another order, that this document answers."""
-    choose = np.random.default_rng(0)
-    return [
-        {"question": " ".join(choose.permutation(document["text"].split())[:5]), "labels": [document["id"]]}
-        for document in documents[:count]
-    ]
 
 
 @pytest.fixture(scope="module")

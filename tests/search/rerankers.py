@@ -30,6 +30,19 @@ class CountingPairs(Counting):
         return np.concatenate([super(CountingPairs, self).score(question, [passage]) for question, passage in pairs])
 
 
+class Knowing:
+    """Knows the texts that answer questions: they score `gain` more than others, and all scores are noisy."""
+
+    def __init__(self, answers, gain, name="knowing"):
+        self.answers, self.gain = answers, gain
+        self.card = SimpleNamespace(name=name, fingerprint=f"{name}-{gain}", retrieval_weight=0.25)
+
+    def score(self, question, passages):
+        noise = [np.random.default_rng(list(passage.text.encode())).normal() for passage in passages]
+        known = [self.gain * (passage.text == self.answers[question]) for passage in passages]
+        return np.add(noise, known).astype(np.float32)
+
+
 class Giving:
     """Gives what it was made with, whatever it is asked."""
 
