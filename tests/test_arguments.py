@@ -164,7 +164,7 @@ TAKEN = {
     "mode": {"None"},
     "where": {"None"},
     "explain": FLAG,
-    "rerank": {"None"},
+    "rerank": {"None", *FLAG},  # True where there is a packaged reader
     "candidates": COUNT,
     "rerank_within": {"None", "fraction", "huge", "numpy integer", "numpy float"},
     "ids": ANY_TEXT | LISTS | INTEGERS | {"None", "generator", "numpy array", "range"},

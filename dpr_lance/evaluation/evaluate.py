@@ -37,15 +37,19 @@ from dpr_lance.evaluation.results import (
 )
 from dpr_lance.evaluation.trec import RunFiles
 from dpr_lance.inputs.questions import LabelledQuestion, QuestionSource, read_questions
+from dpr_lance.reader.choice import RerankSource, checked_reranker
 from dpr_lance.records.hits import MODES, Hits, Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.retriever import Retriever
+from dpr_lance.search.options import CANDIDATES, SearchOptions
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
 from dpr_lance.table.encoder import EncoderSource, check_source
 
 KS = (1, 5, 20, 100)
 """The paper's k (appendix B); the last one is the depth of the search."""
 EVALUATED: tuple[Mode, ...] = ("bm25", "dense", "hybrid")
+READER = "+reader"
+"""Ends the names of the rows of a mode whose hits are re-ranked."""
 OTHER = "other."
 """Begins the names of the rows of the table or encoder that is compared."""
 
@@ -56,10 +60,12 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     retriever: Retriever,
     questions: QuestionSource,
     *,
-    modes: Sequence[Mode] = EVALUATED,
+    modes: Sequence[str] = EVALUATED,
     ks: Sequence[int] = KS,
     regex: bool = False,
     split: str | None = None,
+    rerank: RerankSource = None,
+    candidates: int = CANDIDATES,
     compare: Retriever | EncoderSource | None = None,
     runs: str | Path | None = None,
     progress: Callable[[EvaluationProgress], None] | None = None,
@@ -72,16 +78,19 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     `compare`: another table, or an encoder that embeds the passages again into a temporary table; its rows are called
     "other.dense" and so on. `runs`: a folder for TREC run files, one for each row, and for the labels as qrels.
     A question that an encoder makes no vector of is left out of all rows, and named in `Evaluation.skipped`.
+    `rerank`, as in `search`, adds the row "hybrid+reader" of hits whose first `candidates` are re-ranked; `modes` may
+    name "bm25+reader" and "dense+reader" too. Other rows are never re-ranked.
 
         evaluation = dpr_lance.evaluate(retriever, "nq-test.csv")
         {row.name: row.by_answer[20].mean for row in evaluation.rows}
 
     Raises `InvalidInputError` for questions that cannot be used, with file and line, and when there are none;
-    `EncoderError` when a mode cannot be searched (its fallback would be measured under the wrong name).
+    `EncoderError` when a mode cannot be searched (its fallback would be measured under the wrong name), `ReaderError`
+    without the re-ranker.
     """
     if not isinstance(retriever, Retriever):
         raise refused("retriever", retriever, "give a Retriever, as `connect` makes it")
-    modes, ks = _checked_modes(modes), _checked_ks(ks)
+    searches, ks = _checked_searches(modes, checked_reranker(rerank), candidates), _checked_ks(ks)
     regex = checked_flag(regex, "regex")
     folder = None if runs is None else checked_path(runs, "runs", "give the folder for run files")
     if progress is not None:
@@ -91,15 +100,19 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     report = progress or (lambda _: None)
     started = time.perf_counter()
     with ExitStack() as stack:
-        contenders = [_Contender(mode, retriever, mode) for mode in modes]
+        contenders = [_Contender(name, retriever, options) for name, options in searches.items()]
         if isinstance(compare, Retriever):
-            contenders += [_Contender(OTHER + mode, compare, mode) for mode in modes]
+            contenders += [_Contender(OTHER + name, compare, options) for name, options in searches.items()]
         elif compare is not None:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpr-lance-eval-"))
             other = stack.enter_context(connect(place, encoder=compare))
             _embed_again(retriever, other, report)
             # BM25 is the same whatever the encoder.
-            contenders += [_Contender(OTHER + mode, other, mode, copied=True) for mode in modes if mode != "bm25"]
+            contenders += [
+                _Contender(OTHER + name, other, options, copied=True)
+                for name, options in searches.items()
+                if options.mode != "bm25"
+            ]
         files = None
         if folder is not None:
             files = stack.enter_context(RunFiles(folder, [contender.name for contender in contenders]))
@@ -112,12 +125,27 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     return tally.evaluation(time.perf_counter() - started)
 
 
-def _checked_modes(modes: object) -> tuple[Mode, ...]:
-    wanted = f"name one or more of {', '.join(MODES)}, each once"
-    named = [checked_choice(mode, "modes", MODES) for mode in checked_items(modes, "modes", wanted)]
+def _checked_searches(modes: object, rerank: RerankSource, candidates: int) -> dict[str, SearchOptions]:
+    """Return how each row searches, by its name."""
+    rows = [*MODES, *(mode + READER for mode in MODES)]
+    wanted = f"name one or more of {', '.join(rows)}, each once"
+    named: list[str] = [checked_choice(mode, "modes", rows) for mode in checked_items(modes, "modes", wanted)]
     if not named or len(set(named)) < len(named):
         raise refused("modes", modes, wanted)
-    return tuple(named)
+    reranked = [name for name in named if name.endswith(READER)]
+    if reranked and rerank is False:
+        raise refused("rerank", rerank, f"the row {reranked[0]} needs a re-ranker")
+    if rerank is not None and rerank is not False and not reranked:
+        named.append("hybrid" + READER)
+    source = True if rerank is None else rerank
+    return {
+        name: SearchOptions(
+            mode=checked_choice(name.removesuffix(READER), "modes", MODES),
+            rerank=source if name.endswith(READER) else False,
+            candidates=candidates,
+        ).checked()
+        for name in named
+    }
 
 
 def _checked_ks(ks: object) -> tuple[int, ...]:
@@ -146,13 +174,14 @@ def _embed_again(source: Retriever, target: Retriever, report: Callable[[Evaluat
 class _Contender:
     name: str
     retriever: Retriever
-    mode: Mode
+    options: SearchOptions
     copied: bool = False
 
     def search(self, questions: Sequence[LabelledQuestion], k: int) -> list[Hits]:
         texts = [question.text for question in questions]
-        found = self.retriever.search(texts, k, mode=self.mode)
-        if (other := next((hits for hits in found if hits.mode != self.mode), None)) is not None:
+        mode, rerank, candidates = self.options.mode, self.options.rerank, self.options.candidates
+        found = self.retriever.search(texts, k, mode=mode, rerank=rerank, candidates=candidates)
+        if (other := next((hits for hits in found if hits.mode != mode), None)) is not None:
             with suppress(EncoderError, MissingExtraError):
                 self.retriever.search(texts, 1, mode="dense")  # an `UnencodableError` if a question is the reason
             raise EncoderError(f"{self.name} cannot be measured, {other.mode} alone would answer: {other.fallback}")
@@ -187,6 +216,7 @@ class _Tally:
     skipped: list[Skipped] = field(default_factory=list)
     _measures: dict[str, list[dict[str, Values]]] = field(default_factory=lambda: defaultdict(list))
     _seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _rerankers: dict[str, str | None] = field(default_factory=dict)
     _not_measured: str | None = None
     _stored: set[str] = field(default_factory=set)
     """Labels that are ids of stored passages or documents."""
@@ -229,6 +259,7 @@ class _Tally:
         for contender, (found, elapsed) in zip(self.contenders, answers, strict=True):
             row = contender.name
             self._seconds[row] += elapsed
+            self._rerankers[row] = found[0].reranker
             rankings = [contender.ranking(hits, question) for hits, question in zip(found, batch, strict=True)]
             for at, (question, hits, ranking) in enumerate(zip(batch, found, rankings, strict=True)):
                 by_answer[at][row] = first_rank(matchers[at](hit.text) for hit in hits)
@@ -304,4 +335,12 @@ class _Tally:
             measure: bootstrap(np.concatenate([part[measure] for part in parts])) for measure in (parts or [{}])[0]
         }
         rate = len(self.outcomes) / self._seconds[name]
-        return EvaluationRow(name, contender.mode, accuracy["answer"], accuracy["label"], measures, rate)
+        return EvaluationRow(
+            name,
+            contender.options.mode or "hybrid",
+            accuracy["answer"],
+            accuracy["label"],
+            measures,
+            rate,
+            self._rerankers[name],
+        )

@@ -25,14 +25,14 @@ _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 _GATE = re.compile(
-    r"\s*(?P<row>(?:other\.)?[a-z0-9]+)\.(?P<measure>[a-z]+_?(?:top|@)?\d+)\s*(?P<sign>>=|<=|>|<)\s*(?P<bar>\d*\.?\d+)\s*"
+    r"\s*(?P<row>(?:other\.)?[a-z0-9]+(?:\+reader)?)\.(?P<measure>[a-z]+_?(?:top|@)?\d+)\s*(?P<sign>>=|<=|>|<)\s*(?P<bar>\d*\.?\d+)\s*"
 )
 _ACCURACY = re.compile(r"(?:(answer|label)_)?top(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """What one mode reaches: shares from 0 to 1 with their 95 % bootstrap intervals.
+    """What one mode reaches, or its hits re-ranked: shares from 0 to 1 with their 95 % bootstrap intervals.
 
     `by_answer` and `by_label` give top-k accuracy by k (empty where no question has answers, or labels), `measures`
     MRR@10, nDCG@10 and recall@k by labelled passage. `questions_per_second` is the rate of searching in batches.
@@ -44,6 +44,8 @@ class EvaluationRow:
     by_label: Mapping[int, Interval]
     measures: Mapping[str, Interval]
     questions_per_second: float
+    reranker: str | None = None
+    """What has re-ranked the hits; None for a mode alone."""
 
 
 @dataclass(frozen=True, slots=True)

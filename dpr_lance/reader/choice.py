@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from dpr_lance.checks import checked_path, refused
 from dpr_lance.errors import ReaderError
+from dpr_lance.reader.loading import DEFAULT_READER, load_reader, packaged_readers
 from dpr_lance.reader.reranker import Reranker
 
 RerankSource: TypeAlias = bool | str | Path | Reranker | None
@@ -83,6 +84,11 @@ class Rerankers:
 
 
 def _load(source: bool | str | Path) -> Reranker:
-    if source is True:
-        raise ReaderError(f"rerank=True: there is no packaged reader in this version; {_WANTED}")
-    raise ReaderError(f"rerank={str(source)!r}: there is no such reader here; {_WANTED}")
+    if isinstance(source, bool):
+        if DEFAULT_READER not in packaged_readers():
+            raise ReaderError(f"rerank=True: this installation holds no reader {DEFAULT_READER!r}; {_WANTED}")
+        return load_reader(DEFAULT_READER)
+    if source == LATE_INTERACTION:
+        raise ReaderError(f"rerank={source!r}: there is no late-interaction bundle here; {_WANTED}")
+    path = Path(source)
+    return load_reader(path if path.is_absolute() else source)  # which is never the name of a checkpoint elsewhere

@@ -2,20 +2,23 @@
 
 import dataclasses
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import InvalidInputError, ReaderError, RerankCalibration
+from dpr_lance import InvalidInputError, ReaderError, RerankCalibration, evaluate
 from dpr_lance.cli import app as cli
 from dpr_lance.records.table_info import Calibration
 from dpr_lance.table.tuning import keep_calibration
 from tests import tables
 from tests.calibration.labelled import questions_of
+from tests.reader.tiny_reader import CARD, tiny_reader
 from tests.search.rerankers import Counting, Knowing
-from tests.tables import WeightedEncoder, random_documents
+from tests.tables import WORDS, WeightedEncoder, random_documents
 
-BY_DEFAULT = RerankCalibration("a reader", "123", "nowhere/reader", 0.5, True, 60, 0.4, 0.5, 0.6)
+BY_DEFAULT = RerankCalibration("a reader", "123", "/nowhere/reader", 0.5, True, 60, 0.4, 0.5, 0.6)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,59 @@ def test_what_was_chosen_is_measured_as_searches_are(table, asked, answers):
         assert mean == pytest.approx(point if expected is None else expected, abs=0.01)
 
 
+def lanterns(hit):
+    return [hit.title, *hit.text.split()].count("lantern")
+
+
+@pytest.fixture
+def lantern_reader(tmp_path):
+    """A bundle whose scores grow by 10 with each lantern in a passage."""
+    return tiny_reader(tmp_path / "reader", words=WORDS, bias={"lantern": 10.0})
+
+
+@pytest.fixture
+def asked_for_lanterns(table):
+    """Questions whose labels are those of their hits with most lanterns."""
+    choose, found = np.random.default_rng(3), []
+    for number in range(60):
+        question = f"{choose.choice(WORDS)} {choose.choice(WORDS)} number {number}"
+        hits = table.search(question, 30)
+        most = max(lanterns(hit) for hit in hits)
+        found.append({"question": question, "labels": [hit.document_id for hit in hits if lanterns(hit) == most]})
+    return found
+
+
+def test_a_bundle_that_pays_becomes_the_default(table, lantern_reader, asked_for_lanterns, tmp_path):
+    chosen = table.calibrate(asked_for_lanterns, rerank=str(lantern_reader)).rerank
+    assert (chosen.reader, chosen.source, chosen.by_default) == ("tiny reader", str(lantern_reader), True)
+    assert chosen.reader_alone > chosen.retrieval_alone + 0.3
+    question = asked_for_lanterns[0]["question"]
+    hits = table.search(question)
+    assert (hits.reranked, hits.reranker, hits.not_reranked) == (30, "tiny reader", None)
+    assert hits.retrieval_weight == chosen.retrieval_weight
+    assert hits.hits == table.search(question, rerank=lantern_reader).hits
+    assert table.search(question, rerank=False).reranked == 0
+    assert [each.reranked for each in table.search([question, "comet"], candidates=5)] == [5, 5]
+    assert evaluate(table, asked_for_lanterns, modes=["hybrid"]).rows[0].by_label[1].mean < 0.9  # never by default
+    with dpr_lance.connect(tmp_path / "t", encoder=WeightedEncoder(20.0)) as again:
+        again.warm()
+        shutil.rmtree(lantern_reader)  # a retriever loads it once
+        assert again.search(question).hits == hits.hits
+    with dpr_lance.connect(tmp_path / "t", encoder=WeightedEncoder(20.0)) as later:
+        assert later.search(question).reranked == 0
+        assert f"{lantern_reader} does not exist" in later.search(question).not_reranked
+
+
+def test_another_reader_in_its_place_has_its_own_weight(table, lantern_reader, asked_for_lanterns, tmp_path):
+    table.calibrate(asked_for_lanterns, rerank=lantern_reader)
+    shutil.rmtree(lantern_reader)
+    card = dataclasses.replace(CARD, name="a later one", fingerprint="later", retrieval_weight=3.0)
+    tiny_reader(tmp_path / "reader", words=WORDS, card=card)
+    with dpr_lance.connect(tmp_path / "t", encoder=WeightedEncoder(20.0)) as again:
+        hits = again.search(asked_for_lanterns[0]["question"])
+        assert (hits.reranked, hits.reranker, hits.retrieval_weight) == (30, "a later one", 3.0)
+
+
 def test_a_later_calibration_without_a_reader_keeps_it_and_false_drops_it(table, asked, answers):
     chosen = table.calibrate(asked, rerank=Knowing(answers, 2.0)).rerank
     texts = [question["question"] for question in asked[:30]]
@@ -110,14 +166,14 @@ def test_a_default_reader_that_is_not_here_is_named(table, tmp_path):
     keep_calibration(tables.store_in(tmp_path / "t"), found)
     hits = table.search("river bridge")
     assert (hits.reranked, hits.reranker, hits.fallback) == (0, None, None)
-    assert "nowhere/reader" in hits.not_reranked
+    assert "/nowhere/reader" in hits.not_reranked
     assert hits.hits == table.search("river bridge", rerank=False).hits
     assert table.search("river bridge", rerank=False).not_reranked is None
     assert table.search("river bridge", rerank=Counting()).reranked == 30
-    with pytest.raises(ReaderError, match="nowhere/reader"):
+    with pytest.raises(ReaderError, match="/nowhere/reader"):
         table.warm()
-    with pytest.raises(ReaderError, match="nowhere/reader"):
-        table.search("river bridge", rerank="nowhere/reader")
+    with pytest.raises(ReaderError, match="/nowhere/reader"):
+        table.search("river bridge", rerank="/nowhere/reader")
 
 
 def test_new_vectors_drop_it(table, tmp_path):

@@ -12,6 +12,7 @@ from dpr_lance.evaluation.metrics import bootstrap, hits_within, paired_test
 from dpr_lance.evaluation.results import EvaluationProgress
 from dpr_lance.text.splitter import WordSplitter
 from tests.evaluation.questions import QUESTIONS, ranks
+from tests.search.rerankers import Counting
 
 
 class TestRows:
@@ -89,6 +90,55 @@ class TestRows:
         assert found.rows[0].by_label[1].mean == 1
         assert not found.rows[0].measures
         assert "pip install 'dpr-lance[eval]'" in found.not_measured
+
+
+class TestReranked:
+    def test_a_row_of_hybrid_hits_is_added(self, filled):
+        found = evaluate(filled, QUESTIONS, rerank=Counting("South"))
+        assert [row.name for row in found.rows] == ["bm25", "dense", "hybrid", "hybrid+reader"]
+        assert [row.reranker for row in found.rows] == [None, None, None, "Counting"]
+        assert found.rows[3].mode == "hybrid"
+        assert {"mrr@10", "ndcg@10"} <= set(found.rows[3].measures)
+        for outcome, question in zip(found.outcomes, QUESTIONS, strict=True):
+            if outcome.by_label is not None:
+                hits = filled.search(question["question"], 100, mode="hybrid", rerank=Counting("South"))
+                names = [{hit.id, hit.document_id} & set(question["labels"]) for hit in hits]
+                assert outcome.by_label["hybrid+reader"] == next((at for at, name in enumerate(names, 1) if name), 0)
+        # The one passage that has the word is first.
+        assert ranks(found, "label")["q2"]["hybrid+reader"] == 1
+        assert ranks(found, "label")["q1"]["hybrid+reader"] > 1
+        pairs = {(pair.first, pair.second) for pair in found.pairs}
+        assert {("hybrid+reader", "hybrid"), ("hybrid+reader", "bm25")} <= pairs
+
+    def test_the_rows_that_are_named(self, filled):
+        found = evaluate(filled, QUESTIONS, modes=["bm25+reader", "dense"], ks=[1], rerank=Counting("South"))
+        assert [row.name for row in found.rows] == ["bm25+reader", "dense"]
+        assert [row.mode for row in found.rows] == ["bm25", "dense"]
+
+    def test_how_many_are_re_scored(self, filled):
+        found = evaluate(filled, QUESTIONS, modes=["hybrid"], rerank=Counting("South"), candidates=1)
+        for outcome in found.outcomes:
+            for by in (outcome.by_answer, outcome.by_label):
+                assert by is None or by["hybrid"] == by["hybrid+reader"]
+
+    def test_of_another_table_too_and_in_run_files(self, filled, documents, tmp_path):
+        with dpr_lance.connect(tmp_path / "other", encoder=HashEncoder(8)) as other:
+            other.add(documents[2:])
+            found = evaluate(
+                filled, QUESTIONS, modes=["bm25"], compare=other, rerank=Counting("South"), runs=tmp_path / "runs"
+            )
+        assert [row.name for row in found.rows] == ["bm25", "hybrid+reader", "other.bm25", "other.hybrid+reader"]
+        lines = (tmp_path / "runs" / "hybrid+reader.run").read_text().splitlines()
+        assert lines[0].split()[0] == "q1"
+        assert lines[0].split()[2] == "andes#0"
+
+    def test_what_cannot_be_measured(self, filled):
+        with pytest.raises(InvalidInputError, match=r"^rerank=False: the row bm25\+reader needs a re-ranker"):
+            evaluate(filled, QUESTIONS, modes=["bm25+reader"], rerank=False)
+        with pytest.raises(InvalidInputError, match=r"^rerank=7: give True"):
+            evaluate(filled, QUESTIONS, rerank=7)
+        with pytest.raises(InvalidInputError, match=r"^candidates=0: re-score at least 1 hit"):
+            evaluate(filled, QUESTIONS, rerank=Counting(), candidates=0)
 
 
 class TestRefusals:

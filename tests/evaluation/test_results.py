@@ -6,6 +6,7 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.evaluation.evaluate import evaluate
 from dpr_lance.evaluation.results import Gate
 from tests.evaluation.questions import QUESTIONS, ranks
+from tests.search.rerankers import Counting
 
 
 def test_accuracy_over_k_and_disagreements(filled):
@@ -40,8 +41,25 @@ class TestGates:
         assert Gate.parse(text).check(found).met is met
 
     @pytest.mark.parametrize(
+        ("text", "met"),
+        [("bm25+reader.top1>=0.3", True), (" bm25+reader.mrr@10 < 0.1", False), ("bm25.top1>=0.6", True)],
+    )
+    def test_a_re_ranked_row(self, filled, text, met):
+        found = evaluate(filled, QUESTIONS, modes=["bm25", "bm25+reader"], ks=[1], rerank=Counting("South"))
+        assert Gate.parse(text).check(found).met is met
+
+    @pytest.mark.parametrize(
         "text",
-        ["", "hybrid", "hybrid.top20", "hybrid.top20>=80", "hybrid.top20=0.8", "a.b>=0.1", "__import__('os').top1>=0"],
+        [
+            "",
+            "hybrid",
+            "hybrid.top20",
+            "hybrid.top20>=80",
+            "hybrid.top20=0.8",
+            "a.b>=0.1",
+            "__import__('os').top1>=0",
+            "hybrid+.top1>=0",
+        ],
     )
     def test_what_is_none(self, text):
         with pytest.raises(InvalidInputError, match=r"is not a gate: write ROW\.MEASURE>=SHARE"):
