@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from dpr_lance.errors import EncoderError
 
@@ -67,7 +67,9 @@ def single_sequences(tokenizer: Tokenizer, max_tokens: int) -> Sequences:
     return [(ids, [0] * len(ids)) for ids in sequences]
 
 
-def pair_sequences(encode: Callable[[str, str], Encoding], tokenizer: Tokenizer, max_tokens: int) -> Sequences:
+def pair_sequences(
+    encode: Callable[[str, str], tuple[list[int], list[int]]], tokenizer: Tokenizer, max_tokens: int
+) -> Sequences:
     """Return questions with passages, as `encode(question, passage)` reads them, and with shuffled vocabulary.
 
     The question is the first sentence of a calibration text. Its passage is the rest, for every other question the rest
@@ -79,8 +81,8 @@ def pair_sequences(encode: Callable[[str, str], Encoding], tokenizer: Tokenizer,
     pairs = [(_question(text), passages[at if at % 2 else at - 5]) for at, text in enumerate(texts)]
     words = [tokenizer.decode(ids) for ids in _shuffled_vocabulary(tokenizer, max_tokens - QUESTION_TOKENS)]
     pairs += [(_question(texts[at % len(texts)]), passage) for at, passage in enumerate(words)]
-    encodings = [encode(question, passage) for question, passage in pairs]
-    return [(encoding.ids[:max_tokens], encoding.type_ids[:max_tokens]) for encoding in encodings]
+    encoded = [encode(question, passage) for question, passage in pairs]
+    return [(ids[:max_tokens], types[:max_tokens]) for ids, types in encoded]
 
 
 def _question(text: str) -> str:

@@ -91,7 +91,7 @@ class GraphSource:
     feeds: Sequence[Feed]
     sequences: Callable[[], Sequences]
     """Returns what int8 is calibrated on."""
-    compare: Callable[[Sequence[tuple[Floats, ...]], Sequence[tuple[Floats, ...]], str], None]
+    compare: Callable[[Sequence[tuple[Floats, ...]], Sequence[tuple[Floats, ...]], str], object]
     """Compares the exact outputs for `feeds` with the rounded ones, and raises `EncoderError`."""
     place: Path
 

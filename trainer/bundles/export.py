@@ -5,34 +5,25 @@ Only making a bundle needs torch and the `train` extra.
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import importlib
 import importlib.util
-import json
-import shutil
-import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
-from filelock import FileLock
-
 from dpr_lance.checks import checked_choice
-from dpr_lance.encoders.bundle import MANIFEST, open_bundle, write_bundle
+from dpr_lance.encoders.bundle import open_bundle, write_bundle
 from dpr_lance.encoders.card import DEFAULT_PRECISION, EncoderCard, Precision
-from dpr_lance.encoders.loading import cache_folder
-from dpr_lance.errors import EncoderError, InvalidInputError, MissingExtraError
+from dpr_lance.errors import InvalidInputError, MissingExtraError
 
 from ..checkpoints.description import CONVERSION_VERSION, read_checkpoint
 from ..checkpoints.locate import CheckpointSource, Named, Revision, locate
 from ..checkpoints.overrides import Overrides
+from .cache import CacheEntry
 
 NEEDED = ("torch", "transformers", "safetensors", "onnx")
 """Packages of the `train` extra."""
-STATES = 2
-"""Bundles in the cache per checkpoint: the latest, and the one before, which a process may still have open."""
-_DESCRIBING = {".json", ".txt", ".model", ".safetensors", ".bin", ".cp"}
 
 
 def export(
@@ -70,14 +61,14 @@ def export(
         scratch = Path(folder)
         if isinstance(source, str | Path) and Path(source).is_file():
             pinned = revision if isinstance(revision, str) else None
-            located = _imported("checkpoints.dpr_cp", task).unpack(
+            located = imported("checkpoints.dpr_cp", task).unpack(
                 Path(source), base, scratch / "unpacked", revision=pinned
             )
         else:
             located = locate(source, revision=revision)
         # Read before torch is imported, which takes seconds: a wrong name is reported at once.
         checkpoint = read_checkpoint(located, settings)
-        files, fingerprint = _imported("bundles.conversion", task).convert(checkpoint, scratch, precision=precision)
+        files, fingerprint = imported("bundles.conversion", task).convert(checkpoint, scratch, precision=precision)
         card = checkpoint.card(fingerprint)
         write_bundle(out, card, files, precision=precision, replace=replace)
     return card
@@ -93,18 +84,9 @@ def cached_bundle(
     deleted; once cached, it needs no connection. Raises as `export` does.
     """
     checked_choice(precision, "precision", get_args(Precision))
-    checkpoint, state = _entry(source, precision, revision)
-    folder = cache_folder() / f"{checkpoint}-{state}"
-    if _whole(folder):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{checkpoint}.lock")):
-        if not _whole(folder):  # another process may have made it while this one waited
-            if sys.stderr.isatty():
-                sys.stderr.write(f"making a bundle of {source} in {folder} (once)\n")
-            export(source, folder, precision=precision, revision=revision, replace=True)
-            _forget_old_states(folder.parent, checkpoint)
-    return folder
+    entry = CacheEntry(source, precision, revision, CONVERSION_VERSION)
+    make = partial(export, source, precision=precision, revision=revision, replace=True)
+    return entry.folder(make, open_bundle)
 
 
 def check_installed(task: str) -> None:
@@ -118,43 +100,9 @@ def check_installed(task: str) -> None:
             raise MissingExtraError(task, "train")
 
 
-def _imported(name: str, task: str) -> Any:  # noqa: ANN401 - a module
+def imported(name: str, task: str) -> Any:  # noqa: ANN401 - a module
+    """Return a module of the trainer that needs torch; raises `MissingExtraError` without it."""
     try:
         return importlib.import_module(f"dpr_lance.trainer.{name}")
     except ModuleNotFoundError as error:
         raise MissingExtraError(task, "train") from error
-
-
-def _whole(folder: Path) -> bool:
-    if not (folder / MANIFEST).is_file():
-        return False
-    try:
-        open_bundle(folder)
-    except EncoderError:
-        return False
-    return True
-
-
-def _entry(source: CheckpointSource, precision: str, revision: Revision) -> tuple[str, str]:
-    """Return a readable, unique name of the checkpoint in the cache, and a hash of the state of its files."""
-    names = source if isinstance(source, tuple) else (source,)
-    places = [str(Path(name).resolve()) if Path(name).exists() else str(name) for name in names]
-    files = [_files(Path(name)) for name in names if Path(name).exists()]
-    readable = Path(names[0]).resolve().name if Path(names[0]).exists() else str(names[0]).replace("/", "--")
-    return f"{readable}--{precision}--{_digest(places, precision, revision)}", _digest(CONVERSION_VERSION, files)
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
-
-
-def _files(path: Path) -> list[tuple[str, int, int]]:
-    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")]
-    described = sorted(file for file in files if file.suffix in _DESCRIBING and file.is_file())
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in described]
-
-
-def _forget_old_states(folder: Path, checkpoint: str) -> None:
-    states = sorted(folder.glob(f"{glob.escape(checkpoint)}-*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
-    for manifest in states[:-STATES]:
-        shutil.rmtree(manifest.parent, ignore_errors=True)

@@ -20,7 +20,7 @@ Floats: TypeAlias = NDArray[np.float32]
 Feed: TypeAlias = dict[str, NDArray[np.int64]]
 """Inputs of one run by name: int64 [b, s]."""
 
-Outputs: TypeAlias = Mapping[str, Mapping[int, str]]
+Outputs: TypeAlias = Mapping[str, dict[int, str]]
 """Outputs of a graph by name: their dynamic axes and what each is called."""
 VECTOR: Outputs = {"vector": {0: "batch"}}
 
@@ -65,7 +65,7 @@ def write_graph(model: nn.Module, path: Path, *, token_types: bool, outputs: Out
             str(path),
             input_names=names,
             output_names=list(outputs),
-            dynamic_axes=axes | {name: dict(found) for name, found in outputs.items()},
+            dynamic_axes=axes | dict(outputs),
             opset_version=OPSET,
             dynamo=False,
         )

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from dpr_lance.errors import EncoderError, InvalidInputError
 
 from ..checkpoints.description import FAMILIES
+from ..checkpoints.readers import TRAINED
 from ..checkpoints.towers import read_weights
 
-ARCHITECTURE = "DprLanceReader"
-"""Stands under `architectures` in the config.json of a reader's checkpoint."""
+ACTIVATIONS = {"tanh": nn.Tanh(), "gelu": nn.GELU(), "relu": nn.ReLU()}
+"""What may follow the dense layer `pool`."""
 _LAYERS = ("encoder.layer", "transformer.layer")
 """Where the families keep the list of their layers; those of ModernBERT differ by their number."""
 
@@ -40,14 +41,19 @@ class ReaderModel(nn.Module):
     ) -> None:
         """Put new heads on `transformer`.
 
-        With `pools` the selection head reads [CLS] through a dense layer and tanh, as BERT's cross-encoders do.
+        With `pools` the selection head reads [CLS] through a dense layer and an activation function: tanh, as in BERT's
+        cross-encoders, or what `pool_activation` in config.json names. Raises `EncoderError` when it is unknown.
         """
         super().__init__()
         whole: Any = transformer
         width = int(whole.config.hidden_size)
         if getattr(whole, "pooler", None) is not None:
             whole.pooler = None  # what selection needs of it is the dense layer `pool`
+        named = getattr(whole.config, "pool_activation", "tanh")
+        if named not in ACTIVATIONS:
+            raise EncoderError(f"config.json: pool_activation {named!r} is not one of {', '.join(ACTIVATIONS)}")
         self.bert = transformer
+        self.activation = ACTIVATIONS[named]
         self.pool = nn.Linear(width, width) if pools and selects else None
         self.select = nn.Linear(width, 1) if selects else None
         self.span = nn.Linear(width, 2) if extracts else None
@@ -77,7 +83,7 @@ class ReaderModel(nn.Module):
         found: list[Tensor] = []
         if self.select is not None:
             first = states[:, 0]
-            found.append(self.select(first if self.pool is None else torch.tanh(self.pool(first))).squeeze(-1))
+            found.append(self.select(first if self.pool is None else self.activation(self.pool(first))).squeeze(-1))
         if self.span is not None:
             found.extend(self.span(states).unbind(dim=-1))
         return tuple(found)
@@ -113,7 +119,7 @@ def save_model(model: ReaderModel, folder: Path) -> None:
     """Write config.json and model.safetensors, fp32, to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.config)
-    config.architectures = [ARCHITECTURE]
+    config.architectures = [TRAINED]
     config.save_pretrained(folder)
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
