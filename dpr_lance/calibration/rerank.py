@@ -12,8 +12,9 @@ from dpr_lance.inputs.questions import LabelledQuestion
 from dpr_lance.reader.choice import RerankSource, default_weight, fingerprint_of, name_of, stored_source
 from dpr_lance.reader.reranker import Reranker
 from dpr_lance.reader.scoring import scores_of
+from dpr_lance.records.hits import CANDIDATES
 from dpr_lance.records.table_info import RerankCalibration
-from dpr_lance.search.options import CANDIDATES, SearchOptions
+from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.reranking import candidates_of, standardised
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE, Searcher
 

@@ -21,10 +21,20 @@ from dpr_lance.cli import evaluation, output, training
 from dpr_lance.cli.console import print_failure, print_result, print_text, say, show_log
 from dpr_lance.cli.hits_output import print_demo, print_found
 from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
-from dpr_lance.cli.options import AsJson, EncoderName, TableName, Uri, Where
+from dpr_lance.cli.options import (
+    AsJson,
+    EncoderName,
+    Rerank,
+    RerankCandidates,
+    RerankerName,
+    TableName,
+    Uri,
+    Where,
+    rerank_source,
+)
 from dpr_lance.errors import DprLanceError
 from dpr_lance.inputs.lines import MAX_DOCUMENT_BYTES
-from dpr_lance.records.hits import Mode
+from dpr_lance.records.hits import CANDIDATES, Mode
 from dpr_lance.records.table_info import IndexKind
 from dpr_lance.table.address import DEFAULT_TABLE, local_folder
 from dpr_lance.table.memory import bound_memory
@@ -234,14 +244,25 @@ def search(  # noqa: PLR0913 - one argument an option
     explain: Annotated[
         bool, typer.Option("--explain", help="Also show ranks, scores of words, search effort and times.")
     ] = False,
+    rerank: Rerank = None,
+    reranker: RerankerName = None,
+    candidates: RerankCandidates = CANDIDATES,
+    rerank_within: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Re-score as many of them as fit in this time, for each question."),
+    ] = None,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer questions with the best passages and their scores.
 
-    score = bm25 + λ·dense in hybrid mode; higher is better. With --json, each line holds a question and all its hits.
+    score = bm25 + λ·dense in hybrid mode; higher is better. Hits that are re-ranked are ordered by the reader's score
+    and w times the standardised retrieval score. With --json, each line holds a question and all its hits.
     """
+    source = rerank_source(rerank, reranker)
+    if rerank_within is not None and not rerank_within > 0:
+        raise UsageError(f"--rerank-within {rerank_within:g}: give more than 0 seconds")
     if not questions and sys.stdin.isatty():
         raise UsageError("no question: give it as an argument (in quotation marks) or on standard input")
     from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
@@ -249,7 +270,10 @@ def search(  # noqa: PLR0913 - one argument an option
     remaining = iter(questions or piped_questions(sys.stdin.buffer))
     with opened(uri, table, encoder=encoder) as retriever:
         while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):
-            found = retriever.search(batch, k, mode=mode, where=where, explain=explain)
+            found = retriever.search(
+                batch, k, mode=mode, where=where, explain=explain, rerank=source, candidates=candidates,
+                rerank_within=rerank_within,
+            )  # fmt: skip
             print_found(found, as_json=as_json)
 
 

@@ -35,6 +35,9 @@ _HINTS = (
     ("optimize(rebuild=True)", "`dpr-lance optimize --rebuild`"),
     ("reembed() with", "`dpr-lance reembed` with"),
     ("pass it as splitter=..., or", "name it with --splitter, or"),
+    ("rerank=True: ", "--rerank: "),
+    ("True for the packaged reader, False for none,", "--rerank for the packaged reader, or --reranker with"),
+    (", a bundle folder, or an object with a method score(question, passages)", " or a bundle folder"),
 )
 """Advice in error messages: in Python, and on the command line."""
 

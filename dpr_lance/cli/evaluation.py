@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpr_lance.cli.invocation import UsageError, opened
-from dpr_lance.cli.options import AsJson, EncoderName, TableName, Uri
+from dpr_lance.cli.options import (
+    AsJson,
+    EncoderName,
+    Rerank,
+    RerankCandidates,
+    RerankerName,
+    TableName,
+    Uri,
+    rerank_source,
+)
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.records.hits import MODES, Mode
+from dpr_lance.records.hits import CANDIDATES, MODES
 from dpr_lance.table.address import DEFAULT_TABLE, local_folder, tables_in
 
 if TYPE_CHECKING:
@@ -37,13 +46,18 @@ def evaluate(  # noqa: PLR0913 - one argument an option
         list[str] | None,
         typer.Option(
             metavar="|".join(MODES),
-            help="A search mode to measure. Repeatable.  [default: all]",
+            help="A search mode to measure; hybrid+reader is its hits re-ranked. Repeatable.  [default: all]",
             show_default=False,
         ),
     ] = None,
     k: Annotated[str, typer.Option("-k", "--k", metavar="LIST", help="Top-k accuracy at these k.")] = "1,5,20,100",
     regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as in TREC.")] = False,
     split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Also measure hybrid+reader: hits re-ranked with the packaged reader.")
+    ] = False,
+    reranker: RerankerName = None,
+    candidates: RerankCandidates = CANDIDATES,
     compare: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +103,7 @@ def evaluate(  # noqa: PLR0913 - one argument an option
         bar = stack.enter_context(evaluation_bar())
         found = measure(
             retriever, questions, modes=modes or EVALUATED, ks=ks, regex=regex, split=split, compare=other, runs=run,
-            progress=bar,
+            rerank=rerank_source(rerank or None, reranker), candidates=candidates, progress=bar,
         )  # fmt: skip
     if disagreements is not None:
         _write_disagreements(found, disagreements)
@@ -102,7 +116,7 @@ def evaluate(  # noqa: PLR0913 - one argument an option
 
 
 @commands.command()
-def calibrate(
+def calibrate(  # noqa: PLR0913 - one argument an option
     uri: Uri,
     questions: Annotated[
         Path | None,
@@ -114,11 +128,15 @@ def calibrate(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Plot what was tried: accuracy, recall and time.")
     ] = None,
+    rerank: Rerank = None,
+    reranker: RerankerName = None,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose the hybrid weight λ, the default mode and the index effort for a table, and keep them with it.
+
+    With --rerank also the weight of retrieval next to the reader's scores, and whether searches re-rank by default.
 
     50 or more labelled questions decide all of it; the present settings stay unless new ones score higher on held-out
     questions. Questions without labels decide the weight alone, by how dense search and BM25 score each other's best
@@ -131,7 +149,7 @@ def calibrate(
         check_plot(plot)
     asked = _lines(questions) if questions is not None and questions.suffix.lower() == ".txt" else questions
     with opened(uri, table, kept=lambda: "the settings are as they were", encoder=encoder) as retriever:
-        found = retriever.calibrate(asked, split=split, regex=regex)
+        found = retriever.calibrate(asked, split=split, regex=regex, rerank=rerank_source(rerank, reranker))
     print_calibration(found, as_json=as_json)
     if plot is not None:
         plot_calibration(found, plot)
@@ -144,10 +162,11 @@ def _lines(path: Path) -> list[str]:
         raise InvalidInputError(f"{path}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def _modes(names: Sequence[str]) -> tuple[Mode, ...]:
-    if unknown := set(names) - set(MODES):
-        raise UsageError(f"--mode {min(unknown)!r}: choose from {', '.join(MODES)}")
-    return tuple(mode for mode in MODES if mode in names)
+def _modes(names: Sequence[str]) -> tuple[str, ...]:
+    rows = [*MODES, *(f"{mode}+reader" for mode in MODES)]
+    if unknown := set(names) - set(rows):
+        raise UsageError(f"--mode {min(unknown)!r}: choose from {', '.join(rows)}")
+    return tuple(row for row in rows if row in names)
 
 
 def _ks(text: str) -> tuple[int, ...]:

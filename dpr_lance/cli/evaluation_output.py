@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dpr_lance.calibration.hybrid_weight import FEWEST_QUESTIONS
 from dpr_lance.cli.console import plain_table, print_facts, print_json, print_table, print_text, progress_bar, say
+from dpr_lance.cli.output import rerank_line
 from dpr_lance.evaluation.metrics import Interval
 from dpr_lance.evaluation.results import (
     Evaluation,
@@ -19,7 +20,7 @@ from dpr_lance.evaluation.results import (
     Judgement,
 )
 from dpr_lance.records.reports import Skipped
-from dpr_lance.records.table_info import Calibration
+from dpr_lance.records.table_info import Calibration, RerankCalibration
 
 SHOWN_SKIPPED = 10
 """Skipped questions that are named; all are counted."""
@@ -73,11 +74,18 @@ def print_calibration(found: Calibration, *, as_json: bool) -> None:
         facts["mean reciprocal rank"] = f"{found.after:.4f}{earlier} (on questions not chosen on)"
     if found.probed_share is not None and found.recall is not None:
         facts["index effort"] = f"{100 * found.probed_share:.0f} % of the partitions, recall {found.recall:.3f}"
+    if found.rerank is not None:
+        facts["re-ranking"] = [rerank_line(found.rerank), _rerank_gain(found.rerank)]
     print_facts(facts | {"seconds": found.seconds})
     if found.after is not None and found.after == found.before:
         say("the settings stay as they were: nothing that was tried is clearly better")
     if found.questions and found.after is None:
         say(f"labels did not choose the weight: that takes {FEWEST_QUESTIONS} labelled questions")
+
+
+def _rerank_gain(chosen: RerankCalibration) -> str:
+    alone = f"retrieval alone {chosen.retrieval_alone:.4f}, reader alone {chosen.reader_alone:.4f}"
+    return f"mean reciprocal rank {chosen.combined:.4f}, {alone} (of {chosen.questions:,} questions)"
 
 
 @contextmanager

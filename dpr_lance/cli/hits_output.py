@@ -23,6 +23,8 @@ def print_found(found: Sequence[Hits], *, as_json: bool) -> None:
         print_text("")
         if hits.fallback:
             say(f"BM25 alone answered: {hits.fallback}")
+        if hits.not_reranked:
+            say(f"not re-ranked: {hits.not_reranked}")
 
 
 def print_demo(report: AddReport, found: Sequence[Hits], path: str, *, as_json: bool) -> None:
@@ -48,20 +50,30 @@ def print_demo(report: AddReport, found: Sequence[Hits], path: str, *, as_json: 
 
 def _print_hits(hits: Hits) -> None:
     out = console_on(sys.stdout)
-    formula = "" if hits.hybrid_weight is None else f": score = bm25 + {hits.hybrid_weight:g} · dense"
-    out.print(Text(one_line(hits.question), style="bold").append(f"  ({hits.mode}{formula})", style="dim not bold"))
+    out.print(Text(one_line(hits.question), style="bold").append(f"  ({_formula(hits)})", style="dim not bold"))
     table = plain_table()
-    for name in ("#", "score", "dense", "bm25"):
+    for name in ("#", "score", *(["rerank"] if hits.reranked else []), "dense", "bm25"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("passage", overflow="fold")
     for hit in hits:
-        table.add_row(str(hit.rank), _score(hit.score), _score(hit.dense_score), _score(hit.bm25_score), _passage(hit))
+        scores = [hit.score, *([hit.rerank_score] if hits.reranked else []), hit.dense_score, hit.bm25_score]
+        table.add_row(str(hit.rank), *map(_score, scores), _passage(hit))
     if hits:
         print_table(table)
     else:
         print_text("no passage found")
     if hits.explanation is not None:
         print_text(_explained(hits, hits.explanation))
+
+
+def _formula(hits: Hits) -> str:
+    """Return the mode and what the scores are made of."""
+    weight = "" if hits.hybrid_weight is None else f"bm25 + {hits.hybrid_weight:g} · dense"
+    if not hits.reranked:
+        return f"{hits.mode}: score = {weight}" if weight else hits.mode
+    first = f"first {hits.reranked} re-ranked by {one_line(hits.reranker or '')}"
+    share = f" + {hits.retrieval_weight:.4g} · retrieval" if hits.retrieval_weight else ""
+    return f"{hits.mode}{': ' * bool(weight)}{weight}; {first}: score = rerank{share}"
 
 
 def _passage(hit: Hit) -> Text:
@@ -83,6 +95,8 @@ def _hit_explained(hit: Hit, explanation: HitExplanation) -> str:
     parts = [
         f"{leg} #{rank}" if rank else f"not among {leg}'s candidates" for leg, score, rank in ranks if score is not None
     ]
+    if hit.rerank_score is not None:
+        parts.insert(0, f"retrieval #{explanation.retrieval_rank} ({_score(explanation.retrieval_score)})")
     words = " + ".join(f"{one_line(word.word)} {_score(word.score)}" for word in explanation.words)
     return " · ".join(parts) + (f" = {words}" if words else "")
 

@@ -38,10 +38,10 @@ from dpr_lance.evaluation.results import (
 from dpr_lance.evaluation.trec import RunFiles
 from dpr_lance.inputs.questions import LabelledQuestion, QuestionSource, read_questions
 from dpr_lance.reader.choice import RerankSource, checked_reranker
-from dpr_lance.records.hits import MODES, Hits, Mode
+from dpr_lance.records.hits import CANDIDATES, MODES, Hits, Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.retriever import Retriever
-from dpr_lance.search.options import CANDIDATES, SearchOptions
+from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
 from dpr_lance.table.encoder import EncoderSource, check_source
 

@@ -16,6 +16,8 @@ from dpr_lance.text.snippet import LENGTH, snippet
 Mode = Literal["hybrid", "dense", "bm25"]
 """How to search: both legs fused, vectors alone, or BM25 alone."""
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
+CANDIDATES = 30
+"""Hits of a question that are re-scored by default; the paper's reader takes up to 100 (section 6.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 from dpr_lance.checks import checked_choice, checked_flag, checked_seconds, checked_whole
 from dpr_lance.reader.choice import RerankSource, checked_reranker
-from dpr_lance.records.hits import MODES, Mode
+from dpr_lance.records.hits import CANDIDATES, MODES, Mode
 from dpr_lance.table.filters import Filter
-
-CANDIDATES = 30
-"""Hits that are re-scored; the paper's reader takes up to 100 (section 6.1)."""
 
 
 @dataclass(frozen=True, slots=True)

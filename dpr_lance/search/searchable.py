@@ -9,8 +9,8 @@ from typing import overload
 from dpr_lance.checks import refused
 from dpr_lance.inputs.questions import checked_question
 from dpr_lance.reader.choice import RerankSource
-from dpr_lance.records.hits import Hits, Mode
-from dpr_lance.search.options import CANDIDATES, SearchOptions
+from dpr_lance.records.hits import CANDIDATES, Hits, Mode
+from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.resident import RESIDENT_BYTES
 from dpr_lance.search.searcher import Searcher
 from dpr_lance.table.encoder import EncoderSource, TableEncoder
