@@ -22,7 +22,7 @@ from dpr_lance.reader.card import ReaderCard
 from dpr_lance.reader.inputs import ReaderInput, ReaderInputs
 from dpr_lance.reader.reading import AnswerSpan, Reading
 from dpr_lance.reader.reranker import PassageText
-from dpr_lance.reader.spans import WindowLogits, best_spans, characters, span_logits
+from dpr_lance.reader.spans import WindowLogits, best_spans, characters, span_logits, tokens_with_text
 
 PAIRS = 1024
 """Pairs that are tokenised and sorted by length together; this bounds the memory of a long input."""
@@ -172,9 +172,7 @@ class Reader:
         for (_, first, length, at), found in zip(passage.windows, outputs, strict=True):
             within = slice(first, first + length)
             windows.append(WindowLogits(at, found["start"][within], found["end"][within]))
-        allowed = np.array(
-            [not text[begin:end].isspace() and begin < end for begin, end in passage.offsets], dtype=bool
-        )
+        allowed = tokens_with_text(text, passage.offsets)
         longest = self.card.span_max_tokens
         best = best_spans(windows, allowed, longest=longest, count=count, overlapping=overlapping)
         spans = [AnswerSpan(*characters(text, passage.offsets, first, last), chance) for first, last, chance in best]

@@ -95,6 +95,11 @@ def _log_sum(windows: Sequence[WindowLogits], allowed: NDArray[np.bool_], side: 
     return float(largest + np.log(np.exp(best - largest).sum()))
 
 
+def tokens_with_text(text: str, offsets: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Return bool[n]: whether a token stands for more than white space; only those are parts of answers."""
+    return np.array([begin < end and not text[begin:end].isspace() for begin, end in offsets], dtype=bool)
+
+
 def characters(text: str, offsets: Sequence[tuple[int, int]], first: int, last: int) -> tuple[int, int]:
     """Return begin and end in `text` of the tokens `first` to `last`, without white space at either end.
 

@@ -25,7 +25,7 @@ CARD = ReaderCard(
 
 def vocabulary(words=()):
     """Numbers of special tokens, characters and words."""
-    return {token: number for number, token in enumerate([*SPECIALS, *CHARACTERS, *words])}
+    return {token: number for number, token in enumerate(dict.fromkeys([*SPECIALS, *CHARACTERS, *words]))}
 
 
 def tiny_reader_tokenizer(folder: Path, words=()) -> Path:
