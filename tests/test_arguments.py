@@ -18,8 +18,10 @@ from dpr_lance import (
     connect,
     evaluate,
     load_encoder,
+    load_reader,
 )
 from dpr_lance.encoders.loading import DEFAULT_ENCODER
+from tests.reader.tiny_reader import tiny_reader
 
 WRONG = {
     "None": None,
@@ -65,6 +67,7 @@ QUESTIONS = [{"question": "where are the Alps?", "labels": ["alps"]}]
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where odd paths lead
+    tiny_reader(tmp_path)
     with connect("table.lance", encoder=HashEncoder()) as retriever:
         retriever.add(DOCUMENTS)
         yield retriever
@@ -98,6 +101,10 @@ CALLS = {
         {"questions": QUESTIONS},
     ),
     "load_encoder": (lambda table: load_encoder, {"source": DEFAULT_ENCODER}),
+    "load_reader": (lambda table: load_reader, {"source": "reader"}),
+    "Reader.score": (lambda table: load_reader("reader").score, {"question": "a", "passages": [("", "a")]}),
+    "Reader.score_pairs": (lambda table: load_reader("reader").score_pairs, {"pairs": [("a", ("", "a"))]}),
+    "Reader.read": (lambda table: load_reader("reader").read, {"question": "a", "passages": [("", "a")]}),
     "HashEncoder": (lambda table: HashEncoder, {}),
     "HashEncoder.encode_questions": (lambda table: HashEncoder().encode_questions, {"questions": ["a"]}),
     "HashEncoder.encode_passages": (lambda table: HashEncoder().encode_passages, {"passages": [("", "a")]}),
@@ -122,7 +129,7 @@ def test_every_public_name_is_called():
     called = {name.split(".")[0].split(" ")[0] for name in CALLS}
     # The library makes the other records, and `bound_memory` takes nothing.
     functions = {name for name in dpr_lance.__all__ if inspect.isfunction(getattr(dpr_lance, name))}
-    assert called >= {*functions, "Document", "HashEncoder", "Retriever"} - {"bound_memory"}
+    assert called >= {*functions, "Document", "HashEncoder", "Reader", "Retriever"} - {"bound_memory"}
     methods = {
         f"Retriever.{name}"
         for name, member in inspect.getmembers(dpr_lance.Retriever, inspect.isfunction)
@@ -193,6 +200,9 @@ TAKEN = {
     "threads": {"None", *COUNT},
     "dimension": {"numpy integer"},
     "passages": LISTS,
+    "pairs": LISTS,
+    "spans": COUNT,
+    "overlapping": FLAG,
     "words": COUNT,
     "overlap": {"zero", "numpy integer"},
     "text": ANY_TEXT | {"lone surrogate"},
