@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import TypeAlias, get_args
 
 from dpr_lance.checks import checked_choice, checked_path, refused
-from dpr_lance.encoders.bundle import MANIFEST, open_bundle
-from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
+from dpr_lance.encoders.bundle import open_bundle
+from dpr_lance.encoders.bundle_source import BundleSource
+from dpr_lance.encoders.card import Precision
 from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.onnx_encoder import OnnxEncoder
-from dpr_lance.errors import EncoderError, MissingExtraError
+from dpr_lance.errors import EncoderError
 
 Source: TypeAlias = str | Path | tuple[str, str]
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 PACKAGED = Path(__file__).parent / "packaged"
 """Holds one bundle folder for each packaged encoder, under its name."""
+ENCODERS = BundleSource("encoder", PACKAGED, ("bundles.export", "cached_bundle"), EncoderError)
 CACHE_VARIABLE = "DPR_LANCE_CACHE"
 
 NAMES = "give a packaged name, a bundle folder, a checkpoint, or a pair of checkpoints"
@@ -36,12 +37,8 @@ def load_encoder(source: Source, *, precision: str | None = None, threads: int |
     check_named(source, "source")
     if precision is not None:
         checked_choice(precision, "precision", get_args(Precision))
-    bundle = open_bundle(_bundle_folder(source) or _from_checkpoint(source, precision or DEFAULT_PRECISION))
-    if precision not in (None, bundle.precision):
-        raise EncoderError(
-            f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or export "
-            f"the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
-        )
+    bundle = open_bundle(ENCODERS.folder(source, precision))
+    ENCODERS.check_precision(bundle, precision)
     return OnnxEncoder(bundle, threads=threads)
 
 
@@ -56,7 +53,7 @@ def check_named(source: object, name: str) -> None:
 
 def packaged_names() -> list[str]:
     """Return the names of the encoders inside the package."""
-    return sorted(manifest.parent.name for manifest in PACKAGED.glob(f"*/{MANIFEST}"))
+    return ENCODERS.packaged_names()
 
 
 def cache_folder() -> Path:
@@ -64,28 +61,3 @@ def cache_folder() -> Path:
     named = os.environ.get(CACHE_VARIABLE)
     folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dpr_lance"
     return folder.expanduser() / "bundles"
-
-
-def _bundle_folder(source: Source) -> Path | None:
-    """Return the folder of a packaged name or of a (perhaps damaged) bundle; None for a checkpoint."""
-    if isinstance(source, tuple):
-        return None
-    if isinstance(source, str) and source in packaged_names():
-        return PACKAGED / source
-    folder = Path(source)
-    if folder.is_file() and folder.suffix == ".onnx":
-        raise EncoderError(f"{folder} is a single ONNX file; name the bundle folder it belongs to")
-    if (folder / MANIFEST).exists() or any(folder.glob("*.onnx")):
-        return folder
-    if isinstance(source, Path) and not folder.exists():
-        raise EncoderError(f"{folder} does not exist; name a bundle folder, a checkpoint, or one of {packaged_names()}")
-    return None
-
-
-def _from_checkpoint(source: Source, precision: str) -> Path:
-    """Return the cached bundle of a checkpoint; the trainer makes it when it is not there yet."""
-    try:
-        export = importlib.import_module("dpr_lance.trainer.bundles.export")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"the encoder {source!r} is a checkpoint, and importing one", "train") from error
-    return Path(export.cached_bundle(source, precision=precision))

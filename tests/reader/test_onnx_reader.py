@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dpr_lance.errors import InvalidInputError, ReaderError
+from dpr_lance.reader.bundle import write_reader_bundle
 from dpr_lance.reader.onnx_reader import PAIRS, Reader
 from dpr_lance.reader.reading import AnswerSpan
 from dpr_lance.reader.reranker import PassageText
@@ -62,6 +63,15 @@ def test_more_pairs_than_are_batched_together(reader):
     np.testing.assert_array_equal(reader.score("paris", [("", text) for text in texts]), expected)
     readings = reader.read("paris", [("", text) for text in texts], spans=1)
     assert [reading.score for reading in readings] == expected
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("int8", [101, 102, 101]), ("fp32", [301, 302, 301])])
+def test_int8_runs_one_sequence_at_a_time(tmp_path, precision, expected):
+    """The graph adds 100 to a score for each sequence of the run."""
+    graph = tiny_reader_graph(tmp_path / "graph.onnx", words=WORDS, counts_batch=True)
+    files = {"tokenizer.json": tiny_reader_tokenizer(tmp_path, WORDS), "reader.onnx": graph}
+    reader = Reader(write_reader_bundle(tmp_path / "reader", CARD, files, precision=precision))
+    assert reader.score("paris", [("", "paris"), ("", "paris paris"), ("", "in paris")]).tolist() == expected
 
 
 def test_a_long_passage_has_the_score_of_its_best_window(tmp_path):

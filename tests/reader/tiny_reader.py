@@ -42,11 +42,13 @@ def tiny_reader_tokenizer(folder: Path, words=()) -> Path:
     return folder / "tokenizer.json"
 
 
-def tiny_reader_graph(path: Path, *, words=(), bias=None, starts=None, ends=None, selects=True, extracts=True) -> Path:
+def tiny_reader_graph(
+    path: Path, *, words=(), bias=None, starts=None, ends=None, selects=True, extracts=True, counts_batch=False
+) -> Path:
     """A graph that counts words in common.
 
     `select`: the pairs of a token of the question and the same token behind it (of type 1), plus the `bias` of each
-    token of type 1. `start`, `end`: the number in `starts`, `ends` for the token (default 0), whatever the question.
+    token of type 1; with `counts_batch` plus 100 for each sequence of the run. `start`, `end`: the number in `starts`, `ends` for the token (default 0), whatever the question.
     """
     onnx = pytest.importorskip("onnx")
     numbers = vocabulary(words)
@@ -61,6 +63,7 @@ def tiny_reader_graph(path: Path, *, words=(), bias=None, starts=None, ends=None
         "one": np.array([1], dtype=np.int64),
         "two": np.array([2], dtype=np.int64),
         "last_special": np.array(3, dtype=np.int64),
+        "hundred": np.array(100, dtype=np.float32),
         "zero_float": np.array(0, dtype=np.float32),
         "pairs_of_tokens": np.array([1, 2], dtype=np.int64),
         "bias": table(bias),
@@ -90,7 +93,14 @@ def tiny_reader_graph(path: Path, *, words=(), bias=None, starts=None, ends=None
             node("Gather", ["bias", "input_ids"], ["biases"]),
             node("Where", ["in_passage", "biases", "zero_float"], ["passage_biases"]),
             node("ReduceSum", ["passage_biases", "one"], ["sum"], keepdims=0),
-            node("Add", ["count", "sum"], ["select"]),
+            node("Add", ["count", "sum"], ["select_alone" if counts_batch else "select"]),
+        ]
+    if counts_batch:
+        nodes += [
+            node("Shape", ["input_ids"], ["size"], end=1),
+            node("Cast", ["size"], ["batch"], to=onnx.TensorProto.FLOAT),
+            node("Mul", ["batch", "hundred"], ["hundreds"]),
+            node("Add", ["select_alone", "hundreds"], ["select"]),
         ]
     if extracts:
         nodes += [node("Gather", ["starts", "input_ids"], ["start"]), node("Gather", ["ends", "input_ids"], ["end"])]
