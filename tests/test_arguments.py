@@ -178,6 +178,9 @@ TAKEN = {
     "hit": set(),
     "before": {"zero", *COUNT} | ANY_TEXT,  # of `context`, and of `snippet`
     "after": {"zero", *COUNT} | ANY_TEXT,
+    "group_by": {"None"},
+    "per_group": set(),  # but with `group_by`
+    "diversity": {"zero"},
     "hits": LISTS,
     "budget_tokens": {"None", *COUNT},
     "count": {"class"},  # which is called for hits alone

@@ -251,6 +251,14 @@ def search(  # noqa: PLR0913 - one argument an option
         float | None,
         typer.Option(metavar="SECONDS", help="Re-score as many of them as fit in this time, for each question."),
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="The best of each document (document_id), title or value of a field."),
+    ] = None,
+    per_group: Annotated[int, typer.Option(min=1, help="Passages of each group; -k is the number of groups.")] = 1,
+    diversity: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How much passages are to differ from those before them.")
+    ] = 0.0,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
     as_json: AsJson = False,
@@ -272,7 +280,7 @@ def search(  # noqa: PLR0913 - one argument an option
         while batch := list(itertools.islice(remaining, QUESTIONS_AT_ONCE)):
             found = retriever.search(
                 batch, k, mode=mode, where=where, explain=explain, rerank=source, candidates=candidates,
-                rerank_within=rerank_within,
+                rerank_within=rerank_within, group_by=group_by, per_group=per_group, diversity=diversity,
             )  # fmt: skip
             print_found(found, as_json=as_json)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from dpr_lance.checks import checked_choice, checked_flag, checked_seconds, checked_whole
 from dpr_lance.reader.choice import RerankSource, checked_reranker
 from dpr_lance.records.hits import CANDIDATES, MODES, Mode
+from dpr_lance.search.grouping import Grouping
+from dpr_lance.search.selection import Selection, checked_selection
 from dpr_lance.table.filters import Filter
 
 
@@ -21,6 +23,9 @@ class SearchOptions:
     rerank: RerankSource = None
     candidates: int = CANDIDATES
     rerank_within: float | None = None
+    group_by: str | None = None
+    per_group: int = 1
+    diversity: float = 0.0
 
     def checked(self) -> SearchOptions:
         """Return the options with plain values; raise `InvalidInputError` that names an argument to change."""
@@ -37,8 +42,15 @@ class SearchOptions:
             rerank_within=None
             if self.rerank_within is None
             else checked_seconds(self.rerank_within, "rerank_within", seconds),
+            **checked_selection(self.group_by, self.per_group, self.diversity),
         )
 
     def pool(self, *, reranks: bool) -> int:
-        """Return how many hits retrieval finds for the later stages: re-ranking, then the cut to k."""
-        return max(self.k, self.candidates) if reranks else self.k
+        """Return how many hits retrieval finds for the later stages: re-ranking, groups and diversity, the cut to k."""
+        pool = self.selection.pool(self.k)
+        return max(pool, self.candidates) if reranks else pool
+
+    @property
+    def selection(self) -> Selection:
+        """How the result is chosen from the ranked hits."""
+        return Selection(None if self.group_by is None else Grouping(self.group_by, self.per_group), self.diversity)

@@ -38,6 +38,9 @@ class Searchable:
         rerank: RerankSource = None,
         candidates: int = CANDIDATES,
         rerank_within: float | None = None,
+        group_by: str | None = None,
+        per_group: int = 1,
+        diversity: float = 0.0,
     ) -> Hits: ...
     @overload
     def search(
@@ -51,8 +54,11 @@ class Searchable:
         rerank: RerankSource = None,
         candidates: int = CANDIDATES,
         rerank_within: float | None = None,
+        group_by: str | None = None,
+        per_group: int = 1,
+        diversity: float = 0.0,
     ) -> list[Hits]: ...
-    def search(
+    def search(  # noqa: PLR0913 - keywords, each with its default
         self,
         question: str | Sequence[str],
         k: int = 10,
@@ -63,6 +69,9 @@ class Searchable:
         rerank: RerankSource = None,
         candidates: int = CANDIDATES,
         rerank_within: float | None = None,
+        group_by: str | None = None,
+        per_group: int = 1,
+        diversity: float = 0.0,
     ) -> Hits | list[Hits]:
         """Return the k best passages for a question, or a list of such results for a list of questions.
 
@@ -79,6 +88,12 @@ class Searchable:
         follow. `rerank_within`: the seconds that this may take for a question; as many of the best are re-scored as
         fit, at least one, so that answers may depend on time. `Hits.reranked` counts them.
 
+        `group_by`: "document_id", "title" or a metadata column; the result has the best `per_group` passages of each of
+        k different values, always of k where the table has them. A passage without a value is a group of its own.
+        `diversity` from 0 to 1 chooses passages that differ from those before them (maximal marginal relevance on the
+        stored vectors, among the best 5·k, 50 at least): the first is the best, and the order is no longer by score.
+        Both work on the re-ranked list.
+
         Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or an unusable filter, in dense
         mode `EncoderError` when there is no encoder or no vector, and `ReaderError` when the re-ranker is not available
         or gives anything but one finite number for each passage.
@@ -92,6 +107,9 @@ class Searchable:
             rerank=rerank,
             candidates=candidates,
             rerank_within=rerank_within,
+            group_by=group_by,
+            per_group=per_group,
+            diversity=diversity,
         ).checked()
         if isinstance(question, str):
             return self._searcher.search([checked_question(question, "the question")], options)[0]
@@ -100,7 +118,7 @@ class Searchable:
         questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
         return self._searcher.search(questions, options)
 
-    async def search_async(
+    async def search_async(  # noqa: PLR0913 - keywords, each with its default
         self,
         question: str,
         k: int = 10,
@@ -111,6 +129,9 @@ class Searchable:
         rerank: RerankSource = None,
         candidates: int = CANDIDATES,
         rerank_within: float | None = None,
+        group_by: str | None = None,
+        per_group: int = 1,
+        diversity: float = 0.0,
     ) -> Hits:
         """Return what `search` does for one question, without keeping the event loop from other work meanwhile.
 
@@ -128,6 +149,9 @@ class Searchable:
             rerank=rerank,
             candidates=candidates,
             rerank_within=rerank_within,
+            group_by=group_by,
+            per_group=per_group,
+            diversity=diversity,
         )
 
     def warm(self) -> None:

@@ -13,13 +13,14 @@ from dpr_lance.errors import MissingExtraError, ReaderError
 from dpr_lance.indexes.maintenance import warm
 from dpr_lance.reader.choice import Rerankers, default_weight, fingerprint_of
 from dpr_lance.reader.reranker import Reranker
-from dpr_lance.records.hits import Hits
+from dpr_lance.records.hits import Hits, Mode
 from dpr_lance.records.table_info import RerankCalibration
 from dpr_lance.search.candidates import CandidateSearch, Encode, LegResults
 from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.ranking import ranked_hits
 from dpr_lance.search.reranking import Reranking
 from dpr_lance.search.resident import ResidentVectors
+from dpr_lance.search.selection import Pool, encoded_once
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.encoder import TableEncoder
 from dpr_lance.table.filters import Filter, checked_filter
@@ -63,27 +64,34 @@ class Searcher:
         if options.mode != "bm25":
             self.encoder.load_named()
 
-        def answer(snapshot: Snapshot) -> tuple[list[Hits], Reranking | None, str | None]:
-            search = self._in(snapshot, where, self.encoder.encode_questions)
+        selection = options.selection
+        if selection.grouping is not None:
+            selection.grouping.check(self.store.schema())
+
+        def rank(search: CandidateSearch, questions: Sequence[str], k: int, mode: Mode | None) -> list[Hits]:
+            return ranked_hits(search, questions, k, mode=mode, explain=options.explain)
+
+        def answer(snapshot: Snapshot) -> tuple[Pool, Reranking | None, str | None]:
+            encode = self.encoder.encode_questions
+            search = self._in(snapshot, where, encode if selection.grouping is None else encoded_once(encode))
             calibrated = reranking_in(snapshot.state, snapshot.card)
             reranking, why_not = self._reranking(reranker, options, calibrated)
-            pool = options.pool(reranks=reranking is not None)
-            hits = ranked_hits(search, questions, pool, mode=options.mode, explain=options.explain)
-            return hits, reranking, why_not
+            most, reranks = options.pool(reranks=reranking is not None), reranking is not None
+            found = rank(search, questions, most, options.mode)
+            return selection.pool_of(search, found, most, options.k, rank, reranks=reranks), reranking, why_not
 
         try:
-            found, reranking, why_not = self.store.with_snapshot(answer)
+            pool, reranking, why_not = self.store.with_snapshot(answer)
         except (ValueError, RuntimeError, TypeError):
             self.store.check_usable()  # closed meanwhile, or its threads ended by a fork
             if where is not None:
                 self.store.check_filter(where)
             raise
         if reranking is not None:
-            found = reranking.rerank(found)
+            pool = replace(pool, found=reranking.rerank(pool.found))
         elif why_not is not None:
-            found = [replace(hits, not_reranked=why_not) for hits in found]
-        # Grouping and diversity choose here, among all hits in their final order.
-        return [_first(hits, options.k) for hits in found]
+            pool = replace(pool, found=[replace(hits, not_reranked=why_not) for hits in pool.found])
+        return selection.chosen(pool, options.k)
 
     def _reranking(
         self, reranker: Reranker | None, options: SearchOptions, calibrated: RerankCalibration | None
@@ -133,7 +141,3 @@ class Searcher:
 def questions_at_once(candidates: int) -> int:
     """Return how many questions are searched together, each with this many candidates of a leg."""
     return max(1, min(QUESTIONS_AT_ONCE, CANDIDATES_AT_ONCE // candidates))
-
-
-def _first(hits: Hits, k: int) -> Hits:
-    return hits if len(hits) <= k else replace(hits, hits=hits[:k])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-STAGES = ("encode", "dense", "bm25", "fuse", "fetch", "explain", "rerank", "total")
+STAGES = ("encode", "dense", "bm25", "fuse", "fetch", "explain", "rerank", "select", "total")
 """What `Hits.seconds` has the times of."""
 
 
