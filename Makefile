@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: docs demo test stress check bench bench-release bench-long encoder
+.PHONY: docs demo test stress check bench bench-release bench-long encoder reader
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -46,6 +46,10 @@ bench-long: $(VENV)/dev.installed
 # Make the packaged default encoder again from its published weights.
 encoder: $(VENV)/dev.installed
 	$(BIN)/python -m dpr_lance.trainer.bundles.packaged
+
+# Train the packaged reader from public weights and the question sets in the folder DATA; takes hours, and can be resumed.
+reader: $(VENV)/dev.installed
+	$(BIN)/python -m dpr_lance.trainer.reader.packaged $(DATA)
 
 $(VENV)/base.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -191,8 +191,8 @@ class Planner:
         rng = np.random.default_rng(seed_of(self.recipe.seed, "passages", epoch, question))
         gold = corpus.gold[question]
         positive = gold[int(rng.integers(len(gold)))] if self.recipe.any_positive else gold[0]
-        hard = _sample(rng, corpus.hard[question][:HARDEST_FIRST], self.recipe.hard_negatives)
-        hard += _sample(rng, corpus.easy[question], self.recipe.hard_negatives - len(hard))
+        hard = sample(rng, corpus.hard[question][:HARDEST_FIRST], self.recipe.hard_negatives)
+        hard += sample(rng, corpus.easy[question], self.recipe.hard_negatives - len(hard))
         return [positive, *hard, *self._random_passages(question, self.recipe.random_negatives, rng)]
 
     def _random_passages(self, question: int, count: int, rng: np.random.Generator) -> list[int]:
@@ -226,6 +226,6 @@ class Planner:
         return Batch(step, dataset, questions, np.array(list(column), dtype=np.int64), targets, own, excluded)
 
 
-def _sample(rng: np.random.Generator, pool: Sequence[int], count: int) -> list[int]:
+def sample(rng: np.random.Generator, pool: Sequence[int], count: int) -> list[int]:
     """Return up to `count` different members of `pool`."""
     return [pool[int(at)] for at in rng.permutation(len(pool))[:count]] if count > 0 else []

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal
 
-from dpr_lance.checks import checked_fields
 from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.reports import OnError
 from dpr_lance.table.address import DEFAULT_TABLE
 
+from .settings import above_0, at_least, check_types, composed, defaults_of, read_toml, share
+
 LossName = Literal["nll", "triplet", "margin-mse", "kl"]
 Similarity = Literal["dot", "cosine", "l2"]
 Metric = Literal["mrr", "top-1", "top-5", "top-20", "top-100"]
 Compute = Literal["auto", "fp32", "bf16"]
+Source = Literal["bm25", "dense", "hybrid"]
+"""The search of a table that finds negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +119,13 @@ class Mining:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One training: data, model and folders."""
+class Task:
+    """What to train on and where, whichever model it is."""
 
     out: str
     """The bundle."""
     questions: tuple[str, ...]
-    """Files or BEIR folders; each batch comes from one of them."""
-    rates: tuple[float, ...] | None = None
-    """Relative numbers of batches of each; None: by size."""
+    """Files or BEIR folders."""
     dev: str | None = None
     """Questions for validation; None: the folder's dev split, else a part of the questions."""
     table: str | None = None
@@ -133,17 +133,7 @@ class Run:
     table_name: str = DEFAULT_TABLE
     storage_options: Mapping[str, str] | None = None
     """For LanceDB: keys and endpoint of an object store."""
-    encoder: str | tuple[str, str] | None = None
-    """The checkpoint to start from; None: that of the table's encoder, else that of the default encoder."""
-    separate: bool = False
-    """Two encoders where the checkpoint has one for both sides."""
-    projection: int = 0
-    """Width of a new linear layer after pooling; 0 for none."""
-    rounds: int = 0
-    """Times that the encoder in training ranks the whole table for hard negatives (ANCE)."""
     validation_questions: int = 300
-    validation_passages: int = 1000
-    """Passages that dev questions are ranked over: their positives, hard negatives, then others."""
     precision: Precision = DEFAULT_PRECISION
     """How the bundle stores weights."""
     work: str | None = None
@@ -153,16 +143,43 @@ class Run:
     on_error: OnError = "raise"
     replace: bool = False
     """Replace a bundle at `out`."""
-    recipe: Recipe = field(default_factory=Recipe)
     mining: Mining = field(default_factory=Mining)
 
     def __post_init__(self) -> None:
         check_types(self)
         if not self.questions:
             raise InvalidInputError("no questions to train on: name a .json or .jsonl file or a BEIR folder")
-        at_least(0, self, "projection", "rounds")
-        at_least(1, self, "validation_questions", "validation_passages")
+        at_least(1, self, "validation_questions")
         above_0(self, "checkpoint_minutes")
+
+    @property
+    def work_folder(self) -> Path:
+        """The folder of checkpoints, log and curves."""
+        return Path(self.work or f"{self.out.rstrip('/')}-training")
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Task):
+    """One training of an encoder; each batch comes from one of the sets of questions."""
+
+    rates: tuple[float, ...] | None = None
+    """Relative numbers of batches of each; None: by size."""
+    encoder: str | tuple[str, str] | None = None
+    """The checkpoint to start from; None: that of the table's encoder, else that of the default encoder."""
+    separate: bool = False
+    """Two encoders where the checkpoint has one for both sides."""
+    projection: int = 0
+    """Width of a new linear layer after pooling; 0 for none."""
+    rounds: int = 0
+    """Times that the encoder in training ranks the whole table for hard negatives (ANCE)."""
+    validation_passages: int = 1000
+    """Passages that dev questions are ranked over: their positives, hard negatives, then others."""
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        Task.__post_init__(self)
+        at_least(0, self, "projection", "rounds")
+        at_least(1, self, "validation_passages")
         if self.rates is not None and len(self.rates) != len(self.questions):
             raise InvalidInputError(
                 f"rates={self.rates!r}: give a number above 0 for each of {len(self.questions)} data sets"
@@ -171,102 +188,27 @@ class Run:
             raise InvalidInputError(f"rounds={self.rounds}: mining needs a table")
 
 
+PARTS = {"recipe": Recipe, "mining": Mining}
+
+
 def read_run(path: str | Path, **given: Any) -> Run:  # noqa: ANN401 - any setting
     """Read a TOML file of `Run`'s settings, with tables [recipe] and [mining]; what is `given` (not None) wins.
 
     Raises `InvalidInputError` that names the file and the setting that is unknown or of a wrong type.
     """
-    import tomllib  # noqa: PLC0415 - the command line imports this module for its help
-
-    path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(f"{path} cannot be read as TOML: {error}") from error
-    return make_run(values, place=str(path), **given)
+    return make_run(read_toml(path), place=str(path), **given)
 
 
 def make_run(values: Mapping[str, Any], *, place: str, **given: Any) -> Run:  # noqa: ANN401
     """Make a run of nested settings; `given` names settings of any of the three, None leaves one as it is."""
-    merged: dict[str, dict[str, Any]] = {
-        "recipe": dict(values.get("recipe", {})),
-        "mining": dict(values.get("mining", {})),
-    }
-    merged["run"] = {name: value for name, value in values.items() if name not in merged}
-    kinds = {"run": Run, "recipe": Recipe, "mining": Mining}
-    for name, value in given.items():
-        if value is not None:
-            part = next((part for part, kind in kinds.items() if name in _names(kind)), "run")
-            merged[part][name] = value
-    parts: dict[str, Any] = {part: _made(kinds[part], merged[part], place) for part in ("recipe", "mining")}
-    return _made(Run, merged["run"] | parts, place)
-
-
-T = TypeVar("T")
-
-
-def _made(kind: type[T], values: Mapping[str, Any], place: str) -> T:
-    names = _names(kind)
-    if unknown := sorted(values.keys() - names):
-        raise InvalidInputError(f"{place}: unknown settings {', '.join(unknown)}; there are {', '.join(sorted(names))}")
-    missing = [
-        field.name
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if field.default is field.default_factory is dataclasses.MISSING and field.name not in values
-    ]
-    if missing:
-        raise InvalidInputError(f"{place}: {', '.join(missing)} must be named")
-    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    if isinstance(lists.get("questions"), str):
-        lists["questions"] = (lists["questions"],)
-    try:
-        return kind(**lists)
-    except TypeError as error:
-        raise InvalidInputError(f"{place}: {error}") from error
-
-
-def _names(kind: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
+    return composed(Run, PARTS, values, place=place, given=given)
 
 
 def defaults() -> dict[str, Any]:
     """Return the default of each setting that has one, by name."""
-    fields = [field for kind in (Run, Recipe, Mining) for field in dataclasses.fields(kind)]
-    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    return defaults_of(Run, Recipe, Mining)
 
 
-def to_json(settings: Recipe | Run) -> str:
+def to_json(settings: Learning | Task) -> str:
     """Return the settings as JSON with sorted keys."""
     return json.dumps(dataclasses.asdict(settings), sort_keys=True)
-
-
-def check_types(settings: Any) -> None:  # noqa: ANN401
-    """Raise `InvalidInputError` for the first setting that does not have its type."""
-    for name, kind in get_type_hints(type(settings)).items():
-        choices = get_args(kind)
-        value = getattr(settings, name)
-        if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
-            raise InvalidInputError(f"{name}={value!r} is not one of {', '.join(choices)}")
-    if problem := checked_fields(settings):
-        raise InvalidInputError(problem)
-
-
-def at_least(least: int, settings: object, *names: str) -> None:
-    """Raise `InvalidInputError` for the first of these settings that is below `least`."""
-    for name in names:
-        if not (value := getattr(settings, name)) >= least:
-            raise InvalidInputError(f"{name}={value!r}: at least {least} is needed")
-
-
-def above_0(settings: object, *names: str) -> None:
-    """Raise `InvalidInputError` for the first of these settings that is not a number above 0."""
-    for name in names:
-        if not 0 < (value := getattr(settings, name)) < math.inf:
-            raise InvalidInputError(f"{name}={value!r}: a number above 0 is needed")
-
-
-def share(settings: object, *names: str) -> None:
-    """Raise `InvalidInputError` for the first of these settings that is not from 0 to 1."""
-    for name in names:
-        if not 0 <= (value := getattr(settings, name)) <= 1:
-            raise InvalidInputError(f"{name}={value!r} is a share: from 0 to 1")

@@ -56,6 +56,8 @@ class Example:
     negatives: tuple[str, ...] = ()
     """Easier ones, used where hard ones do not suffice."""
     answers: tuple[str, ...] = ()
+    teacher_scores: Mapping[str, float] = field(default_factory=dict)
+    """How well passages answer the question, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +156,11 @@ def _resolved(
 ) -> Example:
     """Return the example with ids in place of passages; a negative that is a positive too is dropped."""
     ids: dict[str, list[str]] = {}
+    scores: dict[str, float] = {}
     for name, group in _groups(question).items():
         ids[name] = []
         for entry in group:
+            before = len(ids[name])
             if isinstance(entry, Context):
                 ids[name].append(_keep(entry, passages))
             elif entry in found:
@@ -168,6 +172,9 @@ def _resolved(
                 raise BadRecordError(f"the positive passage {entry!r} is not stored: add it, or correct the id")
             else:
                 oddities["a negative passage that is not stored: left out"] += 1
+            score = question.teacher_scores.get(entry.id if isinstance(entry, Context) else entry)
+            if score is not None:
+                scores |= dict.fromkeys(ids[name][before:], score)
     positives = tuple(dict.fromkeys(ids["positives"]))
     if not positives:
         oddities["no positive passage, only answers"] += 1
@@ -187,6 +194,7 @@ def _resolved(
         tuple(ids["hard_negatives"]),
         tuple(ids["negatives"]),
         question.answers,
+        scores,
     )
 
 
@@ -220,4 +228,5 @@ def _joined(first: Example, second: Example) -> Example:
         hard_negatives=rest("hard_negatives"),
         negatives=rest("negatives"),
         answers=tuple(dict.fromkeys(first.answers + second.answers)),
+        teacher_scores={**first.teacher_scores, **second.teacher_scores},
     )

@@ -11,7 +11,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.encoders.vectors import nearest
 from dpr_lance.text.answers import answer_matcher
 
-from .config import Mining
+from .config import Mining, Source
 from .distillation import Teacher
 from .examples import Example, Examples, KnownPassage
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # LanceDB is not needed to train
     from dpr_lance.records.hits import Hit
     from dpr_lance.retriever import Retriever
 
-Source: TypeAlias = Literal["bm25", "dense", "hybrid"]
 Encode: TypeAlias = Callable[[Sequence[tuple[str, str]]], NDArray[np.float32]]
 
 QUESTIONS_AT_ONCE = 256

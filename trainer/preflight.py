@@ -12,7 +12,7 @@ from dpr_lance.errors import InvalidInputError, StorageError
 
 from . import run_checkpoints
 from .bundles.export import check_installed
-from .config import Run
+from .config import Task
 
 BYTES_PER_PARAMETER = 12
 """In a checkpoint: a weight and two moments of the optimizer, in fp32."""
@@ -20,7 +20,7 @@ CHECKPOINTS = 3
 """At the same time: the last, the best, and the one that is being written."""
 
 
-def check_places(run: Run, work: Path) -> None:
+def check_places(run: Task, work: Path) -> None:
     """Raise when packages or a file of questions are missing, or when a folder cannot be written.
 
     `InvalidInputError` for the files and for a bundle that may not be replaced, `StorageError` for folders,

@@ -13,9 +13,9 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.reports import OnError, Skipped
 from dpr_lance.table.address import DEFAULT_TABLE, local_folder, tables_in
 
-from .config import Mining
+from .config import Mining, Source
 from .examples import Example, Examples, Find, KnownPassage, read_examples, refused
-from .mining import Mined, Source, distant_positives, mine, rank_through, with_negatives
+from .mining import Mined, distant_positives, mine, rank_through, with_negatives
 
 if TYPE_CHECKING:  # LanceDB is needed where a table is
     from dpr_lance.retriever import Retriever

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,8 +31,9 @@ from .dual_encoder import ENCODER, DualEncoder
 from .examples import Examples, KnownPassage
 from .log import EveryMinute, draw_curves
 from .loop import Loop, check_teacher, token_texts
-from .mining import Mined, Negative, Ranking, mine, rank_all, rank_through, with_negatives
+from .mining import Mined, Negative, mine, rank_all, rank_through, with_negatives
 from .preflight import check_places, check_space
+from .question_sets import KeptNegatives, read_sets, watched
 from .readable import Blank, readable, readable_passages
 from .table_questions import Log, log_oddities, open_table, read_questions
 from .tokens import blank_texts
@@ -41,8 +42,6 @@ from .validation import Accuracy, TorchEncoder, evaluate, through_table
 if TYPE_CHECKING:  # LanceDB is needed where a table is
     from dpr_lance.retriever import Retriever
 
-HELD_OUT = 0.1
-"""Share of the questions that validate when no dev questions are named."""
 REPORT = "report.json"
 
 
@@ -75,7 +74,7 @@ def train(run: Run, *, teacher: Teacher | None = None, say: Log = lambda _: None
     messages. Raises `InvalidInputError` for unusable data and settings, `EncoderError` for unusable checkpoints, and
     when the loss is NaN or infinite.
     """
-    work = Path(run.work or f"{run.out.rstrip('/')}-training")
+    work = run.work_folder
     started = time.perf_counter()
     with ExitStack() as stack:
         group = join()
@@ -100,12 +99,12 @@ class _Training:
         self.teacher, self.say = teacher, say
         self.model = self._model()
         self.blank: Blank = partial(blank_texts, self.model.checkpoint, self.model.tokenizer)
-        self.dropped: dict[str, int] = {}
+        self.kept = KeptNegatives(settings, group, say)
 
     def run(self, started: float) -> TrainingReport:
         """Read, mine, train and export."""
         run, recipe, model = self.settings, self.settings.recipe, self.model
-        sets, dev = self._sets()
+        sets, dev = read_sets(run, self._read, recipe.seed)
         Planner(make_corpus(sets, rates=run.rates), recipe)  # raises where the questions do not make batches
         if self.retriever is not None and recipe.hard_negatives:
             sets, dev = self._with_bm25_negatives(sets, dev)
@@ -135,7 +134,7 @@ class _Training:
             dev_questions=len(dev_corpus.questions),
             dev_passages=len(dev_corpus.passages),
             truncated=loop.truncated,
-            dropped=self.dropped,
+            dropped=dict(self.kept.dropped),
             accuracies=tuple(accuracies),
             seconds=time.perf_counter() - started,
         )
@@ -161,23 +160,6 @@ class _Training:
         return model
 
     # Data
-
-    def _sets(self) -> tuple[list[Examples], Examples]:
-        run = self.settings
-        sets = [self._read(path, "train") for path in run.questions]
-        limit = run.validation_questions
-        if run.dev is not None:
-            dev = self._read(run.dev, "dev")
-        else:
-            folder = next((path for path in run.questions if (Path(path) / "qrels" / "dev.tsv").is_file()), None)
-            if folder is not None:
-                dev = self._read(folder, "dev")
-            else:
-                sets[0], dev = _held_out(sets[0], limit, run.recipe.seed)
-        order = np.random.default_rng(seed_of(run.recipe.seed, "dev")).permutation(len(dev.rows))[:limit]
-        dev = replace(dev, rows=tuple(dev.rows[int(at)] for at in sorted(order)))
-        asked = {row.question for row in dev.rows}
-        return [replace(one, rows=tuple(row for row in one.rows if row.question not in asked)) for one in sets], dev
 
     def _read(self, path: str, split: str) -> Examples:
         run = self.settings
@@ -227,11 +209,11 @@ class _Training:
                 rows = [row for row in examples.rows if len(row.hard_negatives) < self.settings.recipe.hard_negatives]
                 assert self.retriever is not None  # noqa: S101 - there is a table
                 rankings = rank_through(self.retriever, rows, "bm25", self.settings.mining.depth)
-                rankings = self._watched(rankings, len(rows))
+                rankings = watched(rankings, len(rows), self.say)
                 found += mine(rows, examples.passages, rankings, self.settings.mining, teacher=self.teacher)
             return found
 
-        negatives = self._kept(0, mined, reuse=run_checkpoints.last(self.work) is not None)
+        negatives = self._readable(self.kept.of(0, mined, reuse=run_checkpoints.last(self.work) is not None))
         *ours, dev = (with_negatives(examples, negatives) for examples in (*sets, dev))
         return ours, dev
 
@@ -263,36 +245,13 @@ class _Training:
                 )
             return found
 
-        negatives = self._kept(number, mined, reuse=reuse)
+        negatives = self._readable(self.kept.of(number, mined, reuse=reuse))
         return [with_negatives(examples, negatives, ahead=True) for examples in sets]
 
-    def _kept(self, number: int, mined: Callable[[], Mined], *, reuse: bool) -> list[Negative]:
-        """Return the negatives of a round from their table; mine them first unless they are reused."""
-        from .negatives import NegativesTable  # noqa: PLC0415
-
-        run = self.settings
-        kept = NegativesTable(str(run.table), run.table_name, run.storage_options)
-        key = str(self.work.resolve())
-        if self.group.first and not (reuse and kept.get(key, number)):
-            found = mined()
-            for what, count in found.dropped.items():
-                self.dropped[what] = self.dropped.get(what, 0) + count
-            kept.put(key, number, found.negatives)
-            dropped = ", ".join(f"{what} {count:,}" for what, count in found.dropped.items() if count)
-            self.say(f"round {number}: {len(found.negatives):,} negatives; left out: {dropped or 'none'}; "
-                     f"{found.without:,} questions got none")  # fmt: skip
-        self.group.agree(0.0)
-        negatives = kept.get(key, number)
-        titles = not run.recipe.title_dropout
+    def _readable(self, negatives: Sequence[Negative]) -> list[Negative]:
+        titles = not self.settings.recipe.title_dropout
         readable = {one.id for one in readable_passages([one.passage for one in negatives], self.blank, titles=titles)}
         return [one for one in negatives if one.passage.id in readable]
-
-    def _watched(self, rankings: Iterable[Ranking], total: int) -> Iterator[Ranking]:
-        """Yield the rankings, and report their number once a minute."""
-        lines = EveryMinute(self.say, at_once=False)
-        for number, ranking in enumerate(rankings, start=1):
-            yield ranking
-            lines.report(partial("mining: {:,} of {:,} questions".format, number, total))
 
     # Model
 
@@ -332,13 +291,3 @@ class _Training:
         for row in rows:
             accuracy = "  ".join(f"top-{k} {100 * found.mean:.1f}" for k, found in row.top.items())
             self.say(f"{row.name}, {row.mode}: {accuracy}")
-
-
-def _held_out(examples: Examples, limit: int, seed: int) -> tuple[Examples, Examples]:
-    """Split the rows of a set into training and validation, the same way for the same seed."""
-    count = min(limit, max(1, round(HELD_OUT * len(examples.rows))))
-    order = np.random.default_rng(seed_of(seed, "held out")).permutation(len(examples.rows))
-    apart = set(order[:count].tolist())
-    rows = [row for at, row in enumerate(examples.rows) if at not in apart]
-    held = [row for at, row in enumerate(examples.rows) if at in apart]
-    return replace(examples, rows=tuple(rows)), replace(examples, rows=tuple(held))

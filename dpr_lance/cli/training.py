@@ -30,8 +30,11 @@ DEFAULTS: dict[str, Any] = settings.defaults()
 
 
 def _option(text: str, name: str, metavar: str | None = None) -> Any:  # noqa: ANN401 - as typer.Option
-    """Return an option for the setting `name`, with its default in the help; None leaves the setting as it is."""
-    default = DEFAULTS[name]
+    return option_of(text, DEFAULTS[name], metavar)
+
+
+def option_of(text: str, default: object, metavar: str | None = None) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return an option of a setting with its default in the help; None leaves the setting as it is."""
     shown = f"{default:g}" if isinstance(default, float) else default
     return typer.Option(help=f"{text}  [default: {shown}]", metavar=metavar)
 
@@ -83,19 +86,20 @@ def train(  # noqa: PLR0913 - one argument an option
     if config is None and (not questions or out is None):
         raise UsageError("name the questions (--questions FILE) and the bundle (--out FOLDER), or a CONFIG.toml")
     if config is None:
-        with _wrong_usage():
+        with wrong_usage():
             run = settings.make_run({}, place="options", **given)
     else:
         run = settings.read_run(config, **given)
     with interruptible(lambda: "checkpoints that were written are kept; the same command continues from the last one"):
-        report = _module("training", "training").train(run, say=say)
+        report = trainer_module("training", "training").train(run, say=say)
     if as_json:
         print_json(report)
         return
     facts = {"bundle": report.bundle, "steps": report.steps, "best step": report.best_step}
     facts |= {"stopped early": report.stopped_early, "texts cut off": report.truncated, "seconds": report.seconds}
     facts |= {
-        f"{row.name}, {row.mode}": [_shown(k, found) for k, found in row.top.items()] for row in report.accuracies
+        f"{row.name}, {row.mode}": [shown_share(f"top-{k}", found) for k, found in row.top.items()]
+        for row in report.accuracies
     }
     print_facts(facts)
     say(f"use it: dpr-lance reembed {shlex.quote(run.table or 'URI')} {shlex.quote(run.out)}")
@@ -134,10 +138,10 @@ def mine(  # noqa: PLR0913 - one argument an option
     if unknown := sorted(set(sources) - {"bm25", "dense"}):
         raise UsageError(f"--source {unknown[0]!r} is neither bm25 nor dense")
     named = {"depth": depth, "keep": keep, "first_rank": first_rank, "margin": margin}
-    with _wrong_usage():
+    with wrong_usage():
         mining = settings.Mining(**{name: value for name, value in named.items() if value is not None})
     with interruptible(lambda: "nothing was stored"):
-        report = _module("table_questions", "mining").mine_table(
+        report = trainer_module("table_questions", "mining").mine_table(
             table,
             questions,
             table=table_name,
@@ -195,7 +199,7 @@ def export(  # noqa: PLR0913 - one argument an option
         if option not in ("source", "out", "passage_encoder", "as_json")
     }
     with interruptible(lambda: f"{out} was not made"):
-        _module("bundles.export", "exporting").export(
+        trainer_module("bundles.export", "exporting").export(
             (source, passage_encoder) if passage_encoder else source,
             out,
             **given,
@@ -217,7 +221,7 @@ def _renamed(on_error: OnError | None, on_bad: str | None) -> OnError | None:
 
 
 @contextmanager
-def _wrong_usage() -> Iterator[None]:
+def wrong_usage() -> Iterator[None]:
     """Report impossible values of options as wrong usage."""
     try:
         yield
@@ -225,11 +229,12 @@ def _wrong_usage() -> Iterator[None]:
         raise UsageError(str(error)) from None
 
 
-def _shown(k: int, share: Interval) -> str:
-    return f"top-{k} {100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+def shown_share(name: str, share: Interval) -> str:
+    """Return a share with its interval, in per cent."""
+    return f"{name} {100 * share.mean:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
-def _module(name: str, feature: str) -> Any:  # noqa: ANN401 - a module
+def trainer_module(name: str, feature: str) -> Any:  # noqa: ANN401 - a module
     """Return a module of the trainer; raises `MissingExtraError` without its packages."""
     try:
         return importlib.import_module(f"dpr_lance.trainer.{name}")

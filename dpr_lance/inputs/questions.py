@@ -82,6 +82,8 @@ class TrainingQuestion(LabelledQuestion):
     positives: tuple[Context | str, ...] = ()
     hard_negatives: tuple[Context | str, ...] = ()
     negatives: tuple[Context | str, ...] = ()
+    teacher_scores: Mapping[str, float] = field(default_factory=dict)
+    """How well passages answer the question, by id: what a reader may learn from."""
 
 
 Questions = Generator[LabelledQuestion, None, None]
@@ -171,8 +173,12 @@ def _question(fields: object, number: int, place: str, contexts: bool) -> Labell
     # BEIR's queries may have an empty list of answers next to their labels.
     if not answers and not labels and not passages.get("positives"):
         raise BadRecordError("the question has neither answers nor labels")
-    kind = TrainingQuestion if contexts else LabelledQuestion
-    return kind(_identity(fields, place) or str(number), text, answers, labels, place, **passages)
+    identity = _identity(fields, place) or str(number)
+    if not contexts:
+        return LabelledQuestion(identity, text, answers, labels, place)
+    return TrainingQuestion(
+        identity, text, answers, labels, place, **passages, teacher_scores=_teacher_scores(fields, place)
+    )
 
 
 def _identity(fields: Mapping[str, Any], place: str) -> str | None:
@@ -218,6 +224,17 @@ def _grades(fields: Mapping[str, Any], place: str) -> dict[str, int]:
         if isinstance(context, Mapping) and (name := first_of(context, CONTEXT_ID_FIELDS)) is not None:
             grades.setdefault(_id(name, "a positive passage's id", place), 1)
     return grades
+
+
+def _teacher_scores(fields: Mapping[str, Any], place: str) -> dict[str, float]:
+    given = fields.get("teacher_scores") or {}
+    if not isinstance(given, Mapping):
+        raise BadRecordError(f"'teacher_scores' has scores by passage id, it is {given!r:.60}")
+    scores = {_id(name, "an id in 'teacher_scores'", place): score for name, score in given.items()}
+    for name, score in scores.items():
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            raise BadRecordError(f"'teacher_scores': the score of {name!r} is {score!r:.60}, which is not a number")
+    return {name: float(score) for name, score in scores.items()}
 
 
 def _contexts(fields: Mapping[str, Any], keys: Sequence[str], place: str) -> tuple[Context | str, ...]:
