@@ -17,6 +17,7 @@ from benchmarks import (
     end_to_end,
     ingest,
     quality,
+    reader,
     results,
     scale,
     search,
@@ -27,6 +28,7 @@ from benchmarks.render import headlines, markdown, tables
 CASES: dict[str, ModuleType] = {
     "quality": quality,
     "calibration": calibration,
+    "reader": reader,
     "encode": encode,
     "cold-start": cold_start,
     "ingest": ingest,
@@ -39,6 +41,7 @@ CASES: dict[str, ModuleType] = {
 QUICK: dict[str, list[str]] = {
     "quality": ["xquad-en"],
     "calibration": ["nq-gold"],
+    "reader": ["nq-gold", "speed", "--questions", "50", "--rounds", "5"],
     "encode": ["speed", "parity", "--rounds", "3", "--questions", "50"],
     "cold-start": ["--rounds", "1"],
     "ingest": ["disk", "encoder"],
@@ -50,6 +53,7 @@ QUICK: dict[str, list[str]] = {
 }
 """Small sizes and few rounds, to see that all of it runs on a machine; the results are not tracked."""
 RELEASE: dict[str, list[str]] = {
+    "reader": ["squad", "speed", "answers"],
     "cold-start": [],
     "ingest": ["disk", "encoder"],
     "scale": ["10000", "100000"],
@@ -59,6 +63,7 @@ RELEASE: dict[str, list[str]] = {
 LONG: dict[str, list[str]] = {
     "quality": ["--all"],
     "calibration": ["nq-gold", "squad", "reqa-bioasq", "medquad", "nq-gold+wiki-ottqa"],
+    "reader": [],
     "encode": ["speed", "one-thread", "parity", "dpr-pair"],
     "cold-start": [],
     "ingest": [],

@@ -12,6 +12,7 @@ from benchmarks import (
     end_to_end,
     ingest,
     quality,
+    reader,
     results,
     search,
     synthetic_vectors,
@@ -93,6 +94,33 @@ def _calibration(parts: Parts) -> list[str]:
             rows.append([f"{name}, {ways['none']['questions']:,} questions", f"{start:g}", *cells])
     header = ["judged on", "λ before", "labelled questions", "questions alone", "no questions"]
     return [table(header, rows), where(parts.values())]
+
+
+def _reader(parts: Parts) -> list[str]:
+    said = []
+    sets = in_order(parts, [name for name, _ in reader.SETS + quality.LARGE_SETS])
+    if sets:
+        rows = [
+            [
+                f"{name} {part['split']}: {part['questions']:,} questions, {part['passages']:,} passages",
+                *(f"{means(part['accuracy'][row])}; {part['ndcg@10'][row][0]:.1f}" for row in reader.ROWS),
+                *(points(part["gain"][f"top{k}"]) for k in (1, 5)),
+                source(part["origin"]),
+            ]
+            for name, part in sets.items()
+        ]
+        header = ["top-1 / 5 / 20, %; nDCG@10", *reader.ROWS, "gain in top-1", "in top-5", "commit"]
+        said.append(table(header, rows))
+    if "speed" in parts:
+        part = parts["speed"]
+        rows = [
+            [name, *("{:.0f} / {:.0f}".format(*of[str(count)]) for count in reader.COUNTS)]
+            for name, of in part["milliseconds"].items()
+        ]
+        rows.append(["ratio", *(spread(part["ratios"][str(count)]) for count in reader.COUNTS)])
+        header = ["ms a question, p50 / p99", *(f"{count} passages of 100 words" for count in reader.COUNTS)]
+        said.append(table(header, rows))
+    return [*said, where(parts.values())]
 
 
 def _encode(parts: Parts) -> list[str]:
@@ -338,6 +366,7 @@ def versions() -> str:
 TABLES: dict[str, Callable[[Parts], list[str]]] = {
     "quality": _quality,
     "calibration": _calibration,
+    "reader": _reader,
     "encode": _encode,
     "cold-start": _cold_start,
     "ingest": _ingest,
