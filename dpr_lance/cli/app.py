@@ -24,6 +24,7 @@ from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptibl
 from dpr_lance.cli.options import (
     AsJson,
     EncoderName,
+    ReaderName,
     Rerank,
     RerankCandidates,
     RerankerName,
@@ -343,12 +344,12 @@ def check(uri: Uri, *, table: TableName = DEFAULT_TABLE, encoder: EncoderName = 
 
 
 @app.command()
-def doctor(*, encoder: EncoderName = None, as_json: AsJson = False) -> None:
-    """Check this installation: versions, encoder, processor, speed and correctness. Takes some seconds."""
+def doctor(*, encoder: EncoderName = None, reader: ReaderName = None, as_json: AsJson = False) -> None:
+    """Check this installation: versions, encoder, reader, processor, speed and correctness. Takes some seconds."""
     from dpr_lance.cli.doctor import examine
 
     with interruptible():
-        diagnosis = examine(encoder)
+        diagnosis = examine(encoder, reader)
     print_result(diagnosis, output.diagnosis_facts, as_json=as_json)
     if diagnosis.problems:
         raise typer.Exit(1)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dpr_lance.cli.reader_trial import ReaderFacts, reader_facts, reader_problems
+from dpr_lance.cli.trial import PAIRS, TOLERANCE, Problem
 from dpr_lance.connection import connect
 from dpr_lance.encoders.bundle import Bundle
 from dpr_lance.encoders.encoder import Encoder
@@ -23,6 +25,7 @@ from dpr_lance.encoders.hash_encoder import HashEncoder
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, cache_folder, load_encoder, packaged_names
 from dpr_lance.encoders.onnx_encoder import OnnxEncoder, available_threads
 from dpr_lance.errors import DprLanceError
+from dpr_lance.reader.loading import DEFAULT_READER, load_reader, packaged_readers
 
 DISTRIBUTION = "dpr-lance"
 PASSAGE_SECONDS = 3.0
@@ -32,34 +35,11 @@ DEVELOPMENT = ("dev", "docs")
 """Extras that only the developers of this library install."""
 STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
 """Packages that provide the module of another: with a GPU one is installed instead of the other."""
-TOLERANCE = 1e-4
-"""Largest difference of an element between vectors made alone and in a batch (int8: none)."""
-
 INSTRUCTION_SETS = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
 """Relevant for int8 and fp32 matrix products, with Linux's names (x86 and Arm)."""
-
-PAIRS: tuple[tuple[str, str, str], ...] = (
-    (
-        "why is the sky blue?",
-        "Sky",
-        "Air scatters short waves of sunlight more than long ones, so we see blue above us.",
-    ),
-    ("who wrote Hamlet?", "Hamlet", "A tragedy by William Shakespeare about a prince of Denmark and his dead father."),
-    ("what do bees make?", "Bees", "From the nectar of flowers these insects produce honey and wax in their hives."),
-    ("how hot does water boil?", "Boiling", "At sea level water turns to steam at one hundred degrees Celsius."),
-)
-"""Question, title and text: each question must be nearest to its own passage."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is broken, and the remedy."""
-
-    what: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +96,15 @@ class Diagnosis:
     packaged_encoders: tuple[str, ...]
     encoder: EncoderFacts | None
     speed: Speed | None
+    packaged_readers: tuple[str, ...]
+    reader: ReaderFacts | None
     problems: tuple[Problem, ...]
 
 
-def examine(encoder: str | None = None) -> Diagnosis:
-    """Examine and try the installation, with `encoder` instead of the packaged default when it is given.
+def examine(encoder: str | None = None, reader: str | None = None) -> Diagnosis:
+    """Examine and try the installation, with `encoder` and `reader` instead of the packaged ones when they are given.
 
-    Takes about 8 seconds. Problems are reported, never raised.
+    Takes about 10 seconds. Problems are reported, never raised.
     """
     packages, extras = installed_packages(), optional_packages()
     problems = [
@@ -131,7 +113,7 @@ def examine(encoder: str | None = None) -> Diagnosis:
         if version is None
     ]
     problems += import_problems(("lancedb", "onnxruntime", "tokenizers"))
-    facts, speed = None, None
+    facts, speed, read = None, None, None
     if not problems:
         problems += _table_problems()
         try:
@@ -141,6 +123,13 @@ def examine(encoder: str | None = None) -> Diagnosis:
             speed = measured_speed(loaded)
         except DprLanceError as error:
             problems.append(Problem(str(error), "see the message"))
+        if reader or DEFAULT_READER in packaged_readers():
+            try:
+                opened = load_reader(reader or DEFAULT_READER)
+                problems += list(reader_problems(opened))
+                read = reader_facts(opened)
+            except DprLanceError as error:
+                problems.append(Problem(str(error), "see the message"))
     return Diagnosis(
         python=f"{platform.python_version()} ({sys.executable})",
         platform=platform.platform(),
@@ -151,6 +140,8 @@ def examine(encoder: str | None = None) -> Diagnosis:
         packaged_encoders=tuple(packaged_names()),
         encoder=facts,
         speed=speed,
+        packaged_readers=tuple(packaged_readers()),
+        reader=read,
         problems=tuple(problems),
     )
 

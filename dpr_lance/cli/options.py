@@ -19,6 +19,15 @@ EncoderName = Annotated[
         show_default=False,
     ),
 ]
+ReaderName = Annotated[
+    str | None,
+    typer.Option(
+        "--reader",
+        metavar="NAME",
+        help="A packaged reader, a bundle folder or a checkpoint.  [default: the packaged one]",
+        show_default=False,
+    ),
+]
 Where = Annotated[str | None, typer.Option("--where", metavar="SQL", help='A filter such as "year > 2000".')]
 Rerank = Annotated[
     bool | None,

@@ -130,6 +130,12 @@ def diagnosis_facts(diagnosis: Diagnosis) -> dict[str, object]:
     if speed:
         facts["speed"] = f"{speed.passages_per_second:.0f} passages of 100 words per second"
         facts["a question"] = f"{speed.question_milliseconds:.1f} ms"
+    if diagnosis.packaged_readers:
+        facts["packaged readers"] = ", ".join(diagnosis.packaged_readers)
+    if reader := diagnosis.reader:
+        facts["reader"] = f"{reader.name}, {reader.precision}, {size(reader.bytes)}, fingerprint {reader.fingerprint}"
+        if reader.milliseconds is not None:
+            facts["re-ranking"] = f"{reader.milliseconds:.0f} ms for {reader.passages} passages of 100 words"
     return facts | {"checks": f"{len(diagnosis.problems)} failed" if diagnosis.problems else "all passed"}
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +17,10 @@ from dpr_lance.cli import doctor
 from dpr_lance.encoders.bundle import open_bundle
 from dpr_lance.encoders.hash_encoder import HashEncoder
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, PACKAGED, load_encoder
+from dpr_lance.reader.bundle import write_reader_bundle
+from dpr_lance.reader.loading import load_reader
+from dpr_lance.reader.onnx_reader import Reader
+from tests.reader.tiny_reader import CARD, tiny_reader, tiny_reader_graph, tiny_reader_tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,3 +172,46 @@ def test_the_command_exits_with_1_when_something_is_broken(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert "is not an encoder bundle" in json.loads(out)["problems"][0]["what"]
+
+
+WORDS = sorted({word for pair in doctor.PAIRS for text in pair for word in re.findall("[a-z]+", text.lower())})
+
+
+def test_a_reader_is_tried_and_described(tmp_path):
+    folder = tiny_reader(tmp_path, words=WORDS)
+    found = doctor.examine(reader=str(folder))
+    assert found.problems == ()
+    assert (found.reader.name, found.reader.folder, found.reader.precision) == ("tiny reader", str(folder), "fp32")
+    assert found.reader.bytes == load_reader(folder).bundle.size
+    assert found.reader.milliseconds > 0
+
+
+def test_a_reader_without_selection_has_no_time(tmp_path):
+    found = doctor.examine(reader=str(tiny_reader(tmp_path, card=replace(CARD, selects=False))))
+    assert found.problems == ()
+    assert found.reader.milliseconds is None
+
+
+def test_a_reader_with_a_wrong_order_is_found(tmp_path, capsys):
+    folder = tiny_reader(tmp_path, words=WORDS, bias={"hamlet": 9})
+    assert cli.run(["doctor", "--reader", str(folder)]) == 1
+    captured = capsys.readouterr()
+    assert "the reader prefers the passage 'Hamlet' to 'Bees' for 'what do bees make?'" in captured.err
+    assert "tiny reader, fp32" in captured.out
+
+
+def test_a_reader_whose_scores_depend_on_their_neighbours_is_found(tmp_path):
+    """It adds the size of the batch."""
+    graph = tiny_reader_graph(tmp_path / "graph.onnx", words=WORDS, counts_batch=True)
+    files = {"tokenizer.json": tiny_reader_tokenizer(tmp_path, WORDS), "reader.onnx": graph}
+    reader = Reader(write_reader_bundle(tmp_path / "reader", CARD, files, precision="fp32"))
+    assert "depends on its neighbours (by 3e+02)" in next(doctor.reader_problems(reader)).what
+
+
+def test_a_damaged_reader_is_found(tmp_path):
+    folder = tiny_reader(tmp_path, words=WORDS)
+    content = bytearray((folder / "tokenizer.json").read_bytes())
+    content[100] ^= 1
+    (folder / "tokenizer.json").write_bytes(content)
+    (problem,) = doctor.examine(reader=str(folder)).problems
+    assert "tokenizer.json is damaged" in problem.what

@@ -48,7 +48,8 @@ def tiny_reader_graph(
     """A graph that counts words in common.
 
     `select`: the pairs of a token of the question and the same token behind it (of type 1), plus the `bias` of each
-    token of type 1; with `counts_batch` plus 100 for each sequence of the run. `start`, `end`: the number in `starts`, `ends` for the token (default 0), whatever the question.
+    token of type 1; with `counts_batch` plus 100 for each sequence of the run. `start`, `end`: the number in `starts`,
+    `ends` for the token (default 0), whatever the question.
     """
     onnx = pytest.importorskip("onnx")
     numbers = vocabulary(words)
