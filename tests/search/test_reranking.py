@@ -1,16 +1,19 @@
 """Re-ranked searches of a real table: which hits are scored, how the scores combine, what is refused."""
 
 import asyncio
+import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import HashEncoder, InvalidInputError, PassageText, ReaderError
+from dpr_lance import HashEncoder, InvalidInputError, PassageText, ReaderError, load_reader
 from dpr_lance.search.reranking import Reranking, combined, standardised
+from tests.reader.tiny_reader import CARD, tiny_reader
 from tests.search.rerankers import Counting, CountingPairs, Giving, Sleeping
-from tests.tables import random_documents
+from tests.tables import WORDS, random_documents
 
 QUESTION = "river bridge and the comet"
 
@@ -26,6 +29,13 @@ def table(tmp_path_factory, documents):
         retriever.add(documents, splitter=None)
         retriever.optimize()
         yield retriever
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A reader with a real graph: it counts the words in common, and 10 for each lantern."""
+    card = dataclasses.replace(CARD, retrieval_weight=0.5)
+    return tiny_reader(tmp_path_factory.mktemp("reader"), words=WORDS, bias={"lantern": 10.0}, card=card)
 
 
 def by_hand(pool, scorer, candidates, weight):
@@ -139,6 +149,32 @@ class TestWithOtherOptions:
         assert 0 < seconds["rerank"] < seconds["total"]
 
 
+class TestReader:
+    def test_a_folder_is_loaded_and_its_card_used(self, table, bundle):
+        hits = table.search(QUESTION, 12, rerank=bundle, candidates=9)
+        assert (hits.reranked, hits.reranker, hits.retrieval_weight) == (9, "tiny reader", 0.5)
+        for hit in hits[:9]:
+            words = f"{hit.title} {hit.text}".split()
+            shared = sum(words.count(word) for word in ("river", "bridge", "comet"))
+            assert hit.rerank_score == shared + 10 * words.count("lantern")
+        assert table.search(QUESTION, 12, rerank=str(bundle), candidates=9).hits == hits.hits
+        assert table.search(QUESTION, 12, rerank=load_reader(bundle), candidates=9).hits == hits.hits
+        assert table.search(QUESTION, 12, rerank=bundle, candidates=9, rerank_within=3600).hits == hits.hits
+
+    def test_a_batch_equals_single_questions(self, table, bundle):
+        questions = [QUESTION, "castle", "xyzzy", "violin engine lantern"]
+        for question, hits in zip(questions, table.search(questions, 5, mode="bm25", rerank=bundle), strict=True):
+            assert hits.hits == table.search(question, 5, mode="bm25", rerank=bundle).hits
+
+    def test_a_retriever_loads_it_once(self, tmp_path, table):
+        folder = tiny_reader(tmp_path / "of this test", words=WORDS)
+        before = table.search(QUESTION, rerank=folder)
+        shutil.rmtree(folder)
+        assert table.search(QUESTION, rerank=folder).hits == before.hits
+        with pytest.raises(ReaderError, match="does not exist"):
+            table.search(QUESTION, rerank=folder / "elsewhere")
+
+
 class TestScores:
     @pytest.mark.parametrize(
         ("given", "message"),
@@ -221,6 +257,9 @@ class TestBudget:
     def test_at_least_one_is_scored(self, table):
         parts, hits = self.asked(table, [5.0], 0.2)
         assert (parts, hits.reranked) == ([1], 1)
+
+    def test_more_candidates_than_there_are(self, table):
+        assert table.search(QUESTION, 5, rerank=Counting(), candidates=2**64).reranked == 120
 
     def test_through_the_search(self, table):
         """A budget that nothing here can use up changes nothing."""
