@@ -132,8 +132,8 @@ class Searcher:
             self.search([_WARMING], SearchOptions(k=1))
 
     def close(self) -> None:
-        """End the threads and free the vectors in memory."""
-        self.memory = ResidentVectors(0)
+        """End the threads and free the vectors and readers in memory."""
+        self.memory, self.rerankers = ResidentVectors(0), Rerankers()
         if not is_cut_off():  # a forked child has no threads to end, and could wait forever for one of their locks
             self._pool.shutdown()
 
