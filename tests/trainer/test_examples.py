@@ -57,6 +57,9 @@ def test_the_last_line_of_json_lines_counts_and_so_do_compressed_files(tmp_path)
         (ROW | {"positive_ctxs": [{"title": 1, "text": "x"}]}, "a title is 1"),
         (ROW | {"positive_ctxs": [{"text": "x", "score": float("nan")}]}, "a score is nan"),
         (ROW | {"positive_ctxs": [["x"]]}, "neither a passage nor an id"),
+        (ROW | {"teacher_scores": [1.0]}, "'teacher_scores' has scores by passage id"),
+        (ROW | {"teacher_scores": {"7": "high"}}, "the score of '7' is 'high', which is not a number"),
+        (ROW | {"teacher_scores": {"7": float("inf")}}, "the score of '7' is inf"),
         (ROW | {"positive_ctxs": "x"}, "'positive_ctxs' is a list"),
         (ROW | {"positive_ctxs": ["77"]}, "'77' is not stored"),
         (ROW | {"answers": {"1": "Goethe"}}, "'answers' is a list of strings"),
@@ -163,3 +166,14 @@ def test_rows_of_dpr_with_answers_alone_are_read_too(tmp_path):
     (tmp_path / "nq.csv").write_text("who wrote Faust?\t['Goethe', 'J. W. Goethe']\n")
     (row,) = read_examples(tmp_path / "nq.csv").rows
     assert (row.question, row.answers, row.positives) == ("who wrote Faust?", ("Goethe", "J. W. Goethe"), ())
+
+
+def test_scores_of_a_teacher_belong_to_the_passages_of_their_ids(tmp_path):
+    stored = {"alps": [KnownPassage("alps#0", "", "the Alps"), KnownPassage("alps#1", "", "high")]}
+    rows = [
+        ROW | {"teacher_scores": {"7": 5, "9": -1.5, "unknown": 3.0}},
+        {"question": "where", "labels": ["alps"], "teacher_scores": {"alps": 2.0}},
+    ]
+    first, second = read_examples(written(tmp_path, *rows), find=lambda names: stored).rows
+    assert first.teacher_scores == {"7": 5.0, "9": -1.5}
+    assert second.teacher_scores == {"alps#0": 2.0, "alps#1": 2.0}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpr_lance.encoders.batches import length_batches
+from dpr_lance.errors import InvalidInputError
 from dpr_lance.reader.inputs import Offsets, ReaderInput, Window
 from dpr_lance.reader.reranker import PassageText
 from dpr_lance.text.answers import answer_spans
@@ -83,6 +84,7 @@ class ReaderLoop(ResumableLoop[ReaderStudent, ReaderCorpus, ReaderBatch, None]):
         teacher: Teacher | None = None,
         teacher_name: str = "",
     ) -> None:
+        check_learnable(corpus, recipe, taught=teacher is not None)
         identity = _identity(recipe, corpus, steps, model, teacher_name)
         super().__init__(model, recipe, steps=steps, identity=identity, folder=folder, validate=validate)
         self.recipe = recipe
@@ -181,7 +183,7 @@ class ReaderLoop(ResumableLoop[ReaderStudent, ReaderCorpus, ReaderBatch, None]):
                     size = int(lengths[at])
                     ends[at] = logits.start[row, :size].float(), logits.end[row, :size].float()
         scores = torch.cat(selected)[torch.tensor(np.argsort(rows), device=self.device)]
-        loss = scores.new_zeros(())
+        loss = 0 * scores.sum()  # these questions may have no term that counts
         sums = dict.fromkeys((*TERMS, "accuracy", "margin"), 0.0)
         for first, one in zip(firsts, asked, strict=False):
             own = scores[first : first + len(one.windows)]
@@ -213,6 +215,16 @@ class ReaderLoop(ResumableLoop[ReaderStudent, ReaderCorpus, ReaderBatch, None]):
             if "margin_mse" in terms:
                 found["margin_mse"] = margin_mse(student, teacher)
         return found
+
+
+def check_learnable(corpus: ReaderCorpus, recipe: ReaderRecipe, *, taught: bool) -> None:
+    """Raise `InvalidInputError` when no question has what the terms of the loss with a weight learn from."""
+    answered = recipe.span_weight > 0 and any(corpus.answers)
+    if not (recipe.selection_weight > 0 or answered or (recipe.distils and (taught or corpus.given))):
+        raise InvalidInputError(
+            "there is nothing to learn: selection_weight is 0, and the questions have neither answers for spans nor a "
+            "teacher's scores (teacher, or teacher_scores with the questions) whose loss has a weight"
+        )
 
 
 def prepare(model: ReaderStudent, recipe: ReaderRecipe) -> None:

@@ -193,6 +193,10 @@ class _ReaderTraining:
     def _dev(self, examples: Examples) -> list[DevQuestion]:
         run = self.settings
         rows = [row for row in examples.rows if row.positives]
+        if run.recipe.metric == "exact-match" and not (run.extracts and any(row.answers for row in rows)):
+            raise InvalidInputError(
+                "metric='exact-match' needs validation questions with answers, and a head for spans"
+            )
         rankings = rank_through(self.retriever, rows, run.source, run.validation_passages)
         return dev_questions(rows, examples.passages, rankings)
 

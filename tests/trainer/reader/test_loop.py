@@ -134,6 +134,31 @@ def test_the_gradient_of_a_batch_is_the_same_in_groups_and_chunks(tiny):
         assert float((other - gradients[0]).norm() / gradients[0].norm()) < 1e-5
 
 
+def test_a_batch_without_scores_of_a_teacher_changes_nothing_and_a_run_without_any_is_refused(tiny):
+    weights = dict.fromkeys(("selection_weight", "span_weight"), 0.0)
+    recipe = replace(RECIPE, batch_size=8, **weights)
+    made = corpus()
+    one = replace(made, given={(8, 0): 1.0})  # of no question
+    loop = ReaderLoop(student_of(tiny), one, recipe, steps=2)
+    before = state(loop.model)
+    loop.run(one)
+    assert torch.equal(state(loop.model), before)
+    for refused in (recipe, replace(recipe, kl_weight=0.0, span_weight=1.0)):
+        with pytest.raises(InvalidInputError, match="nothing to learn"):
+            ReaderLoop(student_of(tiny), corpus(answers=False), refused, steps=2)
+
+
+def test_words_and_dropout_can_be_left_alone(tiny):
+    recipe = replace(RECIPE, train_words=False, dropout=0.0)
+    loop = ReaderLoop(student_of(tiny), corpus(), recipe, steps=1)
+    words = loop.model.reader.bert.get_input_embeddings().weight
+    before, whole = words.clone(), state(loop.model)
+    loop.run(corpus())
+    assert torch.equal(words, before)
+    assert not torch.equal(state(loop.model), whole)
+    assert {module.p for module in loop.model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+
+
 def test_a_loss_that_is_no_number_names_the_batch(tiny, tmp_path):
     loop, made = looped(tiny, tmp_path)
     with torch.no_grad():
