@@ -53,14 +53,16 @@ class Reranking:
     def _scored_within(self, asked: Candidates, within: float) -> RerankScores:
         """Return the scores of the first passages, as many as the budget allows, and at least one."""
         began, size, done = self.clock(), 1, 0
+        # The next part is expected to take as long for each character as those so far.
+        lengths = [len(asked.question) + len(title) + len(text) for title, text in asked.passages]
+        ends = np.cumsum(lengths, dtype=np.float64)
         parts: list[RerankScores] = []
-        while done < len(asked.ids) and size > 0:
+        while done < len(ends) and size > 0:
             parts += scores_of(self.reranker, [asked.part(done, done + size)])
             done += len(parts[-1])
             taken = self.clock() - began
-            # The next part is expected to take as long for each passage as those so far.
-            fits = int(min((within - taken) * done / taken, MOST_AT_ONCE)) if taken > 0 else MOST_AT_ONCE
-            size = min(2 * len(parts[-1]), MOST_AT_ONCE, fits)
+            fits = len(ends) if taken <= 0 else int(np.searchsorted(ends, within / taken * ends[done - 1], "right"))
+            size = min(2 * len(parts[-1]), MOST_AT_ONCE, fits - done)
         return np.concatenate(parts) if parts else np.empty(0)
 
     def _reranked(self, hits: Hits, scores: RerankScores) -> Hits:

@@ -56,16 +56,18 @@ class Giving:
 
 
 class Sleeping(Counting):
-    """Takes some seconds for each passage, on a clock of its own."""
+    """Takes some seconds for each character of a pair, on a clock of its own; after some passages more of them."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds, *, slow=1.0, after=10**9):
         super().__init__()
-        self.seconds, self.now = list(seconds), 0.0
+        self.seconds, self.slow, self.left, self.now = seconds, slow, after, 0.0
 
     def clock(self):
         return self.now
 
     def score(self, question, passages):
-        for _ in passages:
-            self.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+        for passage in passages:
+            taken = self.seconds * (len(question) + len(passage.title) + len(passage.text))
+            self.now += taken * (1.0 if self.left > 0 else self.slow)
+            self.left -= 1
         return super().score(question, passages)

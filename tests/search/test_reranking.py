@@ -229,34 +229,39 @@ class TestArguments:
 
 
 class TestBudget:
-    def asked(self, table, seconds, within):
+    def asked(self, table, scorer, within):
         """How many passages each call had, and the hits."""
-        scorer = Sleeping(seconds)
         reranking = Reranking(scorer, 30, 0.0, within, scorer.clock)
         (hits,) = reranking.rerank([table.search(QUESTION, 40)])
         return [len(passages) for _, passages in scorer.asked], hits
 
     def test_all_that_fits_is_scored(self, table):
-        parts, hits = self.asked(table, [0.01], 10.0)
+        scorer = Sleeping(1e-4)
+        parts, hits = self.asked(table, scorer, 10.0)
         assert (parts, hits.reranked) == ([1, 2, 4, 8, 8, 7], 30)
-        assert hits.seconds["rerank"] == pytest.approx(0.3)
+        assert hits.seconds["rerank"] == pytest.approx(scorer.now)
         assert [hit.rank for hit in hits] == list(range(1, 41))
 
-    def test_it_stops_before_the_budget_is_passed(self, table):
-        parts, hits = self.asked(table, [0.0625], 0.6)
-        assert (parts, hits.reranked) == ([1, 2, 4, 2], 9)
-        assert hits.seconds["rerank"] <= 0.6
+    @pytest.mark.parametrize("within", [0.05, 0.1, 0.2, 0.25])
+    def test_it_stops_before_the_budget_is_passed(self, table, within):
+        parts, hits = self.asked(table, Sleeping(1e-4), within)
         plain = table.search(QUESTION, 40)
-        assert {hit.id for hit in hits[:9]} == {hit.id for hit in plain[:9]}
-        assert [hit.id for hit in hits[9:]] == [hit.id for hit in plain[9:]]
+        taken = np.cumsum([1e-4 * (len(QUESTION) + len(hit.title) + len(hit.text)) for hit in plain])
+        assert hits.reranked == sum(parts) == (taken <= within).sum() < 30
+        assert hits.seconds["rerank"] <= within
+        assert {hit.id for hit in hits[: hits.reranked]} == {hit.id for hit in plain[: hits.reranked]}
+        assert [hit.id for hit in hits[hits.reranked :]] == [hit.id for hit in plain[hits.reranked :]]
 
     def test_passages_that_take_longer_than_those_before_end_it(self, table):
-        parts, hits = self.asked(table, [0.01, 0.01, 0.01, 0.5], 0.2)
+        parts, hits = self.asked(table, Sleeping(1e-5, slow=100.0, after=3), 0.2)
         assert (parts, hits.reranked) == ([1, 2, 4], 7)
 
     def test_at_least_one_is_scored(self, table):
-        parts, hits = self.asked(table, [5.0], 0.2)
+        parts, hits = self.asked(table, Sleeping(1.0), 0.2)
         assert (parts, hits.reranked) == ([1], 1)
+
+    def test_a_clock_that_does_not_move(self, table):
+        assert self.asked(table, Sleeping(0.0), 0.2)[1].reranked == 30
 
     def test_more_candidates_than_there_are(self, table):
         assert table.search(QUESTION, 5, rerank=Counting(), candidates=2**64).reranked == 120
