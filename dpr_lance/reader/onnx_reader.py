@@ -22,7 +22,7 @@ from dpr_lance.reader.card import ReaderCard
 from dpr_lance.reader.inputs import ReaderInput, ReaderInputs
 from dpr_lance.reader.reading import AnswerSpan, Reading
 from dpr_lance.reader.reranker import PassageText
-from dpr_lance.reader.spans import WindowLogits, best_spans, characters, span_logits, tokens_with_text
+from dpr_lance.reader.spans import WindowLogits, best_spans, characters, span_logits, span_tokens
 
 PAIRS = 1024
 """Pairs that are tokenised and sorted by length together; this bounds the memory of a long input."""
@@ -92,8 +92,9 @@ class Reader:
         """Return for each passage its score and its `spans` best answer spans, most probable first.
 
         A span's probability is P_start · P_end (paper, equations 3 and 4), where the softmax is over the tokens of the
-        passage's text alone. Spans have `card.span_max_tokens` at most, and do not overlap unless `overlapping`. A
-        reader that does not select scores a passage by the logits of its best span over those of [CLS].
+        passage's text alone. Spans begin and end at the borders of words, have `card.span_max_tokens` at most, and do
+        not overlap unless `overlapping`. A reader that does not select scores a passage by the logits of its best span
+        over those of [CLS].
         Raises `InvalidInputError` for a blank question or text, `ReaderError` when this reader does not extract, or
         when its bundle is damaged.
         """
@@ -172,16 +173,16 @@ class Reader:
         for (_, first, length, at), found in zip(passage.windows, outputs, strict=True):
             within = slice(first, first + length)
             windows.append(WindowLogits(at, found["start"][within], found["end"][within]))
-        allowed = tokens_with_text(text, passage.offsets)
+        tokens = span_tokens(text, passage.offsets)
         longest = self.card.span_max_tokens
-        best = best_spans(windows, allowed, longest=longest, count=count, overlapping=overlapping)
+        best = best_spans(windows, tokens, longest=longest, count=count, overlapping=overlapping)
         spans = [AnswerSpan(*characters(text, passage.offsets, first, last), chance) for first, last, chance in best]
         if self.card.selects:
             score = max(float(found["select"]) for found in outputs)
         else:
             nothing = [float(found["start"][0] + found["end"][0]) for found in outputs]
             over = [
-                span_logits([window], allowed, longest=longest).max(initial=-np.inf) - none
+                span_logits([window], tokens, longest=longest).max(initial=-np.inf) - none
                 for window, none in zip(windows, nothing, strict=True)
             ]
             score = max(_LOWEST, *over)

@@ -6,12 +6,15 @@ the probability of its best window, which must hold both of its ends. With one w
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+_END_OF_CYRILLIC = "\u0530"
 
 Logits: TypeAlias = NDArray[np.floating]
 
@@ -24,6 +27,17 @@ class WindowLogits(NamedTuple):
     end: Logits
 
 
+class SpanTokens(NamedTuple):
+    """Which tokens of a text have part in its spans, bool[n] each."""
+
+    visible: NDArray[np.bool_]
+    """It stands for more than white space: it takes part in the softmax."""
+    first: NDArray[np.bool_]
+    """A span may begin with it."""
+    last: NDArray[np.bool_]
+    """A span may end with it."""
+
+
 class TokenSpan(NamedTuple):
     """Tokens `first` to `last` of the text, both included, and the probability P_start(first) · P_end(last)."""
 
@@ -34,7 +48,7 @@ class TokenSpan(NamedTuple):
 
 def best_spans(
     windows: Sequence[WindowLogits],
-    allowed: NDArray[np.bool_],
+    tokens: SpanTokens,
     *,
     longest: int,
     count: int,
@@ -42,15 +56,14 @@ def best_spans(
 ) -> list[TokenSpan]:
     """Return the `count` most probable spans of at most `longest` tokens, most probable first.
 
-    `allowed` bool[n]: the tokens of the text that take part in the softmax, where spans may begin and end. Of spans
-    that overlap the most probable is kept, or all of them when `overlapping`.
+    Of spans that overlap the most probable is kept, or all of them when `overlapping`.
     """
-    if not allowed.any():
+    if not tokens.visible.any():
         return []
-    scores = span_logits(windows, allowed, longest=longest)  # [n, longest]
-    chances = scores - _log_sum(windows, allowed, "start") - _log_sum(windows, allowed, "end")
+    scores = span_logits(windows, tokens, longest=longest)  # [n, longest]
+    chances = scores - _log_sum(windows, tokens.visible, "start") - _log_sum(windows, tokens.visible, "end")
     found: list[TokenSpan] = []
-    rows = np.arange(len(allowed))[:, None]
+    rows = np.arange(len(chances))[:, None]
     columns = np.arange(chances.shape[1])[None, :]
     while len(found) < count:
         first, further = np.unravel_index(int(chances.argmax()), chances.shape)
@@ -67,16 +80,16 @@ def best_spans(
     return found
 
 
-def span_logits(windows: Sequence[WindowLogits], allowed: NDArray[np.bool_], *, longest: int) -> NDArray[np.float64]:
+def span_logits(windows: Sequence[WindowLogits], tokens: SpanTokens, *, longest: int) -> NDArray[np.float64]:
     """Return float64[n, m]: the sum of the logits of the span from token i to i + j, its best in any window.
 
-    -inf where no window holds both ends, or one of them is not allowed. m is `longest`, or less when n is.
+    -inf where no window holds both ends, or a span may not have one of them. m is `longest`, or less when n is.
     """
-    longest = min(longest, len(allowed))
-    scores = np.full((len(allowed), longest), -np.inf)
+    longest = min(longest, len(tokens.first))
+    scores = np.full((len(tokens.first), longest), -np.inf)
     for at, start, end in windows:
-        within = allowed[at : at + len(start)]
-        starts, ends = np.where(within, start, -np.inf), np.where(within, end, -np.inf)
+        starts = np.where(tokens.first[at : at + len(start)], start, -np.inf)
+        ends = np.where(tokens.last[at : at + len(end)], end, -np.inf)
         for further in range(min(longest, len(starts))):
             place = scores[at : at + len(starts) - further, further]
             np.maximum(place, starts[: len(starts) - further] + ends[further:], out=place)
@@ -95,9 +108,24 @@ def _log_sum(windows: Sequence[WindowLogits], allowed: NDArray[np.bool_], side: 
     return float(largest + np.log(np.exp(best - largest).sum()))
 
 
-def tokens_with_text(text: str, offsets: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Return bool[n]: whether a token stands for more than white space; only those are parts of answers."""
-    return np.array([begin < end and not text[begin:end].isspace() for begin, end in offsets], dtype=bool)
+def span_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> SpanTokens:
+    """Return which tokens may begin and end spans: those at the borders of words and numbers.
+
+    Only words of the Latin, Greek and Cyrillic scripts are kept whole: answers in other scripts often have no space
+    around them, or share a word with a particle.
+    """
+    visible = np.array([begin < end and not text[begin:end].isspace() for begin, end in offsets], dtype=bool)
+    pairs = itertools.pairwise(offsets)
+    joined = [begin < end or (begin == end and _within_word(text[end - 1 : end + 1])) for (_, end), (begin, _) in pairs]
+    first, last = visible.copy(), visible.copy()
+    first[1:] &= ~np.array(joined, dtype=bool)
+    last[:-1] &= ~np.array(joined, dtype=bool)
+    return SpanTokens(visible, first, last)
+
+
+def _within_word(two: str) -> bool:
+    """Return whether two characters are neighbours in one word or number."""
+    return (two.isalpha() and max(two) < _END_OF_CYRILLIC) or two.isdecimal()
 
 
 def characters(text: str, offsets: Sequence[tuple[int, int]], first: int, last: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dpr_lance.reader.spans import WindowLogits, best_spans, characters, span_logits
+from dpr_lance.reader.spans import SpanTokens, WindowLogits, best_spans, characters, span_logits, span_tokens
 
 LOW = -30.0
 """A logit whose share in a softmax is below 1e-12."""
@@ -13,8 +13,9 @@ LOW = -30.0
 
 def spans(windows, n, *, longest=10, count=10, overlapping=False, allowed=None):
     allowed = np.ones(n, dtype=bool) if allowed is None else np.array(allowed)
-    windows = [WindowLogits(at, np.array(start, np.float32), np.array(end, np.float32)) for at, start, end in windows]
-    return best_spans(windows, allowed, longest=longest, count=count, overlapping=overlapping)
+    tokens = SpanTokens(allowed, allowed, allowed)
+    windows = [WindowLogits(at, np.array(start), np.array(end)) for at, start, end in windows]
+    return best_spans(windows, tokens, longest=longest, count=count, overlapping=overlapping)
 
 
 def test_a_probability_is_that_of_the_start_times_that_of_the_end():
@@ -77,22 +78,57 @@ def test_the_best_spans_are_those_of_a_search_over_all(seed):
     first, last = (np.exp(values) / np.exp(values).sum() for values in (start, end))
     every = {(i, j): first[i] * last[j] for i, j in itertools.product(range(n), range(n)) if 0 <= j - i < longest}
     ordered = sorted(every, key=lambda span: -every[span])
-    found = best_spans(
-        [WindowLogits(0, start, end)], np.ones(n, dtype=bool), longest=longest, count=99, overlapping=True
-    )
+    found = spans([(0, start, end)], n, longest=longest, count=99, overlapping=True)
     assert [span[:2] for span in found] == ordered
     np.testing.assert_allclose([span.probability for span in found], [every[span] for span in ordered])
     kept = []
     for i, j in ordered:
         if all(j < a or i > b for a, b in kept):
             kept.append((i, j))
-    found = best_spans([WindowLogits(0, start, end)], np.ones(n, dtype=bool), longest=longest, count=99)
+    found = spans([(0, start, end)], n, longest=longest, count=99)
     assert [span[:2] for span in found] == kept
 
 
 def test_a_long_answer_length_is_cut_to_the_text():
-    window = WindowLogits(0, np.zeros(2), np.zeros(2))
-    assert span_logits([window], np.ones(2, dtype=bool), longest=50).shape == (2, 2)
+    window, all_of_them = WindowLogits(0, np.zeros(2), np.zeros(2)), np.ones(2, dtype=bool)
+    assert span_logits([window], SpanTokens(*[all_of_them] * 3), longest=50).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "first", "last"),
+    [
+        (["Johannes", " ", "Dio", "dato", "."], [0, 2, 4], [0, 3, 4]),
+        (["18", "89", "-", "1", "8", "90", "km"], [0, 2, 3, 6], [1, 2, 5, 6]),
+        (["Чай", "ков", "ский", " ", "Ό", "μηρος"], [0, 4], [2, 5]),
+        (["東", "京", "タワー"], [0, 1, 2], [0, 1, 2]),
+        (["서울", "에서"], [0, 1], [0, 1]),
+        (["ال", "قاهرة"], [0, 1], [0, 1]),
+        (["\u00a0", "a", " \n"], [1], [1]),
+        (["unit", "ed"], [0], [1]),
+    ],
+)
+def test_spans_begin_and_end_at_the_borders_of_words(pieces, first, last):
+    """In scripts that put spaces between words, and no particles."""
+    ends = list(itertools.accumulate(map(len, pieces)))
+    tokens = span_tokens("".join(pieces), list(zip([0, *ends], ends, strict=False)))
+    assert np.flatnonzero(tokens.first).tolist() == first
+    assert np.flatnonzero(tokens.last).tolist() == last
+    assert tokens.visible.tolist() == [not piece.isspace() for piece in pieces]
+
+
+def test_the_bytes_of_one_character_are_not_parted():
+    tokens = span_tokens("a😀", [(0, 1), (1, 2), (1, 2), (1, 2)])
+    assert tokens.first.tolist() == [True, True, False, False]
+    assert tokens.last.tolist() == [True, False, False, True]
+
+
+def test_inner_tokens_of_a_word_have_part_in_the_softmax():
+    """P = 1/3 · 1/3 for the whole word, though no other span is offered."""
+    window = WindowLogits(0, np.zeros(3), np.zeros(3))
+    tokens = span_tokens("United", [(0, 2), (2, 4), (4, 6)])
+    assert best_spans([window], tokens, longest=5, count=9) == [(0, 2, pytest.approx(1 / 9))]
+    assert best_spans([window], tokens, longest=2, count=9) == []
+    assert span_tokens("", []).visible.shape == (0,)
 
 
 @pytest.mark.parametrize(
