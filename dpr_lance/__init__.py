@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dpr_lance.answering.answerer import ReaderSource as ReaderSource
     from dpr_lance.connection import connect as connect
     from dpr_lance.documents.document import Document as Document
     from dpr_lance.encoders.card import EncoderCard as EncoderCard
@@ -50,6 +51,12 @@ if TYPE_CHECKING:
     from dpr_lance.reader.onnx_reader import Reader as Reader
     from dpr_lance.reader.reading import AnswerSpan as AnswerSpan, Reading as Reading
     from dpr_lance.reader.reranker import PassageText as PassageText, Reranker as Reranker
+    from dpr_lance.records.answers import (
+        Answer as Answer,
+        AnswerCalibration as AnswerCalibration,
+        Answers as Answers,
+        AnswerSource as AnswerSource,
+    )
     from dpr_lance.records.context import Context as Context, ContextPassage as ContextPassage
     from dpr_lance.records.hits import (
         Effort as Effort,
@@ -92,6 +99,7 @@ if TYPE_CHECKING:
     )
 
 _NAMES_BY_MODULE = {
+    "answering.answerer": ("ReaderSource",),
     "connection": ("connect",),
     "documents.document": ("Document",),
     "encoders.card": ("EncoderCard",),
@@ -122,6 +130,7 @@ _NAMES_BY_MODULE = {
     "reader.onnx_reader": ("Reader",),
     "reader.reading": ("AnswerSpan", "Reading"),
     "reader.reranker": ("PassageText", "Reranker"),
+    "records.answers": ("Answer", "AnswerCalibration", "Answers", "AnswerSource"),
     "records.context": ("Context", "ContextPassage"),
     "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "WordScore"),
     "records.passage": ("Passage",),

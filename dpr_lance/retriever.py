@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
+from dpr_lance.answering.answerable import Answerable
 from dpr_lance.calibration.calibrate import CalibrationQuestions, Calibrator, sorted_questions
 from dpr_lance.checks import checked_flag, checked_items, checked_strings, checked_whole
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
@@ -29,14 +30,13 @@ from dpr_lance.records.hits import Hit, Hits
 from dpr_lance.records.passage import Passage
 from dpr_lance.records.reports import AddReport, IndexReport, OnError, ReembedReport, VectorReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
-from dpr_lance.search.searchable import Searchable
 from dpr_lance.table.encoder import EncoderSource, check_source, loaded, source_names
 from dpr_lance.table.filters import Filter
 from dpr_lance.table.passages import Ids, all_of, context_for, meant_by, named, neighbours
 from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 
 
-class Retriever(Searchable):
+class Retriever(Answerable):
     """Passages that can be added, searched and maintained; made by `connect`. Threads may share one."""
 
     def add(

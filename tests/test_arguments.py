@@ -61,6 +61,7 @@ DOCUMENTS = [
     {"id": "alps", "title": "Alps", "text": "The Alps are mountains in Europe.", "year": 2001},
     {"id": "rhine", "title": "Rhine", "text": "The Rhine is a river that rises in the Alps.", "year": 2010},
 ]
+ANSWERED = [{"question": f"question {number}", "answers": ["the Alps"][number % 2 :]} for number in range(20)]
 QUESTIONS = [{"question": "where are the Alps?", "labels": ["alps"]}]
 
 
@@ -101,6 +102,15 @@ CALLS = {
         {"questions": QUESTIONS},
     ),
     "load_encoder": (lambda table: load_encoder, {"source": DEFAULT_ENCODER}),
+    "Retriever.answer": (lambda table: table.answer, {"question": "where are the Alps?", "reader": "reader"}),
+    "Retriever.answer_async": (
+        lambda table: lambda **given: asyncio.run(table.answer_async(**given)),
+        {"question": "where are the Alps?", "reader": "reader"},
+    ),
+    "Retriever.calibrate_answers": (
+        lambda table: table.calibrate_answers,
+        {"questions": ANSWERED, "reader": "reader"},
+    ),
     "load_reader": (lambda table: load_reader, {"source": "reader"}),
     "Reader.score": (lambda table: load_reader("reader").score, {"question": "a", "passages": [("", "a")]}),
     "Reader.score_pairs": (lambda table: load_reader("reader").score_pairs, {"pairs": [("a", ("", "a"))]}),
@@ -181,6 +191,9 @@ TAKEN = {
     "group_by": {"None"},
     "per_group": set(),  # but with `group_by`
     "diversity": {"zero"},
+    "reader": {"None"},  # where there is a packaged reader
+    "threshold": {"None", "zero"},
+    "most": COUNT,
     "hits": LISTS,
     "budget_tokens": {"None", *COUNT},
     "count": {"class"},  # which is called for hits alone

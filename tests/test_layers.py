@@ -31,6 +31,7 @@ ORDER = [
     "ingest",
     "search",
     "calibration",
+    "answering",
     "health",
     "retriever",
     "connection",
@@ -53,7 +54,11 @@ ALLOWED = {
 
 PUBLIC = [
     "AddReport",
+    "Answer",
+    "AnswerCalibration",
+    "AnswerSource",
     "AnswerSpan",
+    "Answers",
     "Calibration",
     "CheckReport",
     "Context",
@@ -100,6 +105,7 @@ PUBLIC = [
     "Reader",
     "ReaderCard",
     "ReaderError",
+    "ReaderSource",
     "Reading",
     "ReembedReport",
     "RerankCalibration",
@@ -203,6 +209,7 @@ def test_public_names():
 
 
 ALIASES = {
+    "ReaderSource",
     "EncoderSource",
     "Filter",
     "IndexKind",

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpr_lance.cli import evaluation, output, reader_training, training
+from dpr_lance.cli import answers, evaluation, output, reader_training, training
 from dpr_lance.cli.console import print_failure, print_result, print_text, say, show_log
 from dpr_lance.cli.hits_output import print_demo, print_found
 from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
@@ -47,6 +47,7 @@ app = typer.Typer(
     # Rich's own markup would take text in square brackets, such as a default or an extra, for a style and drop it.
     rich_markup_mode="markdown",
 )
+app.add_typer(answers.commands)
 app.add_typer(evaluation.commands)
 app.add_typer(training.commands)
 app.add_typer(reader_training.commands)

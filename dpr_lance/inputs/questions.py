@@ -90,14 +90,15 @@ Questions = Generator[LabelledQuestion, None, None]
 QuestionSource = str | Path | Iterable[LabelledQuestion | Mapping[str, Any]]
 
 
-def read_questions(source: QuestionSource, *, split: str | None = None) -> Questions:
+def read_questions(source: QuestionSource, *, split: str | None = None, unanswerable: bool = False) -> Questions:
     """Yield the questions of a file, of a BEIR folder, or of an iterable of mappings or `LabelledQuestion`s.
 
     `split` names the qrels of a BEIR folder; by default "test", or the only one there is. Ids are unique; a question
     without one gets its number, from 1. Raises `InvalidInputError` that names the file and line, or the position, of
-    what cannot be used: a blank question, neither answers nor labels, a blank answer (it would be found in every text).
+    what cannot be used: a blank question, neither answers nor labels (unless `unanswerable`), a blank answer (it would
+    be found in every text).
     """
-    return _unique(read_records(source, split=split))
+    return _unique(read_records(source, split=split, unanswerable=unanswerable))
 
 
 def _unique(records: Generator[LabelledQuestion | Skipped, None, None]) -> Questions:
@@ -113,7 +114,7 @@ def _unique(records: Generator[LabelledQuestion | Skipped, None, None]) -> Quest
 
 
 def read_records(
-    source: QuestionSource, *, split: str | None = None, contexts: bool = False
+    source: QuestionSource, *, split: str | None = None, contexts: bool = False, unanswerable: bool = False
 ) -> Generator[LabelledQuestion | Skipped, None, None]:
     """Yield each question, or a `Skipped` for a record that cannot be used; see `read_questions`.
 
@@ -128,18 +129,22 @@ def read_records(
         if isinstance(source, (bytes, Mapping)) or not isinstance(source, Iterable):
             raise refused("questions", source, "give a file or folder, or an iterable of labelled questions")
         records = ((f"questions[{number}]", item) for number, item in enumerate(source))
-    return _read(records, contexts)
+    return _read(records, contexts, unanswerable)
 
 
 def _read(
-    records: Generator[tuple[str, object], None, None], contexts: bool
+    records: Generator[tuple[str, object], None, None], contexts: bool, unanswerable: bool
 ) -> Generator[LabelledQuestion | Skipped, None, None]:
     number = 0
     with closing(records):
         for place, found in records:
             number += 1
             try:
-                yield found if isinstance(found, LabelledQuestion) else _question(found, number, place, contexts)
+                yield (
+                    found
+                    if isinstance(found, LabelledQuestion)
+                    else _question(found, number, place, contexts, unanswerable)
+                )
             except (BadRecordError, InvalidInputError) as error:
                 yield Skipped(place, str(error).removeprefix(f"{place}: "))
 
@@ -153,7 +158,7 @@ def check_split(split: object, source: object) -> None:
         raise refused("split", split, f"it chooses the qrels of a BEIR folder, which {shown(source)} is not")
 
 
-def _question(fields: object, number: int, place: str, contexts: bool) -> LabelledQuestion:
+def _question(fields: object, number: int, place: str, contexts: bool, unanswerable: bool) -> LabelledQuestion:
     if isinstance(fields, BadRecordError):
         raise fields
     if not isinstance(fields, Mapping):
@@ -171,7 +176,7 @@ def _question(fields: object, number: int, place: str, contexts: bool) -> Labell
     labels = _grades(fields, place)
     passages = {name: _contexts(fields, keys, place) for name, keys in _CONTEXT_FIELDS.items() if contexts}
     # BEIR's queries may have an empty list of answers next to their labels.
-    if not answers and not labels and not passages.get("positives"):
+    if not answers and not labels and not passages.get("positives") and not unanswerable:
         raise BadRecordError("the question has neither answers nor labels")
     identity = _identity(fields, place) or str(number)
     if not contexts:

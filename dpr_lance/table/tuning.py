@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dpr_lance.errors import DamagedTableError
+from dpr_lance.records.answers import AnswerCalibration
 from dpr_lance.records.hits import Metric
 from dpr_lance.records.table_info import Calibration, IndexKind, RerankCalibration
 from dpr_lance.table.files import REBUILD
@@ -20,6 +21,8 @@ TRAINING = "vector_training"
 """Key of the `Training`."""
 CALIBRATION = "calibration"
 """Key of the `Calibration`."""
+ANSWERS = "answers"
+"""Key of the `AnswerCalibration`."""
 
 T = TypeVar("T")
 
@@ -99,3 +102,21 @@ def _of_column(
     except (TypeError, ValueError, KeyError) as error:
         raise DamagedTableError(f"what the small table keeps under {key!r} is damaged ({error}); {REBUILD}") from error
     return record if column == card.column else None
+
+
+def answer_calibration_in(values: Mapping[str, Any]) -> AnswerCalibration | None:
+    """Return what `calibrate_answers` has chosen, from what was read from the small table; or None."""
+    fields = values.get(ANSWERS)
+    if fields is None:
+        return None
+    try:
+        return AnswerCalibration.from_fields(fields)
+    except TypeError as error:
+        raise DamagedTableError(
+            f"what the small table keeps under {ANSWERS!r} is damaged ({error}); {REBUILD}"
+        ) from error
+
+
+def keep_answer_calibration(store: Store, calibration: AnswerCalibration) -> None:
+    """Keep what `calibrate_answers` has chosen."""
+    store.remembered.keep(**{ANSWERS: dataclasses.asdict(calibration)})
