@@ -9,14 +9,12 @@ from typing import TypeAlias
 
 from dpr_lance.checks import checked_path, refused
 from dpr_lance.errors import ReaderError
+from dpr_lance.reader.late_interaction_loading import LATE_INTERACTION, load_reranker
 from dpr_lance.reader.loading import DEFAULT_READER, load_reader, packaged_readers
 from dpr_lance.reader.reranker import Reranker
 
 RerankSource: TypeAlias = bool | str | Path | Reranker | None
 """The table's default (None), the packaged reader (True), none (False), a name, a bundle folder, or a re-ranker."""
-
-LATE_INTERACTION = "late-interaction"
-"""Names the late-interaction bundle in the user's cache."""
 
 _WANTED = (
     f"give True for the packaged reader, False for none, {LATE_INTERACTION!r}, a bundle folder, or an object with a "
@@ -89,6 +87,6 @@ def _load(source: bool | str | Path) -> Reranker:
             raise ReaderError(f"rerank=True: this installation holds no reader {DEFAULT_READER!r}; {_WANTED}")
         return load_reader(DEFAULT_READER)
     if source == LATE_INTERACTION:
-        raise ReaderError(f"rerank={source!r}: there is no late-interaction bundle here; {_WANTED}")
+        return load_reranker(source)
     path = Path(source)
-    return load_reader(path if path.is_absolute() else source)  # which is never the name of a checkpoint elsewhere
+    return load_reranker(path if path.is_absolute() else source)  # which is never the name of a checkpoint elsewhere

@@ -32,6 +32,7 @@ from .onnx_graph import (
     check_parity,
     flat,
     graph_outputs,
+    of_tokens,
     probes,
     rows_of,
     torch_outputs,
@@ -92,7 +93,7 @@ class GraphSource:
     sequences: Callable[[], Sequences]
     """Returns what int8 is calibrated on."""
     compare: Callable[[Sequence[tuple[Floats, ...]], Sequence[tuple[Floats, ...]], str], object]
-    """Compares the exact outputs for `feeds` with the rounded ones, and raises `EncoderError`."""
+    """Compares the exact outputs for `feeds`, without padding, with the rounded ones, and raises `EncoderError`."""
     place: Path
 
     def convert(self, target: Path, precision: Precision, digest: Any) -> Path:  # noqa: ANN401 - of hashlib
@@ -106,8 +107,8 @@ class GraphSource:
         _add_weights(digest, model, self.place)
         fp32 = target.with_name(f"fp32-{target.name}")
         write_graph(model, fp32, token_types=self.token_types, outputs=self.outputs)
-        expected = torch_outputs(model, self.feeds)
-        check_parity(flat(expected), flat(graph_outputs(fp32, self.feeds)))
+        expected = of_tokens(torch_outputs(model, self.feeds), self.feeds, self.outputs)
+        check_parity(flat(expected), flat(self._outputs(fp32)))
         del model  # quantising needs its memory
         if precision == "fp32":
             return fp32
@@ -116,8 +117,11 @@ class GraphSource:
         else:
             quantise(fp32, target, self.sequences())
         fp32.unlink()
-        self.compare(expected, graph_outputs(target, self.feeds), precision)
+        self.compare(expected, self._outputs(target), precision)
         return target
+
+    def _outputs(self, path: Path) -> list[tuple[Floats, ...]]:
+        return of_tokens(graph_outputs(path, self.feeds), self.feeds, self.outputs)
 
 
 def _add_weights(digest: Any, model: nn.Module, place: Path) -> None:  # noqa: ANN401

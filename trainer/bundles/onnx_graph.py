@@ -109,6 +109,18 @@ def graph_outputs(path: Path, feeds: Sequence[Feed]) -> list[tuple[Floats, ...]]
     return [tuple(session.run(None, feed)) for feed in feeds]
 
 
+def of_tokens(outputs: Sequence[tuple[Floats, ...]], feeds: Sequence[Feed], kinds: Outputs) -> list[tuple[Floats, ...]]:
+    """Return outputs without those of padding, [tokens, ...] where they were [b, s, ...]: nothing reads these."""
+    per_token = [1 in axes for axes in kinds.values()]
+    return [
+        tuple(
+            value[feed["attention_mask"] == 1] if tokens else value
+            for value, tokens in zip(run, per_token, strict=True)
+        )
+        for run, feed in zip(outputs, feeds, strict=True)
+    ]
+
+
 def rows_of(outputs: Sequence[tuple[Floats, ...]]) -> Floats:
     """Return the first output of each run as rows, float32[n, d]: the vectors of texts, or of tokens."""
     return np.concatenate([first.reshape(-1, first.shape[-1]) for first, *_ in outputs])

@@ -68,7 +68,7 @@ def convert_reader(checkpoint: ReaderCheckpoint, scratch: Path, *, precision: Pr
         token_types=tower.token_types,
         feeds=[*singles, _feed(sequences[:3], token_types=tower.token_types)],
         sequences=partial(_calibration, inputs, card, tokenizer),
-        compare=partial(check_order, singles=len(singles)),
+        compare=partial(check_order, singles=len(singles), selects=card.selects),
         place=tower.folder,
     )
     files = {GRAPH: graph.convert(scratch / GRAPH, precision, digest), TOKENIZER: scratch / TOKENIZER}
@@ -106,7 +106,12 @@ def _feed(sequences: Sequence[Tokens], *, token_types: bool) -> Feed:
 
 
 def check_order(
-    expected: Sequence[tuple[Floats, ...]], found: Sequence[tuple[Floats, ...]], precision: str, *, singles: int
+    expected: Sequence[tuple[Floats, ...]],
+    found: Sequence[tuple[Floats, ...]],
+    precision: str,
+    *,
+    singles: int,
+    selects: bool,
 ) -> float:
     """Return the least correlation of an output of rounded weights with the exact one over the first `singles` runs.
 
@@ -115,9 +120,9 @@ def check_order(
     """
     least = 1.0
     for number in range(len(expected[0])):
-        pairs = [(run[number][0], rounded[number][0]) for run, rounded in zip(expected, found, strict=True)][:singles]
-        if pairs[0][0].ndim == 0:
-            pairs = [(np.array([one for one, _ in pairs]), np.array([other for _, other in pairs]))]
+        pairs = [(run[number], rounded[number]) for run, rounded in zip(expected, found, strict=True)][:singles]
+        if selects and number == 0:
+            pairs = [(np.concatenate([one for one, _ in pairs]), np.concatenate([other for _, other in pairs]))]
         exact, rounded = (np.concatenate([part[side] - part[side].mean() for part in pairs]) for side in (0, 1))
         lengths = float(np.linalg.norm(exact) * np.linalg.norm(rounded))
         least = min(least, float(exact @ rounded) / lengths if lengths else 1.0)

@@ -29,7 +29,7 @@ QUESTION_FOLDER, PASSAGE_FOLDER = "question", "passage"
 """Sub-folders that make one local folder a pair."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_DESCRIPTION_FILES = ("*.json", "*.txt", "*.model", "README.md", "*.safetensors")
+_DESCRIPTION_FILES = ("*.json", "*.metadata", "*.txt", "*.model", "README.md", "*.safetensors")
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "[0-9]*_*/pytorch_model.bin")
 
 

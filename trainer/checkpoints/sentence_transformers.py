@@ -63,18 +63,18 @@ def transformer_folder(folder: Path) -> Path:
 
 def dense_layers(folder: Path) -> tuple[DenseLayer, ...]:
     """Return the dense layers of the pipeline in `folder`, in order."""
-    return tuple(_dense_layer(path) for name, path in _modules(folder) if name == "Dense")
+    return tuple(dense_layer(path) for name, path in _modules(folder) if name == "Dense")
 
 
-def _dense_layer(folder: Path) -> DenseLayer:
+def dense_layer(folder: Path, *, of: str = "sentence_embedding") -> DenseLayer:
+    """Return the dense layer in `folder`; raises `EncoderError` when it works on anything else than `of`."""
     path = folder / "config.json"
     values = read_json(path, f"{path} is missing: the dense layer's sizes are not known")
     activation = str(values.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS:
         raise EncoderError(f"{path}: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
-    expected = "sentence_embedding"
-    names = {values.get("module_input_name") or expected, values.get("module_output_name") or expected}
-    if values.get("use_residual") or names != {expected}:
+    names = {values.get("module_input_name") or of, values.get("module_output_name") or of}
+    if values.get("use_residual") or names != {of}:
         raise EncoderError(f"{path}: a dense layer that is residual or works on {sorted(names)} is not supported")
     return DenseLayer(
         folder, int(values["in_features"]), int(values["out_features"]), bool(values.get("bias", True)), activation

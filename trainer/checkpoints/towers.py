@@ -58,7 +58,7 @@ def load_tower(checkpoint: Checkpoint, tower: Tower) -> TowerModel:
         _dpr(tower) if tower.family == "dpr" else (load_transformer(transformers.AutoModel, tower), nn.Identity())
     )
     for layer in tower.dense:
-        head = nn.Sequential(head, _dense(layer))
+        head = nn.Sequential(head, load_dense(layer))
     loaded = TowerModel(model, head, pooling=checkpoint.pooling, normalise=checkpoint.normalise)
     return loaded.eval()
 
@@ -103,7 +103,8 @@ def load_transformer(cls: Any, tower: Tower, *, bare: bool = True) -> nn.Module:
     return loaded
 
 
-def _dense(layer: DenseLayer) -> nn.Module:
+def load_dense(layer: DenseLayer) -> nn.Module:
+    """Load a dense layer with its activation; raises `EncoderError` when its weights do not fit."""
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
     state = {name.removeprefix("linear."): value.float() for name, value in read_weights(layer.folder).items()}
     try:
