@@ -131,10 +131,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def draw_curves(folder: Path) -> Path | None:
+def draw_curves(folder: Path, *, accuracy: str = "in-batch top-1") -> Path | None:
     """Draw loss and accuracy of the steps, and the metrics of the evaluations, into a PNG.
 
-    Returns None where matplotlib is not installed, or nothing has been logged.
+    `accuracy` is the name of a step's accuracy. Returns None where matplotlib is not installed, or nothing has been
+    logged.
     """
     try:
         figures: Any = importlib.import_module("matplotlib.figure")
@@ -153,7 +154,7 @@ def draw_curves(folder: Path) -> Path | None:
     left.plot(evaluated, [record["nll"] for record in evaluations], "o-", label="NLL of dev questions")
     left.set(xlabel="step", ylabel="loss", ylim=(0, None))
     left.legend(frameon=False)
-    right.plot(at, [100 * record["accuracy"] for record in steps], linewidth=1, color="0.8", label="in-batch top-1")
+    right.plot(at, [100 * record["accuracy"] for record in steps], linewidth=1, color="0.8", label=accuracy)
     for name in ("top-1", "top-5", "top-20"):
         right.plot(evaluated, [100 * record[name] for record in evaluations], "o-", label=f"{name}, dev")
     right.set(xlabel="step", ylabel="per cent of questions", ylim=(0, 101))

@@ -9,6 +9,7 @@ sets of questions, each a BEIR folder with a train and a dev split.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 import subprocess
@@ -154,7 +155,8 @@ def package(bundle: Path, out: Path) -> None:
     notice = bundle.parent / "NOTICE"
     notice.write_text(NOTICE, encoding="utf-8")
     files = {file.name: opened.folder / file.name for file in opened.files if file.name != CARD}
-    write_reader_bundle(out, opened.card, files | {"NOTICE": notice}, precision=opened.precision, replace=True)
+    card = dataclasses.replace(opened.card, name=out.name, source=f"cross-encoder/{TEACHER}")
+    write_reader_bundle(out, card, files | {"NOTICE": notice}, precision=opened.precision, replace=True)
 
 
 # The teacher

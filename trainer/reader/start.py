@@ -61,6 +61,9 @@ def starting_reader(run: ReaderRun) -> ReaderStudent:
         question_max_tokens=run.question_max_tokens,
         title_max_tokens=run.title_max_tokens,
         licence=run.licence or card.licence,
+        # They were chosen for other weights.
+        retrieval_weight=0.0,
+        answer_threshold=0.0,
     )
     return ReaderStudent(model, card, tokenizer)
 

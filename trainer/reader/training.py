@@ -215,7 +215,7 @@ class _ReaderTraining:
             shutil.copytree(place / READER, folder, dirs_exist_ok=True)
             (Path(folder) / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
             export_reader(folder, run.out, precision=run.precision, replace=run.replace)
-        draw_curves(self.work)
+        draw_curves(self.work, accuracy=ReaderLoop.share)
         reader = load_reader(Path(run.out))
         scores = scored(dev, reader.score_pairs)
         answers = bundle_answers(reader) if run.extracts else None
