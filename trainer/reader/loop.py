@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from dpr_lance.encoders.batches import length_batches
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.reader.inputs import Offsets, ReaderInput, Window
+from dpr_lance.reader.inputs import ReaderInput, Window
 from dpr_lance.reader.reranker import PassageText
+from dpr_lance.reader.spans import span_tokens
 from dpr_lance.text.answers import answer_spans
 
 from ..batches import seed_of
@@ -255,16 +256,11 @@ def grouped(asked: Sequence[Asked], tokens: int) -> list[list[Asked]]:
     return groups
 
 
-def blank_free(offsets: Offsets, text: str) -> NDArray[np.bool_]:
-    """Return bool[n]: the tokens of a text that can be in an answer, those that are not blank."""
-    return np.array([begin < end and not text[begin:end].isspace() for begin, end in offsets], dtype=np.bool_)
-
-
 def readable_tokens(passage: ReaderInput, window: Window, text: str) -> NDArray[np.bool_]:
-    """Return bool[s]: the tokens of a window that can be in an answer."""
+    """Return bool[s]: the tokens of a window that take part in the softmax of the spans."""
     found = np.zeros(len(window.tokens.ids), dtype=np.bool_)
-    within = passage.offsets[window.at : window.at + window.length]
-    found[window.first : window.first + window.length] = blank_free(within, text)
+    visible = span_tokens(text, passage.offsets).visible
+    found[window.first : window.first + window.length] = visible[window.at : window.at + window.length]
     return found
 
 

@@ -16,13 +16,12 @@ from dpr_lance.evaluation.metrics import Interval, bootstrap, first_rank, hits_w
 from dpr_lance.reader.inputs import ReaderInput, Window
 from dpr_lance.reader.onnx_reader import Reader
 from dpr_lance.reader.reranker import PassageText
-from dpr_lance.reader.spans import WindowLogits, best_spans, characters
+from dpr_lance.reader.spans import WindowLogits, best_spans, characters, span_tokens
 from dpr_lance.text.exact_match import exact_match, word_f1
 
 from ..examples import Example, KnownPassage
 from ..mining import Ranking
 from ..resumable import Autocast
-from .loop import blank_free
 from .student import ReaderStudent
 
 QuestionPassage: TypeAlias = tuple[str, PassageText]
@@ -207,7 +206,7 @@ class TorchReader:
                 _, start, end = next(logits)
                 windows.append(WindowLogits(at, start[first : first + length], end[first : first + length]))
             best = best_spans(
-                windows, blank_free(one.offsets, passage.text), longest=self.student.card.span_max_tokens, count=1
+                windows, span_tokens(passage.text, one.offsets), longest=self.student.card.span_max_tokens, count=1
             )
             places = [characters(passage.text, one.offsets, span.first, span.last) for span in best]
             found.append(passage.text[slice(*places[0])] if places else "")
