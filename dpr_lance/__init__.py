@@ -33,6 +33,11 @@ if TYPE_CHECKING:
         StorageError as StorageError,
         TableError as TableError,
     )
+    from dpr_lance.evaluation.answers import (
+        AnswerEvaluation as AnswerEvaluation,
+        AnswerEvaluationRow as AnswerEvaluationRow,
+        evaluate_answers as evaluate_answers,
+    )
     from dpr_lance.evaluation.evaluate import evaluate as evaluate
     from dpr_lance.evaluation.metrics import Interval as Interval, PairedTest as PairedTest
     from dpr_lance.evaluation.results import (
@@ -118,6 +123,7 @@ _NAMES_BY_MODULE = {
         "StorageError",
         "TableError",
     ),
+    "evaluation.answers": ("AnswerEvaluation", "AnswerEvaluationRow", "evaluate_answers"),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.metrics": ("Interval", "PairedTest"),
     "evaluation.results": ("Evaluation", "EvaluationOutcome", "EvaluationPair", "EvaluationProgress", "EvaluationRow"),

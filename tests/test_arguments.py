@@ -17,6 +17,7 @@ from dpr_lance import (
     WordSplitter,
     connect,
     evaluate,
+    evaluate_answers,
     load_encoder,
     load_reader,
 )
@@ -100,6 +101,10 @@ CALLS = {
     "evaluate": (
         lambda table: lambda **given: evaluate(**({"retriever": table} | given)),
         {"questions": QUESTIONS},
+    ),
+    "evaluate_answers": (
+        lambda table: lambda **given: evaluate_answers(**({"retriever": table} | given)),
+        {"questions": ANSWERED[::2], "reader": "reader"},
     ),
     "load_encoder": (lambda table: load_encoder, {"source": DEFAULT_ENCODER}),
     "Retriever.answer": (lambda table: table.answer, {"question": "where are the Alps?", "reader": "reader"}),

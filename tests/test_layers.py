@@ -56,6 +56,8 @@ PUBLIC = [
     "AddReport",
     "Answer",
     "AnswerCalibration",
+    "AnswerEvaluation",
+    "AnswerEvaluationRow",
     "AnswerSource",
     "AnswerSpan",
     "Answers",
@@ -126,6 +128,7 @@ PUBLIC = [
     "bound_memory",
     "connect",
     "evaluate",
+    "evaluate_answers",
     "load_encoder",
     "load_reader",
 ]

@@ -50,7 +50,19 @@ def evaluate(  # noqa: PLR0913 - one argument an option
             show_default=False,
         ),
     ] = None,
-    k: Annotated[str, typer.Option("-k", "--k", metavar="LIST", help="Top-k accuracy at these k.")] = "1,5,20,100",
+    k: Annotated[
+        str | None,
+        typer.Option(
+            "-k",
+            "--k",
+            metavar="LIST",
+            help="Top-k accuracy at these k.  [default: 1,5,20,100; --answers: 1,5,20,50]",
+        ),
+    ] = None,
+    answers: Annotated[
+        bool,
+        typer.Option("--answers", help="Measure the reader's answers over the first k passages: exact match and F1."),
+    ] = False,
     regex: Annotated[bool, typer.Option("--regex", help="Answers are regular expressions, as in TREC.")] = False,
     split: Annotated[str | None, typer.Option(help="The qrels of a BEIR folder.  [default: test]")] = None,
     rerank: Annotated[
@@ -84,9 +96,15 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     A passage counts when it holds an answer, or when it (or its document) is labelled. MRR, nDCG, recall and --plot
     need the eval extra: pip install 'dpr-lance[eval]'.
     """
-    ks, modes = _ks(k), _modes(mode or ())
+    ks, modes = None if k is None else _ks(k), _modes(mode or ())
+    if answers:
+        if compare or gate or run or disagreements or plot or regex:
+            raise UsageError("--answers excludes --compare, --gate, --run, --disagreements, --plot and --regex")
+        with opened(uri, table, encoder=encoder) as retriever:
+            _evaluate_answers(retriever, questions, ks, modes, reranker, split, as_json=as_json)
+        return
     from dpr_lance.cli.evaluation_output import evaluation_bar, print_evaluation
-    from dpr_lance.evaluation.evaluate import EVALUATED
+    from dpr_lance.evaluation.evaluate import EVALUATED, KS
     from dpr_lance.evaluation.evaluate import evaluate as measure
     from dpr_lance.evaluation.plot import check_plot, plot_accuracy
     from dpr_lance.evaluation.results import Gate
@@ -102,8 +120,8 @@ def evaluate(  # noqa: PLR0913 - one argument an option
         other = None if compare is None else _compared(stack, uri, table, compare)
         bar = stack.enter_context(evaluation_bar())
         found = measure(
-            retriever, questions, modes=modes or EVALUATED, ks=ks, regex=regex, split=split, compare=other, runs=run,
-            rerank=rerank_source(rerank or None, reranker), candidates=candidates, progress=bar,
+            retriever, questions, modes=modes or EVALUATED, ks=ks or KS, regex=regex, split=split, compare=other,
+            runs=run, rerank=rerank_source(rerank or None, reranker), candidates=candidates, progress=bar,
         )  # fmt: skip
     if disagreements is not None:
         _write_disagreements(found, disagreements)
@@ -113,6 +131,27 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     print_evaluation(found, results, as_json=as_json)
     if not all(result.met for result in results):
         raise typer.Exit(1)
+
+
+def _evaluate_answers(
+    retriever: Retriever,
+    questions: Path,
+    ks: tuple[int, ...] | None,
+    modes: Sequence[str],
+    reader: str | None,
+    split: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure a reader's answers and write them to standard output."""
+    from dpr_lance.cli.evaluation_output import evaluation_bar, print_answer_evaluation
+    from dpr_lance.evaluation.answers import ANSWER_KS, ANSWERED, evaluate_answers
+
+    with evaluation_bar() as bar:
+        found = evaluate_answers(
+            retriever, questions, ks=ks or ANSWER_KS, modes=modes or ANSWERED, reader=reader, split=split, progress=bar
+        )
+    print_answer_evaluation(found, as_json=as_json)
 
 
 @commands.command()

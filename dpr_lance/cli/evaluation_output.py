@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dpr_lance.calibration.hybrid_weight import FEWEST_QUESTIONS
 from dpr_lance.cli.console import plain_table, print_facts, print_json, print_table, print_text, progress_bar, say
 from dpr_lance.cli.output import rerank_line
+from dpr_lance.evaluation.answers import AnswerEvaluation
 from dpr_lance.evaluation.metrics import Interval
 from dpr_lance.evaluation.results import (
     Evaluation,
@@ -56,6 +57,24 @@ def disagreement(outcome: EvaluationOutcome, by: Judgement, k: int) -> dict[str,
         "missed_by": [row for row, rank in ranks.items() if not 0 < rank <= k],
         "ranks": {row: rank or None for row, rank in ranks.items()},
     }
+
+
+def print_answer_evaluation(found: AnswerEvaluation, *, as_json: bool) -> None:
+    """Write exact match and F1 of each row to standard output."""
+    if found.skipped:
+        say(f"skipped: {found.skipped:,} questions without answers")
+    if as_json:
+        print_json(found)
+        return
+    print_text(f"% of {found.questions:,} questions, answered by {found.reader} (95 % interval)")
+    cells = {
+        f"{row.name}, k = {row.k}" if row.k else f"{row.name}, {row.questions:,} questions": [
+            _with_interval(row.exact_match),
+            _with_interval(row.f1),
+        ]
+        for row in found.rows
+    }
+    _print_table(["exact match", "F1"], cells)
 
 
 def print_calibration(found: Calibration, *, as_json: bool) -> None:

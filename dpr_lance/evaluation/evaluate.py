@@ -90,7 +90,7 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     """
     if not isinstance(retriever, Retriever):
         raise refused("retriever", retriever, "give a Retriever, as `connect` makes it")
-    searches, ks = _checked_searches(modes, checked_reranker(rerank), candidates), _checked_ks(ks)
+    searches, ks = checked_searches(modes, checked_reranker(rerank), candidates), checked_ks(ks)
     regex = checked_flag(regex, "regex")
     folder = None if runs is None else checked_path(runs, "runs", "give the folder for run files")
     if progress is not None:
@@ -125,7 +125,7 @@ def evaluate(  # noqa: PLR0913 - keywords, each with its default
     return tally.evaluation(time.perf_counter() - started)
 
 
-def _checked_searches(modes: object, rerank: RerankSource, candidates: int) -> dict[str, SearchOptions]:
+def checked_searches(modes: object, rerank: RerankSource, candidates: int) -> dict[str, SearchOptions]:
     """Return how each row searches, by its name."""
     rows = [*MODES, *(mode + READER for mode in MODES)]
     wanted = f"name one or more of {', '.join(rows)}, each once"
@@ -148,7 +148,8 @@ def _checked_searches(modes: object, rerank: RerankSource, candidates: int) -> d
     }
 
 
-def _checked_ks(ks: object) -> tuple[int, ...]:
+def checked_ks(ks: object) -> tuple[int, ...]:
+    """Return the numbers of passages, in order, each once; raise `InvalidInputError` for anything else."""
     wanted = "name one or more whole numbers, 1 or more"
     numbers = [checked_whole(k, "ks", wanted, least=1) for k in checked_items(ks, "ks", wanted)]
     if not numbers:

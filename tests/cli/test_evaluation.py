@@ -7,6 +7,7 @@ import pytest
 from dpr_lance import connect
 from dpr_lance.cli import app as cli
 from dpr_lance.encoders.hash_encoder import HashEncoder
+from tests.reader.tiny_reader import tiny_reader
 
 DOCUMENTS = [
     {"id": "alps", "title": "Alps", "text": "The Alps are a mountain range in Europe."},
@@ -139,3 +140,17 @@ def test_labels_that_are_not_stored_are_reported(library, tmp_path, capsys):
     code, out, err = evaluated(["gone"])
     assert (code, out) == (1, "")
     assert "none of the 1 labels" in err
+
+
+def test_answers_are_measured(run, tmp_path):
+    bundle = tiny_reader(tmp_path / "r", words=["europe", "river"], starts={"europe": 9.0}, ends={"europe": 9.0})
+    code, out, err = run("--answers", "-k", "1,2", "--mode", "bm25", "--reranker", bundle)
+    assert (code, err) == (0, "")
+    assert out.startswith("% of 2 questions, answered by tiny reader (95 % interval)")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["bm25,", "k", "=", "2", "50.0", "(0.0–100.0)", "50.0", "(0.0–100.0)"] in lines
+    code, out, _ = run("--answers", "-k", "1", "--mode", "dense", "--reranker", bundle, "--json")
+    assert [(row["name"], row["k"]) for row in json.loads(out)["rows"]] == [("dense", 1), ("gold", 0)]
+    code, _, err = run("--answers", "--gate", "bm25.top1>=0.5")
+    assert code == 2
+    assert "--answers excludes" in err
