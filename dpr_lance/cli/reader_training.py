@@ -53,7 +53,8 @@ def train_reader(  # noqa: PLR0913 - one argument an option
         str | None, typer.Option(metavar="1,3,5", help="Layers to keep of it, from 0.  [default: all]")
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="A reader or cross-encoder whose scores to learn from.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="A reader, cross-encoder or ColBERT model whose scores to learn from."),
     ] = None,
     epochs: Annotated[float | None, _option("Passes over the questions.", "epochs")] = None,
     steps: Annotated[int | None, typer.Option(help="Batches, in place of epochs.")] = None,

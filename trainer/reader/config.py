@@ -80,7 +80,7 @@ class ReaderRun(Task):
     layers: tuple[int, ...] | None = None
     """Layers to keep of the checkpoint, from 0; None: all."""
     teacher: str | None = None
-    """A reader that scores passages: a bundle, a checkpoint, or a packaged name."""
+    """A reader or late interaction: a bundle, a checkpoint, or a packaged name."""
     source: Source = "hybrid"
     """The search whose hits become negatives and are validated on."""
     validation_passages: int = 30

@@ -21,6 +21,7 @@ from dpr_lance.encoders.card import Side
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.reader.bundle import CARD
 from dpr_lance.reader.card import ReaderCard
+from dpr_lance.reader.late_interaction_loading import load_reranker
 from dpr_lance.reader.loading import load_reader
 from dpr_lance.reader.reranker import Reranker
 
@@ -80,7 +81,7 @@ class ReaderReport:
 def train_reader(run: ReaderRun, *, teacher: Reranker | None = None, say: Log = lambda _: None) -> ReaderReport:
     """Train a reader with the settings `run`, and export the best checkpoint on the dev questions to `run.out`.
 
-    After an interruption the same call continues the run. `teacher`, or the reader that `run.teacher` names, scores
+    After an interruption the same call continues the run. `teacher`, or the re-ranker that `run.teacher` names, scores
     passages for the student to learn from; `say` receives progress messages. Raises `InvalidInputError` for unusable
     data and settings, `EncoderError` and `ReaderError` for unusable checkpoints, and when the loss is NaN or infinite.
     """
@@ -90,7 +91,7 @@ def train_reader(run: ReaderRun, *, teacher: Reranker | None = None, say: Log = 
     with ExitStack() as stack:
         check_places(run, run.work_folder)
         if teacher is None and run.teacher is not None:
-            teacher = load_reader(run.teacher)
+            teacher = load_reranker(run.teacher)
         retriever = open_table(stack, str(run.table), run.table_name, run.storage_options)
         return _ReaderTraining(run, retriever, teacher, say).run(started)
 
