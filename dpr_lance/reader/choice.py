@@ -86,7 +86,5 @@ def _load(source: bool | str | Path) -> Reranker:
         if DEFAULT_READER not in packaged_readers():
             raise ReaderError(f"rerank=True: this installation holds no reader {DEFAULT_READER!r}; {_WANTED}")
         return load_reader(DEFAULT_READER)
-    if source == LATE_INTERACTION:
-        return load_reranker(source)
     path = Path(source)
     return load_reranker(path if path.is_absolute() else source)  # which is never the name of a checkpoint elsewhere

@@ -11,6 +11,7 @@ import pytest
 import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError, PassageText, ReaderError, load_reader
 from dpr_lance.search.reranking import Reranking, combined, standardised
+from tests.reader.tiny_late_interaction import tiny_late_interaction
 from tests.reader.tiny_reader import CARD, tiny_reader
 from tests.search.rerankers import Counting, CountingPairs, Giving, Sleeping
 from tests.tables import WORDS, random_documents
@@ -173,6 +174,27 @@ class TestReader:
         assert table.search(QUESTION, rerank=folder).hits == before.hits
         with pytest.raises(ReaderError, match="does not exist"):
             table.search(QUESTION, rerank=folder / "elsewhere")
+
+
+class TestLateInteraction:
+    @pytest.fixture
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("DPR_LANCE_CACHE", str(tmp_path))
+        return tmp_path / "bundles" / "late-interaction"
+
+    def test_by_its_name_and_its_folder(self, retriever, documents, cache, tmp_path):
+        retriever.add(documents, splitter=None)
+        with pytest.raises(ReaderError, match="there is no late-interaction model in the cache"):
+            retriever.search(QUESTION, rerank="late-interaction")
+        shutil.copytree(tiny_late_interaction(tmp_path / "made"), cache)
+        hits = retriever.search(QUESTION, 5, rerank="late-interaction", candidates=9)
+        assert (hits.reranked, hits.reranker, hits.retrieval_weight) == (9, "tiny", 0.0)
+        assert hits[0].rerank_score == max(hit.rerank_score for hit in hits)
+        with dpr_lance.connect("memory://", encoder=HashEncoder(64)) as other:
+            other.add(documents, splitter=None)
+            assert other.search(QUESTION, 5, rerank=cache, candidates=9).hits == hits.hits
+            both = other.search([QUESTION, "castle"], 5, rerank=cache, candidates=9)
+            assert both[0].hits == hits.hits
 
 
 class TestScores:
