@@ -45,11 +45,12 @@ def loaded_reader(source: ReaderSource, rerankers: Rerankers) -> Reader:
     elif isinstance(source, str | os.PathLike):
         path = checked_path(source, "reader", wanted)
         reader = rerankers.loaded(source if isinstance(source, str) else path)
-    if not isinstance(reader, Reader):
+    if not isinstance(reader, Reader) and reader is source:
         raise refused("reader", source, wanted)
-    if not reader.card.extracts:
+    if not isinstance(reader, Reader) or not reader.card.extracts:
+        name = reader.card.name if isinstance(reader, Reader) else source
         raise ReaderError(
-            f"the reader {reader.card.name!r} only scores passages, it finds no answers: choose one that extracts"
+            f"the reader {str(name)!r} only scores passages, it finds no answers: choose one that extracts"
         )
     return reader
 

@@ -83,10 +83,10 @@ class Explanation:
 class Hit:
     """One passage in a result. A higher score is better; a score is None if the mode does not use that leg.
 
-    `score` orders the hits, `dense_score` is the inner product of the vectors of question and passage, `bm25_score` is
-    Lucene's BM25 (0 if no term matches), `rerank_score` what the re-ranker gave (None if it did not score the hit).
-    `explanation` comes from `search(explain=True)`. `start` and `end` are character offsets of `text` in the document's
-    text.
+    `rank` is the place in the result. `score` orders the hits, except with `diversity`. `dense_score` is the inner
+    product of the vectors of question and passage, `bm25_score` is Lucene's BM25 (0 if no term matches), `rerank_score`
+    what the re-ranker gave (None if it did not score the hit). `explanation` comes from `search(explain=True)`. `start`
+    and `end` are character offsets of `text` in the document's text.
     """
 
     rank: int

@@ -10,6 +10,7 @@ import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError, ReaderError, TableError, load_reader
 from dpr_lance.answering.combination import combined_answers
 from dpr_lance.reader.reading import AnswerSpan, Reading
+from tests.reader.tiny_late_interaction import tiny_late_interaction
 from tests.reader.tiny_reader import CARD, tiny_reader
 
 WORDS = ["paris", "london", "rome", "the", "capital", "of", "france", "is", "england", "a", "town", "on", "river"]
@@ -146,6 +147,9 @@ def test_a_reader_without_spans_is_refused(table, tmp_path):
     selecting = tiny_reader(tmp_path / "s", card=dataclasses.replace(CARD, extracts=False), words=WORDS)
     with pytest.raises(ReaderError, match="only scores passages"):
         table.answer(QUESTION, reader=selecting)
+    late = tiny_late_interaction(tmp_path / "l")
+    with pytest.raises(ReaderError, match="only scores passages"):
+        table.answer(QUESTION, reader=late)
     with pytest.raises(ReaderError, match="missing"):
         table.answer(QUESTION, reader=tmp_path / "missing")
 
