@@ -21,6 +21,7 @@ from dpr_lance.errors import InvalidInputError, MissingExtraError
 from dpr_lance.records.reports import OnError
 
 if TYPE_CHECKING:
+    from dpr_lance.encoders.bundle_folder import BundleFolder
     from dpr_lance.evaluation.metrics import Interval
 
 commands = typer.Typer()
@@ -189,8 +190,10 @@ def export(  # noqa: PLR0913 - one argument an option
     replace: Annotated[bool, typer.Option("--replace", help="Replace an older bundle.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a bundle, which needs no torch, of a DPR, sentence-transformers or BERT-family checkpoint.
+    """Make a bundle, which needs no torch, of a checkpoint: an encoder, a reader or a late-interaction model.
 
+    Encoders: DPR pairs, sentence-transformers, BERT-family models. Readers: DPR readers, cross-encoders,
+    question-answering models. Late interaction: ColBERT and PyLate. The kind is recognised by the checkpoint's files.
     Needs the train extra: pip install 'dpr-lance[train]'.
     """
     given = {
@@ -199,18 +202,35 @@ def export(  # noqa: PLR0913 - one argument an option
         if option not in ("source", "out", "passage_encoder", "as_json")
     }
     with interruptible(lambda: f"{out} was not made"):
-        trainer_module("bundles.export", "exporting").export(
+        kind = trainer_module("bundles.kinds", "exporting").export_checkpoint(
             (source, passage_encoder) if passage_encoder else source,
             out,
             **given,
         )
-    from dpr_lance.encoders.bundle import open_bundle
-
-    bundle = open_bundle(out)
-    facts = {"bundle": str(out), "bytes": bundle.size, "precision": bundle.precision} | dataclasses.asdict(bundle.card)
+    bundle = _opened(kind, out)
+    facts = {"kind": kind, "bundle": str(out), "bytes": bundle.size, "precision": bundle.precision}
+    facts |= dataclasses.asdict(bundle.card)
     print_result(facts, lambda _: facts | {"bytes": size(bundle.size)}, as_json=as_json)
     if not as_json:
-        say(f"use it: dpr-lance add URI FILE --encoder {shlex.quote(str(out))}")
+        use = f"add URI FILE --encoder {shlex.quote(str(out))}"
+        say(f"use it: dpr-lance {use if kind == 'encoder' else _use(bundle, out)}")
+
+
+def _opened(kind: str, folder: Path) -> BundleFolder[Any]:
+    from dpr_lance.encoders.bundle import open_bundle
+    from dpr_lance.reader.bundle import open_reader_bundle
+    from dpr_lance.reader.late_interaction_bundle import open_late_interaction_bundle
+
+    if kind == "encoder":
+        return open_bundle(folder)
+    return open_reader_bundle(folder) if kind == "reader" else open_late_interaction_bundle(folder)
+
+
+def _use(bundle: BundleFolder[Any], folder: Path) -> str:
+    """Return the command that uses a reader or a late-interaction model."""
+    if getattr(bundle.card, "selects", True):
+        return f"search URI QUESTION --reranker {shlex.quote(str(folder))}"
+    return f"answer URI QUESTION --reader {shlex.quote(str(folder))}"
 
 
 def _renamed(on_error: OnError | None, on_bad: str | None) -> OnError | None:

@@ -271,6 +271,45 @@ class TestExport:
         info = json.loads(run("info", tmp_path / "lib", "--json")[1])
         assert info["encoder"]["fingerprint"] == found["fingerprint"]
 
+    def test_a_reader_is_recognised(self, run, tmp_path):
+        pytest.importorskip("torch", reason="needs the train extra")
+        from tests.trainer import readers_made as readers
+
+        readers.cross_encoder(tmp_path / "checkpoint")
+        options = ["--precision", "fp32", "--max-tokens", "200", "--name", "mine"]
+        code, out, err = run("export", tmp_path / "checkpoint", tmp_path / "bundle", *options, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        expected = {"kind": "reader", "selects": True, "extracts": False, "max_tokens": 200, "name": "mine"}
+        assert {name: found[name] for name in expected} == expected
+        source = write_lines(tmp_path / "a.jsonl", RECORDS)
+        assert run("add", tmp_path / "lib", source)[0] == 0
+        code, out, err = run("search", tmp_path / "lib", "sand", "--reranker", tmp_path / "bundle", "--json")
+        assert code == 0, err
+        code, _, err = run("export", tmp_path / "checkpoint", tmp_path / "other", "--question-prefix", "x", "--json")
+        assert code == 1
+        assert "question_prefix: settings of encoders" in json.loads(err)["error"]
+
+    def test_late_interaction_is_recognised(self, run, tmp_path):
+        pytest.importorskip("torch", reason="needs the train extra")
+        from tests.trainer import late_interaction_made
+
+        late_interaction_made.colbert(tmp_path / "checkpoint")
+        code, out, err = run("export", tmp_path / "checkpoint", tmp_path / "bundle", "--precision", "fp32")
+        assert code == 0, err
+        assert "late-interaction" in out
+        assert f"dpr-lance search URI QUESTION --reranker {tmp_path / 'bundle'}" in err
+
+    def test_a_classifier_is_an_encoder_where_a_pooling_is_named(self, run, tmp_path):
+        pytest.importorskip("torch", reason="needs the train extra")
+        from tests.trainer import readers_made as readers
+
+        readers.cross_encoder(tmp_path / "checkpoint")
+        options = ["--precision", "fp32", "--pooling", "mean", "--normalise", "--json"]
+        code, out, err = run("export", tmp_path / "checkpoint", tmp_path / "bundle", *options)
+        assert code == 0, err
+        assert (json.loads(out)["kind"], json.loads(out)["pooling"]) == ("encoder", "mean")
+
     @pytest.mark.parametrize(("option", "zero"), [("--zero-token-types", True), ("--token-types", False)])
     def test_token_types_are_the_users_choice(self, run, tmp_path, option, zero):
         pytest.importorskip("torch", reason="needs the train extra")

@@ -51,8 +51,7 @@ def export(
     """
     checked_choice(precision, "precision", get_args(Precision))
     out = Path(out)
-    if out.exists() and not replace:
-        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
+    check_free(out, replace=replace)
     task = f"making a bundle of the checkpoint {source!r}"
     check_installed(task)
     if max_tokens is not None:
@@ -87,6 +86,12 @@ def cached_bundle(
     entry = CacheEntry(source, precision, revision, CONVERSION_VERSION)
     make = partial(export, source, precision=precision, revision=revision, replace=True)
     return entry.folder(make, open_bundle)
+
+
+def check_free(out: Path, *, replace: bool) -> None:
+    """Raise `InvalidInputError` when something is at `out` and may not be replaced."""
+    if out.exists() and not replace:
+        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
 
 
 def check_installed(task: str) -> None:

@@ -13,7 +13,6 @@ from typing import get_args
 
 from dpr_lance.checks import checked_choice
 from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
-from dpr_lance.errors import InvalidInputError
 from dpr_lance.reader.late_interaction_bundle import (
     LateInteractionCard,
     open_late_interaction_bundle,
@@ -23,7 +22,7 @@ from dpr_lance.reader.late_interaction_bundle import (
 from ..checkpoints.late_interaction import LATE_INTERACTION_CONVERSION_VERSION, read_late_interaction
 from ..checkpoints.locate import Named, locate
 from .cache import CacheEntry
-from .export import check_installed, imported
+from .export import check_free, check_installed, imported
 from .export_reader import reader_errors
 
 
@@ -50,8 +49,7 @@ def export_late_interaction(
     """
     checked_choice(precision, "precision", get_args(Precision))
     out = Path(out)
-    if out.exists() and not replace:
-        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
+    check_free(out, replace=replace)
     task = f"making a bundle of the late-interaction model {str(source)!r}"
     check_installed(task)
     with tempfile.TemporaryDirectory() as scratch, reader_errors():

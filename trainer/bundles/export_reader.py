@@ -15,14 +15,14 @@ from typing import get_args
 
 from dpr_lance.checks import checked_choice
 from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
-from dpr_lance.errors import EncoderError, InvalidInputError, ReaderError
+from dpr_lance.errors import EncoderError, ReaderError
 from dpr_lance.reader.bundle import open_reader_bundle, write_reader_bundle
 from dpr_lance.reader.card import ReaderCard
 
 from ..checkpoints.locate import Named, locate
 from ..checkpoints.readers import READER_CONVERSION_VERSION, read_reader
 from .cache import CacheEntry
-from .export import check_installed, imported
+from .export import check_free, check_installed, imported
 
 
 def export_reader(
@@ -49,8 +49,7 @@ def export_reader(
     """
     checked_choice(precision, "precision", get_args(Precision))
     out = Path(out)
-    if out.exists() and not replace:
-        raise InvalidInputError(f"{out} exists: choose another place, or allow to replace it")
+    check_free(out, replace=replace)
     task = f"making a bundle of the reader {str(source)!r}"
     check_installed(task)
     with tempfile.TemporaryDirectory() as scratch, reader_errors():

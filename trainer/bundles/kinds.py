@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
+
+from dpr_lance.encoders.card import Precision
+from dpr_lance.errors import InvalidInputError
 
 from ..checkpoints.late_interaction import is_late_interaction
-from ..checkpoints.locate import CheckpointSource, Revision, locate
+from ..checkpoints.locate import CheckpointSource, Named, Revision, locate
+from ..checkpoints.overrides import Overrides
 from ..checkpoints.readers import reader_kind
+from .export import check_free, check_installed, export
+from .export_late_interaction import export_late_interaction
+from .export_reader import export_reader
 
 CheckpointKind = Literal["encoder", "reader", "late-interaction"]
 
@@ -27,3 +34,46 @@ def kind_in(folder: Path) -> CheckpointKind:
     if is_late_interaction(folder):
         return "late-interaction"
     return "reader" if reader_kind(folder) else "encoder"
+
+
+def export_checkpoint(
+    source: CheckpointSource,
+    out: str | Path,
+    *,
+    precision: Precision,
+    max_tokens: int | None = None,
+    base: Named | None = None,
+    revision: Revision = None,
+    replace: bool = False,
+    **settings: Unpack[Overrides],
+) -> CheckpointKind:
+    """Make a bundle of `source`, as `export`, `export_reader` or `export_late_interaction` does, and return its kind.
+
+    A classifier or another checkpoint with heads is taken for an encoder when `pooling` is among the settings.
+    Raises as these do, and `InvalidInputError` for settings of encoders with another kind.
+    """
+    name = settings.get("name")
+    given = {setting: value for setting, value in settings.items() if value is not None and setting != "name"}
+    if "pooling" not in given and base is None and not isinstance(source, tuple) and not isinstance(revision, tuple):
+        check_free(Path(out), replace=replace)
+        check_installed(f"making a bundle of the checkpoint {str(source)!r}")
+        kind = checkpoint_kind(source, revision=revision)
+        if kind != "encoder":
+            if given:
+                raise InvalidInputError(
+                    f"{', '.join(given)}: settings of encoders, and {source} is a {kind} checkpoint"
+                )
+            make = export_reader if kind == "reader" else export_late_interaction
+            make(source, out, precision=precision, max_tokens=max_tokens, name=name, revision=revision, replace=replace)
+            return kind
+    export(
+        source,
+        out,
+        precision=precision,
+        max_tokens=max_tokens,
+        base=base,
+        revision=revision,
+        replace=replace,
+        **settings,
+    )
+    return "encoder"
