@@ -26,6 +26,8 @@ CPU_TOKENS = 1024
 GPU_TOKENS = 32768
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+ROWS = "rows"
+"""A further input that a graph may have: how many of the first tokens its last layer computes."""
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
@@ -40,7 +42,8 @@ class Tokens(NamedTuple):
 class GraphKind:
     """What a graph computes: the shape of each output, where "b" stands for the batch and "s" for its longest sequence.
 
-    An encoder: `{"vector": ("b", 384)}`; a reader: `{"select": ("b",), "start": ("b", "s"), "end": ("b", "s")}`.
+    "r" stands for the first tokens that are asked for, all where the graph has no input `rows`.
+    An encoder: `{"vector": ("b", 384)}`; a reader: `{"select": ("b",), "start": ("b", "r"), "end": ("b", "r")}`.
     """
 
     model: str
@@ -51,6 +54,8 @@ class GraphKind:
     zero_token_types: bool
     """Every token has type 0, whatever the tokenizer says."""
     error: type[DprLanceError]
+    may_have_rows: bool = False
+    """The graph may have the input `rows`."""
 
 
 def providers(precision: Precision, available: Sequence[str]) -> list[str]:
@@ -125,10 +130,12 @@ class Graph:
         problem = ""
         if missing := {"input_ids", "attention_mask"} - inputs.keys():
             problem = f"it has no input {min(missing)!r}"
-        elif further := inputs.keys() - INPUTS:
+        elif further := inputs.keys() - INPUTS - ({ROWS} if self._kind.may_have_rows else set()):
             problem = f"its input {min(further)!r} is not one of {', '.join(INPUTS)}"
-        elif odd := [name for name, kind in inputs.items() if kind != ("tensor(int64)", 2)]:
-            problem = f"its input {odd[0]!r} is {inputs[odd[0]][0]} of {inputs[odd[0]][1]} dimensions, not int64 of 2"
+        elif odd := [name for name, kind in inputs.items() if kind != ("tensor(int64)", 0 if name == ROWS else 2)]:
+            wanted = 0 if odd[0] == ROWS else 2
+            kind, dimensions = inputs[odd[0]]
+            problem = f"its input {odd[0]!r} is {kind} of {dimensions} dimensions, not int64 of {wanted}"
         elif lacking := [name for name in self._kind.outputs if outputs.get(name) not in FLOATS]:
             problem = f"its outputs are {outputs}, not one of floats that is named {lacking[0]!r}"
         if problem:
@@ -139,16 +146,22 @@ class Graph:
             )
         return set(inputs)
 
-    def run(self, sequences: Sequence[Tokens], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
+    def run(
+        self, sequences: Sequence[Tokens], outputs: Sequence[str] | None = None, *, rows: int | None = None
+    ) -> list[NDArray[np.float32]]:
         """Return the outputs (default: all of the kind) of one batch, padded to its longest sequence, as float32.
 
+        `rows`: how many of the first tokens are needed of outputs for each token (default: all).
         Raises the kind's error when the graph fails, or gives other shapes, or values that are not finite for a token
         of a sequence; those of the padding are left as they are.
         """
         names = list(self._kind.outputs if outputs is None else outputs)
         lengths = [len(tokens.ids) for tokens in sequences]
         shape = len(sequences), max(lengths)
-        feed = {name: np.zeros(shape, dtype=np.int64) for name in self._inputs}
+        feed = {name: np.zeros(shape, dtype=np.int64) for name in self._inputs if name != ROWS}
+        leading = min(rows or shape[1], shape[1]) if ROWS in self._inputs else shape[1]
+        if ROWS in self._inputs:
+            feed[ROWS] = np.array(leading, dtype=np.int64)
         for row, (tokens, length) in enumerate(zip(sequences, lengths, strict=True)):
             feed["input_ids"][row, :length] = tokens.ids
             feed["attention_mask"][row, :length] = 1
@@ -158,14 +171,14 @@ class Graph:
             found = self._session.run(names, feed)
         except Exception as error:
             raise self._kind.error(f"{self._path} failed on sequences of {shape[1]} tokens: {error}") from error
-        sizes = {"b": shape[0], "s": shape[1]}
+        sizes = {"b": shape[0], "s": shape[1], "r": leading}
         for name, values in zip(names, found, strict=True):
             dimensions = self._kind.outputs[name]
             expected = tuple(size if isinstance(size, int) else sizes[size] for size in dimensions)
             finite = np.isfinite(values)
             if values.shape != expected or not finite.all():
-                if values.shape == expected and "s" in dimensions:
-                    finite = finite[feed["attention_mask"] == 1]
+                if values.shape == expected and len(dimensions) > 1 and isinstance(dimensions[1], str):
+                    finite = finite[feed["attention_mask"][:, : expected[1]] == 1]
                     if finite.all():
                         continue
                 raise self._kind.error(

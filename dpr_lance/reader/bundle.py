@@ -1,7 +1,8 @@
 """The bundle of a reader: a folder that needs neither torch nor transformers.
 
 reader.json        the card
-reader.onnx        the graph: token ids in; `select` [b] out when it selects, `start` and `end` [b, s] when it extracts
+reader.onnx        the graph: token ids in; `select` [b] out when it selects, `start` and `end` [b, s] when it
+                   extracts. It may have an input `rows`: how many of the first tokens its last layer computes
 tokenizer.json     for the `tokenizers` package
 manifest.json      format, precision, size and sha256 of every other file; written last
 """

@@ -32,13 +32,14 @@ _LOWEST = float(np.finfo(np.float32).min)
 def reader_graph(card: ReaderCard) -> GraphKind:
     """Return what the graph of a reader computes."""
     selection: dict[str, tuple[str | int, ...]] = {"select": ("b",)} if card.selects else {}
-    spans: dict[str, tuple[str | int, ...]] = {"start": ("b", "s"), "end": ("b", "s")} if card.extracts else {}
+    spans: dict[str, tuple[str | int, ...]] = {"start": ("b", "r"), "end": ("b", "r")} if card.extracts else {}
     return GraphKind(
         model="reader",
         outputs=selection | spans,
         wanted="a reader gives one number for each passage, or for each token",
         zero_token_types=card.zero_token_types,
         error=ReaderError,
+        may_have_rows=True,
     )
 
 
@@ -94,7 +95,7 @@ class Reader:
         A span's probability is P_start · P_end (paper, equations 3 and 4), where the softmax is over the tokens of the
         passage's text alone. Spans begin and end at the borders of words, have `card.span_max_tokens` at most, and do
         not overlap unless `overlapping`. A reader that does not select scores a passage by the logits of its best span
-        over those of [CLS].
+        over those of [CLS]. Scores of int8 graphs differ from those of `score` by rounding.
         Raises `InvalidInputError` for a blank question or text, `ReaderError` when this reader does not extract, or
         when its bundle is damaged.
         """
@@ -127,7 +128,7 @@ class Reader:
         for start in range(0, len(passages), PAIRS):
             part = slice(start, start + PAIRS)
             inputs = self._built(questions[part], passages[part], places[part], offsets=False)
-            outputs = iter(self._run(inputs, ["select"]))
+            outputs = iter(self._run(inputs, ["select"], rows=1))  # that of [CLS]
             for number, each in enumerate(inputs, start):
                 scores[number] = max(next(outputs)["select"] for _ in each.windows)
         return scores
@@ -145,15 +146,17 @@ class Reader:
                 raise InvalidInputError(f"{place} is blank to the reader's tokenizer: {question!r:.80}")
         return built
 
-    def _run(self, inputs: Sequence[ReaderInput], names: Sequence[str]) -> list[dict[str, NDArray[np.float32]]]:
-        """Return the outputs of each window, one after the other."""
+    def _run(
+        self, inputs: Sequence[ReaderInput], names: Sequence[str], *, rows: int | None = None
+    ) -> list[dict[str, NDArray[np.float32]]]:
+        """Return the outputs of each window, one after the other; `rows`: as for `Graph.run`."""
         graph = self._loaded_graph()
         sequences = [window.tokens for each in inputs for window in each.windows]
         lengths = np.array([len(tokens.ids) for tokens in sequences], dtype=np.intp)
         outputs: list[dict[str, NDArray[np.float32]]] = [{} for _ in sequences]
 
         def run(batch: Rows) -> None:
-            found = graph.run([sequences[index] for index in batch], names)
+            found = graph.run([sequences[index] for index in batch], names, rows=rows)
             for row, index in enumerate(batch.tolist()):
                 outputs[index] = {name: values[row] for name, values in zip(names, found, strict=True)}
 

@@ -74,6 +74,18 @@ def test_int8_runs_one_sequence_at_a_time(tmp_path, precision, expected):
     assert reader.score("paris", [("", "paris"), ("", "paris paris"), ("", "in paris")]).tolist() == expected
 
 
+def test_scores_need_the_first_token_alone(tmp_path):
+    """A graph with the input `rows` computes one to score, and all to find spans. It adds 1000 to a score for each."""
+    graph = tiny_reader_graph(tmp_path / "graph.onnx", words=WORDS, starts=ANSWERS, ends=ANSWERS, has_rows=True)
+    files = {"tokenizer.json": tiny_reader_tokenizer(tmp_path, WORDS), "reader.onnx": graph}
+    reader = Reader(write_reader_bundle(tmp_path / "reader", CARD, files, precision="int8"))
+    passages = [("", "it is paris"), ("", "rome")]
+    assert reader.score("paris", passages).tolist() == [1001, 1000]
+    readings = reader.read("paris", passages, spans=1)
+    assert [reading.score for reading in readings] == [8001, 5000]  # with [CLS], the question and two [SEP]
+    assert [(reading.spans[0].start, reading.spans[0].end) for reading in readings] == [(6, 11), (0, 4)]
+
+
 def test_a_long_passage_has_the_score_of_its_best_window(tmp_path):
     """The answer is beyond what one input holds."""
     reader = Reader(tiny_reader(tmp_path, words=WORDS, starts=ANSWERS, ends=ANSWERS, card=replace(CARD, stride=30)))

@@ -43,13 +43,23 @@ def tiny_reader_tokenizer(folder: Path, words=()) -> Path:
 
 
 def tiny_reader_graph(
-    path: Path, *, words=(), bias=None, starts=None, ends=None, selects=True, extracts=True, counts_batch=False
+    path: Path,
+    *,
+    words=(),
+    bias=None,
+    starts=None,
+    ends=None,
+    selects=True,
+    extracts=True,
+    counts_batch=False,
+    has_rows=False,
 ) -> Path:
     """A graph that counts words in common.
 
     `select`: the pairs of a token of the question and the same token behind it (of type 1), plus the `bias` of each
     token of type 1; with `counts_batch` plus 100 for each sequence of the run. `start`, `end`: the number in `starts`,
-    `ends` for the token (default 0), whatever the question.
+    `ends` for the token (default 0), whatever the question. With `has_rows` there is an input `rows`: only so many
+    tokens have a start and an end, and 1000 for each of them is added to `select`.
     """
     onnx = pytest.importorskip("onnx")
     numbers = vocabulary(words)
@@ -64,6 +74,8 @@ def tiny_reader_graph(
         "one": np.array([1], dtype=np.int64),
         "two": np.array([2], dtype=np.int64),
         "last_special": np.array(3, dtype=np.int64),
+        "nought": np.array([0], dtype=np.int64),
+        "thousand": np.array(1000, dtype=np.float32),
         "hundred": np.array(100, dtype=np.float32),
         "zero_float": np.array(0, dtype=np.float32),
         "pairs_of_tokens": np.array([1, 2], dtype=np.int64),
@@ -103,17 +115,30 @@ def tiny_reader_graph(
             node("Mul", ["batch", "hundred"], ["hundreds"]),
             node("Add", ["select_alone", "hundreds"], ["select"]),
         ]
-    if extracts:
-        nodes += [node("Gather", ["starts", "input_ids"], ["start"]), node("Gather", ["ends", "input_ids"], ["end"])]
+    if has_rows:
+        nodes[-1].output[0] = "select_without_rows"
+        nodes += [
+            node("Cast", ["rows"], ["rows_float"], to=onnx.TensorProto.FLOAT),
+            node("Mul", ["rows_float", "thousand"], ["thousands"]),
+            node("Add", ["select_without_rows", "thousands"], ["select"]),
+            node("Unsqueeze", ["rows", "nought"], ["row_count"]),
+        ]
+    for name, table_name in (("start", "starts"), ("end", "ends")) if extracts else ():
+        nodes.append(node("Gather", [table_name, "input_ids"], [f"{name}_of_all" if has_rows else name]))
+        if has_rows:
+            nodes.append(node("Slice", [f"{name}_of_all", "nought", "row_count", "one"], [name]))
     value = onnx.helper.make_tensor_value_info
     outputs = [value("select", onnx.TensorProto.FLOAT, ["batch"])] if selects else []
     for name in ("start", "end") if extracts else ():
-        outputs.append(value(name, onnx.TensorProto.FLOAT, ["batch", "tokens"]))
+        outputs.append(value(name, onnx.TensorProto.FLOAT, ["batch", "rows" if has_rows else "tokens"]))
     names = ["input_ids", "attention_mask", "token_type_ids"]
     graph = onnx.helper.make_graph(
         nodes,
         "tiny",
-        [value(name, onnx.TensorProto.INT64, ["batch", "tokens"]) for name in names],
+        [
+            *(value(name, onnx.TensorProto.INT64, ["batch", "tokens"]) for name in names),
+            *([value("rows", onnx.TensorProto.INT64, [])] if has_rows else []),
+        ],
         outputs,
         [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
     )

@@ -17,6 +17,7 @@ from torch import nn
 
 from dpr_lance.encoders.bundle import SHARED_GRAPH, TOKENIZER
 from dpr_lance.encoders.card import Precision
+from dpr_lance.encoders.onnx_graph import ROWS
 from dpr_lance.errors import EncoderError
 
 from ..checkpoints.description import CONVERSION_VERSION, Checkpoint
@@ -106,7 +107,8 @@ class GraphSource:
             raise RuntimeError("this graph was converted")
         _add_weights(digest, model, self.place)
         fp32 = target.with_name(f"fp32-{target.name}")
-        write_graph(model, fp32, token_types=self.token_types, outputs=self.outputs)
+        rows = ROWS in self.feeds[0]
+        write_graph(model, fp32, token_types=self.token_types, outputs=self.outputs, rows=rows)
         expected = of_tokens(torch_outputs(model, self.feeds), self.feeds, self.outputs)
         check_parity(flat(expected), flat(self._outputs(fp32)))
         del model  # quantising needs its memory

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from torch import nn
 
+from dpr_lance.encoders.onnx_graph import ROWS
 from dpr_lance.errors import EncoderError
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -43,19 +44,23 @@ SENTENCES = (
 """Checked before a bundle is written, each alone and all in one padded batch."""
 
 
-def write_graph(model: nn.Module, path: Path, *, token_types: bool, outputs: Outputs = VECTOR) -> None:
+def write_graph(
+    model: nn.Module, path: Path, *, token_types: bool, outputs: Outputs = VECTOR, rows: bool = False
+) -> None:
     """Write `model` as an fp32 ONNX file with dynamic batch and sequence.
 
-    Inputs `input_ids`, `attention_mask` and, with `token_types`, `token_type_ids`: int64 [b, s]. `outputs` are those of
+    Inputs `input_ids`, `attention_mask` and, with `token_types`, `token_type_ids`: int64 [b, s]; with `rows`, `rows`:
+    int64 [], how many of the first tokens are computed (see `LeadingRows`). `outputs` are those of
     the model's forward, in order: an encoder's is `vector`, float32 [b, d], pooled, projected and normalised.
     """
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if token_types else [])]
+    names = ["input_ids", "attention_mask", *([ROWS] if rows else []), *(["token_type_ids"] if token_types else [])]
     # Two rows of different lengths, so that the trace takes neither the batch nor the mask for a constant.
     ids = torch.randint(5, 10, (2, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
-    inputs = (ids, mask, torch.zeros_like(ids))[: len(names)]
-    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    values = {"input_ids": ids, "attention_mask": mask, ROWS: torch.tensor(7), "token_type_ids": torch.zeros_like(ids)}
+    inputs = tuple(values[name] for name in names)
+    axes = {name: {0: "batch", 1: "sequence"} for name in names if name != ROWS}
     with warnings.catch_warnings(), torch.no_grad():
         # The tracer warns of branches on shapes; the graph is compared on inputs of other shapes.
         warnings.simplefilter("ignore")
@@ -114,7 +119,7 @@ def of_tokens(outputs: Sequence[tuple[Floats, ...]], feeds: Sequence[Feed], kind
     per_token = [1 in axes for axes in kinds.values()]
     return [
         tuple(
-            value[feed["attention_mask"] == 1] if tokens else value
+            value[feed["attention_mask"][:, : value.shape[1]] == 1] if tokens else value
             for value, tokens in zip(run, per_token, strict=True)
         )
         for run, feed in zip(outputs, feeds, strict=True)

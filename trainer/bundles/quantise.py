@@ -22,6 +22,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from dpr_lance.encoders.onnx_graph import ROWS
 from dpr_lance.errors import EncoderError
 
 from .calibration_text import Sequences
@@ -169,6 +170,7 @@ def _observe(model: Any, names: Sequence[str], sequences: Sequences) -> dict[str
         ids = np.array([sequence], dtype=np.int64)
         segments = np.array([types], dtype=np.int64)
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": segments}
+        feed[ROWS] = np.array(len(sequence), dtype=np.int64)
         values = session.run(list(names), {name: value for name, value in feed.items() if name in inputs})
         for name, value, parts in zip(names, values, waiting, strict=True):
             parts.append(value.reshape(-1, value.shape[-1]))

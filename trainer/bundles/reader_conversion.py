@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
+from torch import nn
 
 from dpr_lance.encoders.bundle_folder import TOKENIZER
 from dpr_lance.encoders.card import Precision
-from dpr_lance.encoders.onnx_graph import Tokens
+from dpr_lance.encoders.onnx_graph import ROWS, Tokens
 from dpr_lance.errors import EncoderError
 from dpr_lance.reader.bundle import GRAPH
 from dpr_lance.reader.card import ReaderCard
@@ -24,13 +25,14 @@ from dpr_lance.reader.reranker import PassageText
 
 from ..checkpoints.readers import READER_CONVERSION_VERSION, ReaderCheckpoint
 from ..checkpoints.tokenizer import load_tower_tokenizer
+from ..reader.leading_rows import LeadingRows, has_leading_rows
 from ..reader.pretrained import load_reader_model
 from .calibration_text import Sequences, pair_sequences
 from .conversion import GraphSource
 from .onnx_graph import SENTENCES, Feed, Floats
 
 SELECTION: dict[str, dict[int, str]] = {"select": {0: "batch"}}
-SPANS: dict[str, dict[int, str]] = {"start": {0: "batch", 1: "sequence"}, "end": {0: "batch", 1: "sequence"}}
+SPANS: dict[str, dict[int, str]] = {"start": {0: "batch", 1: "rows"}, "end": {0: "batch", 1: "rows"}}
 PROBES = [
     (question, PassageText(title, text))
     for question in ("What is the capital of France?", "who wrote the passage")
@@ -62,11 +64,18 @@ def convert_reader(checkpoint: ReaderCheckpoint, scratch: Path, *, precision: Pr
     inputs = ReaderInputs(tokenizer, card)
     sequences = [_sequence(inputs, card, question, passage) for question, passage in PROBES]
     singles = [_feed([sequence], token_types=tower.token_types) for sequence in sequences]
+    feeds = [*singles, _feed(sequences[:3], token_types=tower.token_types)]
+    reader = load_reader_model(checkpoint)
+    model: nn.Module = reader
+    if has_leading_rows(reader):
+        model = LeadingRows(reader).eval()
+        counts = [feed["input_ids"].shape[1] for feed in feeds]
+        feeds = [feed | {ROWS: np.array(count)} for feed, count in zip([*feeds, feeds[-1]], [*counts, 1], strict=True)]
     graph = GraphSource(
-        load_reader_model(checkpoint),
+        model,
         (SELECTION if card.selects else {}) | (SPANS if card.extracts else {}),
         token_types=tower.token_types,
-        feeds=[*singles, _feed(sequences[:3], token_types=tower.token_types)],
+        feeds=feeds,
         sequences=partial(_calibration, inputs, card, tokenizer),
         compare=partial(check_order, singles=len(singles), selects=card.selects),
         place=tower.folder,

@@ -23,7 +23,7 @@ ReaderKind = Literal["dpr", "cross-encoder", "question-answering", "trained"]
 
 TRAINED = "DprLanceReader"
 """Stands under `architectures` in the config.json of a reader that was trained here."""
-READER_CONVERSION_VERSION = 1
+READER_CONVERSION_VERSION = 2
 """Raised when the same checkpoint gives other scores than before."""
 _CLASSIFIER, _EXTRACTOR = "ForSequenceClassification", "ForQuestionAnswering"
 WITHOUT_HEADS = ("modernbert",)
