@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from dpr_lance.inputs.questions import LabelledQuestion as LabelledQuestion, QuestionSource as QuestionSource
     from dpr_lance.reader.choice import RerankSource as RerankSource
     from dpr_lance.reader.card import ReaderCard as ReaderCard
+    from dpr_lance.reader.late_interaction import LateInteraction as LateInteraction
+    from dpr_lance.reader.late_interaction_bundle import LateInteractionCard as LateInteractionCard
+    from dpr_lance.reader.late_interaction_loading import load_late_interaction as load_late_interaction
     from dpr_lance.reader.loading import load_reader as load_reader
     from dpr_lance.reader.onnx_reader import Reader as Reader
     from dpr_lance.reader.reading import AnswerSpan as AnswerSpan, Reading as Reading
@@ -132,6 +135,9 @@ _NAMES_BY_MODULE = {
     "inputs.questions": ("LabelledQuestion", "QuestionSource"),
     "reader.choice": ("RerankSource",),
     "reader.card": ("ReaderCard",),
+    "reader.late_interaction": ("LateInteraction",),
+    "reader.late_interaction_bundle": ("LateInteractionCard",),
+    "reader.late_interaction_loading": ("load_late_interaction",),
     "reader.loading": ("load_reader",),
     "reader.onnx_reader": ("Reader",),
     "reader.reading": ("AnswerSpan", "Reading"),

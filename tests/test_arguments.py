@@ -19,9 +19,11 @@ from dpr_lance import (
     evaluate,
     evaluate_answers,
     load_encoder,
+    load_late_interaction,
     load_reader,
 )
 from dpr_lance.encoders.loading import DEFAULT_ENCODER
+from tests.reader.tiny_late_interaction import tiny_late_interaction
 from tests.reader.tiny_reader import tiny_reader
 
 WRONG = {
@@ -70,6 +72,7 @@ QUESTIONS = [{"question": "where are the Alps?", "labels": ["alps"]}]
 def table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where odd paths lead
     tiny_reader(tmp_path)
+    tiny_late_interaction(tmp_path / "late")
     with connect("table.lance", encoder=HashEncoder()) as retriever:
         retriever.add(DOCUMENTS)
         yield retriever
@@ -120,6 +123,23 @@ CALLS = {
     "Reader.score": (lambda table: load_reader("reader").score, {"question": "a", "passages": [("", "a")]}),
     "Reader.score_pairs": (lambda table: load_reader("reader").score_pairs, {"pairs": [("a", ("", "a"))]}),
     "Reader.read": (lambda table: load_reader("reader").read, {"question": "a", "passages": [("", "a")]}),
+    "load_late_interaction": (lambda table: load_late_interaction, {"source": "late/bundle"}),
+    "LateInteraction.score": (
+        lambda table: load_late_interaction("late/bundle").score,
+        {"question": "a", "passages": [("", "a")]},
+    ),
+    "LateInteraction.score_pairs": (
+        lambda table: load_late_interaction("late/bundle").score_pairs,
+        {"pairs": [("a", ("", "a"))]},
+    ),
+    "LateInteraction.question_vectors": (
+        lambda table: load_late_interaction("late/bundle").question_vectors,
+        {"question": "a"},
+    ),
+    "LateInteraction.passage_vectors": (
+        lambda table: load_late_interaction("late/bundle").passage_vectors,
+        {"passages": [("", "a")]},
+    ),
     "HashEncoder": (lambda table: HashEncoder, {}),
     "HashEncoder.encode_questions": (lambda table: HashEncoder().encode_questions, {"questions": ["a"]}),
     "HashEncoder.encode_passages": (lambda table: HashEncoder().encode_passages, {"passages": [("", "a")]}),
@@ -144,7 +164,9 @@ def test_every_public_name_is_called():
     called = {name.split(".")[0].split(" ")[0] for name in CALLS}
     # The library makes the other records, and `bound_memory` takes nothing.
     functions = {name for name in dpr_lance.__all__ if inspect.isfunction(getattr(dpr_lance, name))}
-    assert called >= {*functions, "Document", "HashEncoder", "Reader", "Retriever"} - {"bound_memory"}
+    assert called >= {*functions, "Document", "HashEncoder", "LateInteraction", "Reader", "Retriever"} - {
+        "bound_memory"
+    }
     methods = {
         f"Retriever.{name}"
         for name, member in inspect.getmembers(dpr_lance.Retriever, inspect.isfunction)

@@ -93,6 +93,8 @@ PUBLIC = [
     "Interval",
     "InvalidInputError",
     "LabelledQuestion",
+    "LateInteraction",
+    "LateInteractionCard",
     "LockedError",
     "MarkdownSplitter",
     "MissingExtraError",
@@ -130,6 +132,7 @@ PUBLIC = [
     "evaluate",
     "evaluate_answers",
     "load_encoder",
+    "load_late_interaction",
     "load_reader",
 ]
 

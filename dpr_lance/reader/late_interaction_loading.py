@@ -38,8 +38,8 @@ def load_late_interaction(
         source = cache_folder() / LATE_INTERACTION
         if not (source / MANIFEST).is_file():
             raise ReaderError(
-                f"there is no late-interaction model in the cache, and none comes with the package: make one of a "
-                f"ColBERT checkpoint with `dpr-lance export CHECKPOINT {source}`, or name a bundle folder"
+                f"no late-interaction model is named (source=None), and the cache has none: make one of a ColBERT "
+                f"checkpoint with `dpr-lance export CHECKPOINT {source}`, or name a bundle folder"
             )
     folder = checked_path(source, "source", _NAMES)
     if not (folder / MANIFEST).is_file():
