@@ -10,7 +10,7 @@ from dpr_lance.checks import checked_choice, checked_path
 from dpr_lance.encoders.bundle_folder import MANIFEST, kind_of_bundle
 from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
 from dpr_lance.encoders.loading import cache_folder
-from dpr_lance.errors import MissingExtraError, ReaderError
+from dpr_lance.errors import EncoderError, MissingExtraError, ReaderError
 from dpr_lance.reader.late_interaction import LateInteraction
 from dpr_lance.reader.late_interaction_bundle import CARD, open_late_interaction_bundle
 from dpr_lance.reader.loading import load_reader, packaged_readers
@@ -64,11 +64,21 @@ def load_reranker(source: str | Path) -> Reader | LateInteraction:
     if isinstance(source, str) and source in packaged_readers():
         return load_reader(source)
     folder = checked_path(source, "source", _NAMES)
-    kind = kind_of_bundle(folder)
-    checkpoint = kind is None and (folder / "config.json").is_file()
-    if kind == CARD or (checkpoint and _exporting("kinds", source).kind_in(folder) == LATE_INTERACTION):
+    if kind_of_bundle(folder) == CARD or (not any(folder.glob("*.onnx")) and _is_late_interaction(source, folder)):
         return load_late_interaction(source)
     return load_reader(source)
+
+
+def _is_late_interaction(source: str | Path, folder: Path) -> bool:
+    """Return whether a checkpoint is one of late interaction; False for what is not there."""
+    if (folder / "config.json").is_file():
+        return bool(_exporting("kinds", source).kind_in(folder) == LATE_INTERACTION)
+    if folder.exists() or isinstance(source, Path) or "/" not in source:
+        return False
+    try:
+        return bool(_exporting("kinds", source).checkpoint_kind(source) == LATE_INTERACTION)
+    except EncoderError:
+        return False  # the reader's own error says what is wrong
 
 
 def _exporting(name: str, source: str | Path) -> Any:  # noqa: ANN401 - a module
