@@ -212,14 +212,16 @@ class TestThreshold:
             again.calibrate()  # which is kept apart
             assert again.answer("a river 3", reader=bundle).threshold == found.threshold
 
-    def test_a_threshold_that_is_no_better_is_not_taken(self, table, bundle):
+    def test_a_threshold_that_is_no_better_is_not_taken(self, table, tmp_path):
         """Known and unknown answers are equally probable."""
         questions = [
             {"id": str(number), "question": QUESTION, "answers": ["Paris"] if number % 2 else []}
             for number in range(30)
         ]
-        found = table.calibrate_answers(questions, reader=bundle)
-        assert (found.threshold, found.before, found.after) == (0.0, 0.5, 0.5)
+        card = dataclasses.replace(CARD, answer_threshold=0.3)
+        careful = tiny_reader(tmp_path / "r", card=card, words=WORDS, starts=STRONG, ends=STRONG)
+        found = table.calibrate_answers(questions, reader=careful)
+        assert (found.threshold, found.before, found.after) == (0.3, 0.5, 0.5)
 
     def test_questions_of_one_kind_or_with_labels_alone_are_refused(self, table, bundle):
         known = [each for each in self.questions() if each["answers"]]

@@ -62,6 +62,11 @@ def test_equal_scores_and_equal_vectors_keep_their_order():
     assert order(hits, {name: np.zeros(3, dtype=np.float32) for name in "abcdefg"}, 1.0) == "abcdefg"
 
 
+def test_the_opposite_is_less_similar_than_what_has_nothing_in_common():
+    vectors = {"a": VECTORS["a"], "b": VECTORS["d"], "c": -VECTORS["a"]}
+    assert order([hit(name, 1.0) for name in "abc"], vectors, 1.0) == "acb"
+
+
 def test_what_is_not_taken_is_similar_to_nothing():
     chosen = []
 

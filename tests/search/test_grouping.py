@@ -129,6 +129,23 @@ def test_groups_are_those_of_the_re_ranked_list(skewed):
     assert counts == {name: min(2, stored[name]) for name in counts}
 
 
+def test_a_group_that_re_ranking_puts_first_is_filled(tmp_path):
+    """Retrieval finds one passage of "comets" among its first 100; its others are worse than those of 20 documents."""
+    texts = {f"a{number}": ["river bridge glacier castle"] for number in range(5)}
+    texts["best"] = [f"river bridge glacier {number}" for number in range(90)]
+    texts["comets"] = ["river bridge comet", *(f"river comet violin engine {number}" for number in range(4))]
+    texts |= {f"d{number}": [f"river bridge castle {part}" for part in range(10)] for number in range(20)}
+    documents = [{"id": name, "text": padded(passages)} for name, passages in texts.items()]
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(64)) as retriever:
+        retriever.add(documents, splitter=WordSplitter(10))
+        question, options = "river bridge glacier", {"mode": "bm25", "rerank": Counting("comet"), "candidates": 100}
+        found = [hit.id for hit in retriever.search(question, 100, **options) if hit.rerank_score]
+        assert found == ["comets#0"]
+        hits = retriever.search(question, 3, **options, group_by="document_id", per_group=3)
+        assert hits[0].id == "comets#0"
+        assert sum(hit.document_id == "comets" for hit in hits) == 3
+
+
 COLUMNS = {
     "whole": [1, 2**60, 1, 5],
     "fraction": [0.1, float("nan"), 0.1, float("nan")],
