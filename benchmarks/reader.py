@@ -22,11 +22,14 @@ import dpr_lance
 from benchmarks import data, machine, references, results
 from benchmarks.quality import LARGE_SETS
 from benchmarks.summaries import gain, p50_p99, ratios
+from dpr_lance.evaluation.metrics import Interval
 from dpr_lance.evaluation.results import Evaluation
+from dpr_lance.inputs.questions import read_questions
 from dpr_lance.reader.loading import DEFAULT_READER
 from dpr_lance.reader.reranker import PassageText
 
 SETS = (("squad", "dev"), ("medquad", "dev"), ("reqa-bioasq", "dev"), ("nq-gold", "dev"), ("cranfield", "test"))
+OTHERS = ("speed", "answers")
 ROWS = ("bm25", "dense", "hybrid", "hybrid+reader")
 KS = (1, 5, 20)
 CANDIDATES = 30
@@ -39,8 +42,11 @@ TEACHER_SIZE = {"num_hidden_layers": 12, "hidden_size": 384, "num_attention_head
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this case."""
-    names = [name for name, _ in SETS + LARGE_SETS]
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join([*names, 'speed'])} (default: all)")
+    names = [*dict(SETS + LARGE_SETS), *OTHERS]
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(names)} (default: all but {LARGE_SETS[0][0]})"
+    )
+    parser.add_argument("--passages", type=int, metavar="N", help="only the gold passages and as many others as make N")
     parser.add_argument("--questions", type=int, default=300, help="questions of a set, evenly spread (default 300)")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds of re-scoring (default 15)")
 
@@ -86,17 +92,38 @@ def summary_of(found: Evaluation) -> dict[str, Any]:
     return {
         "questions": found.questions,
         "reranker": next(row.reranker for row in found.rows if row.reranker),
-        "accuracy": {
-            row.name: [[100 * each.mean, 100 * each.low, 100 * each.high] for each in row.by_label.values()]
-            for row in found.rows
-        },
-        "ndcg@10": {
-            row.name: [100 * value for value in (each.mean, each.low, each.high)]
-            for row in found.rows
-            for each in [row.measures["ndcg@10"]]
-        },
-        "gain": {f"top{k}": gain(ranks["hybrid+reader"], ranks["hybrid"], k) for k in KS},
+        "accuracy": {row.name: [_per_cent(each) for each in row.by_label.values()] for row in found.rows},
+        "ndcg@10": {row.name: _per_cent(row.measures["ndcg@10"]) for row in found.rows},
+        "summary": {f"top{k}": gain(ranks["hybrid+reader"], ranks["hybrid"], k) for k in KS},
     }
+
+
+def answers(count: int) -> dict[str, Any]:
+    """Exact match and F1 of the answers to squad's dev questions, by search and by how many passages are read."""
+    name, split = SETS[0]
+    questions = data.read(name, split)
+    known = {each.id: each.answers for each in read_questions(data.folder() / name, split=split)}
+    asked = [
+        dpr_lance.LabelledQuestion(each.id, each.text, known[each.id], dict.fromkeys(each.gold, 1))
+        for each in questions.questions[:: max(1, len(questions.questions) // count)][:count]
+    ]
+    with tempfile.TemporaryDirectory() as table, dpr_lance.connect(table) as retriever:
+        retriever.add((passage.document for passage in questions.passages), splitter=None)
+        found = dpr_lance.evaluate_answers(retriever, asked)
+    rows = [
+        {"name": row.name, "k": row.k, "exact_match": _per_cent(row.exact_match), "f1": _per_cent(row.f1)}
+        for row in found.rows
+    ]
+    return {
+        "questions": found.questions,
+        "passages": len(questions.passages),
+        "rows": rows,
+        "summary": {f"{row['name']} {row['k']}": row["exact_match"] for row in rows},
+    }
+
+
+def _per_cent(found: Interval) -> list[float]:
+    return [100 * value for value in (found.mean, found.low, found.high)]
 
 
 def speed(rounds: int) -> dict[str, Any]:
@@ -119,7 +146,7 @@ def speed(rounds: int) -> dict[str, Any]:
         "rounds": rounds,
         "words": float(np.mean([len(text.split()) for _, text in passages])),
         "milliseconds": {name: {str(count): p50_p99(each) for count, each in of.items()} for name, of in taken.items()},
-        "ratios": {str(count): ratios(taken[OURS][count], taken[TEACHER][count]) for count in COUNTS},
+        "summary": {str(count): ratios(taken[OURS][count], taken[TEACHER][count]) for count in COUNTS},
     }
 
 
@@ -133,14 +160,16 @@ def _ours() -> Score:
 
 def _teacher(folder: Path) -> Score:
     """A cross-encoder of the size of ms-marco-MiniLM-L-12-v2 as sentence-transformers runs it."""
+    import transformers
     from sentence_transformers import CrossEncoder
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
     tokenizer = dpr_lance.load_reader(DEFAULT_READER).bundle.verified("tokenizer.json")
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
-    PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), **special).save_pretrained(folder)
-    BertForSequenceClassification(BertConfig(**TEACHER_SIZE, num_labels=1)).save_pretrained(folder)
-    model = CrossEncoder(str(folder), max_length=512, local_files_only=True)
+    fast: Any = transformers.PreTrainedTokenizerFast
+    fast(tokenizer_file=str(tokenizer), **special).save_pretrained(folder)
+    config: Any = transformers.BertConfig
+    transformers.BertForSequenceClassification(config(**TEACHER_SIZE, num_labels=1)).save_pretrained(folder)
+    model: Any = CrossEncoder(str(folder), max_length=512, local_files_only=True)
     return lambda question, passages: model.predict(
         [(question, data.joined(*each)) for each in passages], show_progress_bar=False
     )

@@ -32,6 +32,7 @@ from benchmarks.render.markdown import (
     where,
 )
 from benchmarks.results import Parts
+from dpr_lance.evaluation.answers import GOLD
 
 PAGE = REPOSITORY / "benchmarks" / "README.md"
 ROWS = {
@@ -104,7 +105,7 @@ def _reader(parts: Parts) -> list[str]:
             [
                 f"{name} {part['split']}: {part['questions']:,} questions, {part['passages']:,} passages",
                 *(f"{means(part['accuracy'][row])}; {part['ndcg@10'][row][0]:.1f}" for row in reader.ROWS),
-                *(points(part["gain"][f"top{k}"]) for k in (1, 5)),
+                *(points(part["summary"][f"top{k}"]) for k in (1, 5)),
                 source(part["origin"]),
             ]
             for name, part in sets.items()
@@ -117,9 +118,19 @@ def _reader(parts: Parts) -> list[str]:
             [name, *("{:.0f} / {:.0f}".format(*of[str(count)]) for count in reader.COUNTS)]
             for name, of in part["milliseconds"].items()
         ]
-        rows.append(["ratio", *(spread(part["ratios"][str(count)]) for count in reader.COUNTS)])
+        rows.append(["ratio", *(spread(part["summary"][str(count)]) for count in reader.COUNTS)])
         header = ["ms a question, p50 / p99", *(f"{count} passages of 100 words" for count in reader.COUNTS)]
         said.append(table(header, rows))
+    if "answers" in parts:
+        part = parts["answers"]
+        cells = {(row["name"], row["k"]): f"{row['exact_match'][0]:.1f} / {row['f1'][0]:.1f}" for row in part["rows"]}
+        ks = sorted({k for _, k in cells if k})
+        rows = [[name, *(cells[name, k] for k in ks)] for name in dict.fromkeys(name for name, k in cells if k)]
+        said.append(
+            table([f"squad dev, {part['questions']} questions: exact match / F1, %", *(f"k = {k}" for k in ks)], rows)
+        )
+        low, high = next(row["exact_match"][1:] for row in part["rows"] if row["name"] == GOLD)
+        said.append(f"Given the labelled passage: {cells[GOLD, 0]} (exact match {low:.1f} to {high:.1f}).")
     return [*said, where(parts.values())]
 
 

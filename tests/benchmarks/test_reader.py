@@ -28,7 +28,7 @@ def test_a_set_is_summed_up_by_row(tmp_path):
     assert kept["reranker"] == "ByLength"
     assert list(kept["accuracy"]) == list(kept["ndcg@10"]) == list(reader.ROWS)
     top1 = {row: values[0][0] for row, values in kept["accuracy"].items()}
-    assert kept["gain"]["top1"][0] == pytest.approx(top1["hybrid+reader"] - top1["hybrid"])
+    assert kept["summary"]["top1"][0] == pytest.approx(top1["hybrid+reader"] - top1["hybrid"])
     assert all(values[2][0] == 100 for values in kept["accuracy"].values())
 
 
@@ -42,12 +42,12 @@ def test_the_table_shows_each_row_and_the_times():
         "passages": 20,
         "accuracy": dict.fromkeys(reader.ROWS, three),
         "ndcg@10": {key: [70.0, 60.0, 80.0] for key in reader.ROWS},
-        "gain": {key: [5.0, 1.0, 9.0] for key in ("top1", "top5", "top20")},
+        "summary": {key: [5.0, 1.0, 9.0] for key in ("top1", "top5", "top20")},
     }
     times = {
         "origin": origin,
         "milliseconds": {key: {"10": [40, 50], "30": [90, 99]} for key in (reader.OURS, reader.TEACHER)},
-        "ratios": {"10": [0.1, 0.2, 0.3], "30": [0.1, 0.2, 0.3]},
+        "summary": {"10": [0.1, 0.2, 0.3], "30": [0.1, 0.2, 0.3]},
     }
     shown = "\n".join(tables.TABLES["reader"]({"squad": quality, "speed": times}))
     assert "squad dev: 10 questions, 20 passages | 50.0 / 50.0 / 50.0; 70.0" in shown
