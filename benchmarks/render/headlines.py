@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold_start, end_to_end, results
+from benchmarks import cold_start, end_to_end, quality, reader, results
 from benchmarks.data import REPOSITORY
 from benchmarks.render import markdown, tables, training
 from benchmarks.results import Parts
 
 README = REPOSITORY / "README.md"
 MEASURED = REPOSITORY / "docs" / "measured.md"
-IN_README = ("accuracy", "end-to-end")
+IN_README = ("accuracy", "reader", "end-to-end")
 """Blocks of the README; the others are on the page of the documentation."""
 SETS = ("nq-gold", "squad", "xquad-en")
 SEARCHED = ("dense", "hybrid")
@@ -36,6 +36,7 @@ def blocks() -> dict[str, str]:
     read = {case: results.read(case) for case in tables.TABLES}
     found = {
         "accuracy": accuracy(read["quality"]),
+        "reader": reranked(read["reader"]),
         "paper": papers_form(read["quality"]),
         "end-to-end": used(read["end-to-end"]),
         "training": gained(read["train"]),
@@ -53,6 +54,31 @@ def accuracy(parts: Parts) -> str:
         for row, label in tables.ROWS.items()
     ]
     return markdown.table(["", *_titles(chosen)], rows) if chosen else ""
+
+
+def reranked(parts: Parts) -> str:
+    """What the reader gains, what it costs, and how many questions it answers."""
+    sets = markdown.in_order(parts, [name for name, _ in reader.SETS + quality.LARGE_SETS])
+    rows = [
+        [label, *(f"{markdown.means(part['accuracy'][row][:2])}" for part in sets.values())]
+        for row, label in (("hybrid", "hybrid"), ("hybrid+reader", "**hybrid, re-ranked**"))
+    ]
+    said = [markdown.table(["top-1 / top-5, %", *_titles(sets)], rows)] if rows and sets else []
+    if "speed" in parts:
+        part = parts["speed"]
+        ours, theirs = (part["milliseconds"][name] for name in (reader.OURS, reader.TEACHER))
+        said.append(
+            f"Re-scoring 10 and 30 passages of 100 words takes {ours['10'][0]:.0f} and {ours['30'][0]:.0f} ms, a "
+            f"cross-encoder of 12 layers in sentence-transformers {theirs['10'][0]:.0f} and {theirs['30'][0]:.0f} ms."
+        )
+    if "answers" in parts:
+        part = parts["answers"]
+        values = {(row["name"], row["k"]): row["exact_match"][0] for row in part["rows"]}
+        said.append(
+            f"The best answer is exactly right for {values['gold', 0]:.0f} % of {part['questions']} questions of squad "
+            f"when the labelled passage is given, and for {values['hybrid+reader', 20]:.0f} % when 20 hits are read."
+        )
+    return "\n\n".join(said)
 
 
 def papers_form(parts: Parts) -> str:

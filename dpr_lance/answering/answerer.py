@@ -13,7 +13,6 @@ from dpr_lance.answering.combination import combined_answers
 from dpr_lance.checks import checked_path, checked_share, checked_whole, refused
 from dpr_lance.errors import ReaderError
 from dpr_lance.reader.choice import Rerankers
-from dpr_lance.reader.loading import DEFAULT_READER, packaged_readers
 from dpr_lance.reader.onnx_reader import Reader
 from dpr_lance.reader.reading import Reading
 from dpr_lance.reader.reranker import PassageText
@@ -39,8 +38,6 @@ def loaded_reader(source: ReaderSource, rerankers: Rerankers) -> Reader:
     wanted = "give None for the packaged reader, a name, a bundle folder, or a Reader, as load_reader() makes it"
     reader: object = source
     if source is None:
-        if DEFAULT_READER not in packaged_readers():
-            raise ReaderError(f"reader=None: this installation holds no reader {DEFAULT_READER!r}; {wanted}")
         reader = rerankers.loaded(True)  # the same one re-ranks
     elif isinstance(source, str | os.PathLike):
         path = checked_path(source, "reader", wanted)

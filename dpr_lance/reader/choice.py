@@ -10,7 +10,7 @@ from typing import TypeAlias
 from dpr_lance.checks import checked_path, refused
 from dpr_lance.errors import ReaderError
 from dpr_lance.reader.late_interaction_loading import LATE_INTERACTION, load_reranker
-from dpr_lance.reader.loading import DEFAULT_READER, load_reader, packaged_readers
+from dpr_lance.reader.loading import DEFAULT_READER, load_reader
 from dpr_lance.reader.reranker import Reranker
 
 RerankSource: TypeAlias = bool | str | Path | Reranker | None
@@ -83,8 +83,6 @@ class Rerankers:
 
 def _load(source: bool | str | Path) -> Reranker:
     if isinstance(source, bool):
-        if DEFAULT_READER not in packaged_readers():
-            raise ReaderError(f"rerank=True: this installation holds no reader {DEFAULT_READER!r}; {_WANTED}")
         return load_reader(DEFAULT_READER)
     path = Path(source)
     return load_reranker(path if path.is_absolute() else source)  # which is never the name of a checkpoint elsewhere

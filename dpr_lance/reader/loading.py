@@ -32,8 +32,6 @@ def load_reader(source: str | Path, *, precision: str | None = None, threads: in
     checked_path(source, "source", NAMES)
     if precision is not None:
         checked_choice(precision, "precision", get_args(Precision))
-    if source == DEFAULT_READER and source not in packaged_readers():  # it is on no hub
-        raise ReaderError(f"this installation holds no reader {source!r}: name a bundle folder or a checkpoint")
     bundle = open_reader_bundle(READERS.folder(source, precision))
     READERS.check_precision(bundle, precision)
     return Reader(bundle, threads=threads)

@@ -7,7 +7,7 @@ import pytest
 
 import dpr_lance
 from dpr_lance.cli import app as cli
-from dpr_lance.reader.loading import packaged_readers
+from dpr_lance.reader.loading import DEFAULT_READER
 from tests.reader.tiny_reader import tiny_reader
 from tests.tables import WORDS, random_documents
 
@@ -105,7 +105,7 @@ def test_what_is_refused(run, arguments, code, said):
     assert (found, said in " ".join(err.split())) == (code, True)
 
 
-@pytest.mark.skipif(bool(packaged_readers()), reason="there is a packaged reader")
-def test_without_a_packaged_reader(run):
-    code, _, err = run("search", "river bridge", "--rerank")
-    assert (code, "this installation holds no reader" in err) == (1, True)
+def test_the_packaged_reader(run):
+    code, out, err = run("search", "river bridge", "-k", "2", "--rerank", "--json")
+    found = json.loads(out)
+    assert (code, err, found["reranker"], found["reranked"]) == (0, "", DEFAULT_READER, 30)

@@ -49,13 +49,9 @@ def test_what_is_no_reader_is_refused(tmp_path):
             load_reader(source)
 
 
-def test_the_default_reader_is_packaged_or_its_absence_is_named():
-    """It is never looked up on a hub."""
-    if DEFAULT_READER in packaged_readers():
-        assert load_reader(DEFAULT_READER).bundle.folder == PACKAGED / DEFAULT_READER
-    else:
-        with pytest.raises(ReaderError, match=f"this installation holds no reader '{DEFAULT_READER}'"):
-            load_reader(DEFAULT_READER)
+def test_the_default_reader_is_packaged():
+    assert packaged_readers() == [DEFAULT_READER]
+    assert load_reader(DEFAULT_READER).bundle.folder == PACKAGED / DEFAULT_READER
 
 
 def test_packaged_readers_are_small_and_name_their_source():

@@ -54,7 +54,7 @@ of the layers, trained further to give the teacher's scores and to find answers,
 
 Training questions: SQuAD (CC BY-SA 4.0), MedQuAD (CC BY 4.0), BioASQ in ReQA's form (CC BY 2.5).
 """
-LAYERS = (1, 4, 8, 11)
+LAYERS = (1, 4, 8)
 """Of the teacher's twelve."""
 SETS = {"squad": 6000, "medquad": 4000, "reqa-bioasq": 2740}
 """Train questions of each set."""
@@ -64,7 +64,7 @@ RECIPE = ReaderRecipe(
     epochs=4,
     batch_size=4,
     passages=8,
-    span_questions=12,
+    span_questions=30,
     learning_rate=2e-4,
     weight_decay=0.01,
     max_gradient_norm=1.0,
@@ -72,7 +72,7 @@ RECIPE = ReaderRecipe(
     dropout=0.0,
     train_words=False,
     selection_weight=0.1,
-    span_weight=0.4,
+    span_weight=0.8,
     kl_weight=4.0,
     mse_weight=0.05,
     temperature=2.0,
