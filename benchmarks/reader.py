@@ -54,25 +54,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the chosen parts. Returns the points of top-1 that re-ranking gains, and the ratios of times."""
     every = dict(SETS + LARGE_SETS)
-    if unknown := set(options.parts) - every.keys() - {"speed"}:
-        raise SystemExit(f"unknown part {min(unknown)!r}; known: {', '.join([*every, 'speed'])}")
+    if unknown := set(options.parts) - {*every, *OTHERS}:
+        raise SystemExit(f"unknown part {min(unknown)!r}; known: {', '.join([*every, *OTHERS])}")
     summary: dict[str, Any] = {}
-    for name in options.parts or [*dict(SETS), "speed"]:
+    for name in options.parts or [*dict(SETS), *OTHERS]:
         print(f"reader: {name}", file=sys.stderr)
-        values = speed(options.rounds) if name == "speed" else quality(name, every[name], options.questions)
+        if name == "speed":
+            values = speed(options.rounds)
+        elif name == "answers":
+            values = answers(options.questions // 2)
+        else:
+            values = quality(name, every[name], options.questions, options.passages)
         results.write("reader", name, values)
-        summary[name] = values.get("ratios") or values["gain"]
+        summary[name] = values["summary"]
     return summary
 
 
-def quality(name: str, split: str, count: int) -> dict[str, Any]:
-    """Accuracy of each row on up to `count` questions of a set, over all its passages."""
+def quality(name: str, split: str, count: int, passages: int | None) -> dict[str, Any]:
+    """Accuracy of each row on up to `count` questions of a set, over all its passages or `passages` of them."""
     questions = data.read(name, split)
+    if passages:
+        questions = questions.smaller(passages)
     asked = questions.questions[:: max(1, len(questions.questions) // count)][:count]
     large = (name, split) in LARGE_SETS
-    table = (
-        references.CACHE / ("search" if large else f"reader-{machine.commit_state()[0]}") / str(len(questions.passages))
-    )
+    case = "search" if large else f"reader-{name}-{machine.commit_state()[0]}"
+    table = references.CACHE / case / str(len(questions.passages))
     with dpr_lance.connect(table) as retriever:
         retriever.add((passage.document for passage in questions.passages), splitter=None)
         if len(retriever) != len(questions.passages):

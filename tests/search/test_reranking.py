@@ -184,7 +184,7 @@ class TestLateInteraction:
 
     def test_by_its_name_and_its_folder(self, retriever, documents, cache, tmp_path):
         retriever.add(documents, splitter=None)
-        with pytest.raises(ReaderError, match="no late-interaction model is named .* and the cache has none"):
+        with pytest.raises(ReaderError, match=r"no late-interaction model is named .* and the cache has none"):
             retriever.search(QUESTION, rerank="late-interaction")
         shutil.copytree(tiny_late_interaction(tmp_path / "made"), cache)
         hits = retriever.search(QUESTION, 5, rerank="late-interaction", candidates=9)
