@@ -8,8 +8,7 @@ from typing import overload
 
 from dpr_lance.answering.answerer import ANSWERS, PASSAGES, Answerer, AnswerOptions, ReaderSource, loaded_reader
 from dpr_lance.answering.threshold import calibrated_threshold
-from dpr_lance.checks import refused
-from dpr_lance.inputs.questions import QuestionSource, checked_question
+from dpr_lance.inputs.questions import QuestionSource, checked_questions
 from dpr_lance.records.answers import AnswerCalibration, Answers
 from dpr_lance.records.hits import Mode
 from dpr_lance.search.options import SearchOptions
@@ -72,12 +71,7 @@ class Answerable(Searchable):
         self._store.check_usable()
         options = AnswerOptions(k, most, threshold).checked()
         search = SearchOptions(k=options.k, mode=mode, where=where, rerank=False).checked()
-        if isinstance(question, str):
-            questions = [checked_question(question, "the question")]
-        elif isinstance(question, Sequence):
-            questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
-        else:
-            raise refused("question", question, "a question is a string, or a list of strings")
+        questions = checked_questions(question)
         answerer = Answerer(self._searcher, loaded_reader(reader, self._searcher.rerankers))
         answers = answerer.answer(questions, search, options)
         return answers[0] if isinstance(question, str) else answers

@@ -45,6 +45,15 @@ def checked_question(question: object, place: str) -> str:
     return text
 
 
+def checked_questions(asked: object) -> list[str]:
+    """Return one question, or a sequence of them, as a list; raise `InvalidInputError` that names what is neither."""
+    if isinstance(asked, str):
+        return [checked_question(asked, "the question")]
+    if not isinstance(asked, Sequence):
+        raise refused("question", asked, "a question is a string, or a list of strings")
+    return [checked_question(text, f"questions[{number}]") for number, text in enumerate(asked)]
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledQuestion:
     """A question with the answers that a passage may hold, or the passages (or documents) known to answer it, or both.

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import overload
 
-from dpr_lance.checks import refused
-from dpr_lance.inputs.questions import checked_question
+from dpr_lance.inputs.questions import checked_questions
 from dpr_lance.reader.choice import RerankSource
 from dpr_lance.records.hits import CANDIDATES, Hits, Mode
 from dpr_lance.search.options import SearchOptions
@@ -111,12 +110,8 @@ class Searchable:
             per_group=per_group,
             diversity=diversity,
         ).checked()
-        if isinstance(question, str):
-            return self._searcher.search([checked_question(question, "the question")], options)[0]
-        if not isinstance(question, Sequence):
-            raise refused("question", question, "a question is a string, or a list of strings")
-        questions = [checked_question(text, f"questions[{number}]") for number, text in enumerate(question)]
-        return self._searcher.search(questions, options)
+        found = self._searcher.search(checked_questions(question), options)
+        return found[0] if isinstance(question, str) else found
 
     async def search_async(  # noqa: PLR0913 - keywords, each with its default
         self,
