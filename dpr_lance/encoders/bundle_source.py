@@ -36,14 +36,6 @@ class BundleSource:
         found = None if isinstance(source, tuple) else self._existing(source)
         return found or self._made(source, precision or DEFAULT_PRECISION)
 
-    def check_precision(self, bundle: BundleFolder[Any], precision: str | None) -> None:
-        """Raise the kind's error when the bundle has another precision than the one that was asked for."""
-        if precision not in (None, bundle.precision):
-            raise self.error(
-                f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or "
-                f"export the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
-            )
-
     def _existing(self, source: str | Path) -> Path | None:
         """Return the folder of a packaged name or of a (perhaps damaged) bundle; None for a checkpoint."""
         if isinstance(source, str) and source in self.packaged_names():
@@ -67,3 +59,12 @@ class BundleSource:
             task = f"the {self.model} {source!r} is a checkpoint, and importing one"
             raise MissingExtraError(task, "train") from error
         return Path(getattr(trainer, function)(source, precision=precision))
+
+
+def check_precision(bundle: BundleFolder[Any], precision: str | None, error: type[DprLanceError]) -> None:
+    """Raise `error` when the bundle has another precision than the one that was asked for."""
+    if precision not in (None, bundle.precision):
+        raise error(
+            f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or export "
+            f"the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
+        )

@@ -8,7 +8,7 @@ from typing import TypeAlias, get_args
 
 from dpr_lance.checks import checked_choice, checked_path, refused
 from dpr_lance.encoders.bundle import open_bundle
-from dpr_lance.encoders.bundle_source import BundleSource
+from dpr_lance.encoders.bundle_source import BundleSource, check_precision
 from dpr_lance.encoders.card import Precision
 from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.encoders.onnx_encoder import OnnxEncoder
@@ -38,7 +38,7 @@ def load_encoder(source: Source, *, precision: str | None = None, threads: int |
     if precision is not None:
         checked_choice(precision, "precision", get_args(Precision))
     bundle = open_bundle(ENCODERS.folder(source, precision))
-    ENCODERS.check_precision(bundle, precision)
+    check_precision(bundle, precision, EncoderError)
     return OnnxEncoder(bundle, threads=threads)
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from dpr_lance.checks import checked_choice, checked_path
 from dpr_lance.encoders.bundle_folder import MANIFEST, kind_of_bundle
+from dpr_lance.encoders.bundle_source import check_precision
 from dpr_lance.encoders.card import DEFAULT_PRECISION, Precision
 from dpr_lance.encoders.loading import cache_folder
 from dpr_lance.errors import EncoderError, MissingExtraError, ReaderError
@@ -46,11 +47,7 @@ def load_late_interaction(
         module = _exporting("export_late_interaction", source)
         folder = module.cached_late_interaction_bundle(source, precision=precision or DEFAULT_PRECISION)
     bundle = open_late_interaction_bundle(folder)
-    if precision not in (None, bundle.precision):
-        raise ReaderError(
-            f"{bundle.folder} holds {bundle.precision} weights, not {precision!r}: leave `precision` out, or export "
-            f"the checkpoint it was made from ({bundle.card.source or 'unknown'}) with that precision"
-        )
+    check_precision(bundle, precision, ReaderError)
     return LateInteraction(bundle, threads=threads)
 
 

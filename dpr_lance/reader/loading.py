@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from dpr_lance.checks import checked_choice, checked_path
-from dpr_lance.encoders.bundle_source import BundleSource
+from dpr_lance.encoders.bundle_source import BundleSource, check_precision
 from dpr_lance.encoders.card import Precision
 from dpr_lance.errors import ReaderError
 from dpr_lance.reader.bundle import open_reader_bundle
@@ -33,7 +33,7 @@ def load_reader(source: str | Path, *, precision: str | None = None, threads: in
     if precision is not None:
         checked_choice(precision, "precision", get_args(Precision))
     bundle = open_reader_bundle(READERS.folder(source, precision))
-    READERS.check_precision(bundle, precision)
+    check_precision(bundle, precision, ReaderError)
     return Reader(bundle, threads=threads)
 
 
