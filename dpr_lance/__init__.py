@@ -75,7 +75,7 @@ if TYPE_CHECKING:
         Mode as Mode,
         WordScore as WordScore,
     )
-    from dpr_lance.records.passage import Passage as Passage
+    from dpr_lance.records.passage import Passage as Passage, StoredDocument as StoredDocument
     from dpr_lance.records.reports import (
         AddReport as AddReport,
         IndexInfo as IndexInfo,
@@ -145,7 +145,7 @@ _NAMES_BY_MODULE = {
     "records.answers": ("Answer", "AnswerCalibration", "Answers", "AnswerSource"),
     "records.context": ("Context", "ContextPassage"),
     "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "WordScore"),
-    "records.passage": ("Passage",),
+    "records.passage": ("Passage", "StoredDocument"),
     "records.reports": (
         "AddReport",
         "IndexInfo",

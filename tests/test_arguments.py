@@ -85,6 +85,14 @@ def hit(table):
 CALLS = {
     "connect": (lambda table: connect, {"uri": "other.lance"}),
     "Retriever.add": (lambda table: table.add, {"documents": DOCUMENTS}),
+    "Retriever.add_async": (
+        lambda table: lambda **given: asyncio.run(table.add_async(**given)),
+        {"documents": DOCUMENTS},
+    ),
+    "Retriever.delete_async": (
+        lambda table: lambda **given: asyncio.run(table.delete_async(**given)),
+        {"ids": "nothing"},
+    ),
     "Retriever.embed": (lambda table: table.embed, {}),
     "Retriever.reembed": (lambda table: table.reembed, {"encoder": HashEncoder(32)}),
     "Retriever.import_vectors": (lambda table: table.import_vectors, {"files": []}),

@@ -121,6 +121,7 @@ PUBLIC = [
     "Span",
     "Splitter",
     "StorageError",
+    "StoredDocument",
     "TableError",
     "TableInfo",
     "VectorReport",

@@ -21,6 +21,7 @@ from dpr_lance.encoders.encoding import encoded_passages
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.indexes.vector_index import train_if_due
+from dpr_lance.ingest.write_queue import Stop
 from dpr_lance.records.reports import Progress, ReembedReport, Skipped
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, is_vector_column
@@ -46,6 +47,8 @@ class ProgressReporter:
     documents_total: int | None = None
     passages_total: int | None = None
     started: float = field(default_factory=time.perf_counter)
+    stop: Stop | None = None
+    """Asks the work to stop, which it does where it reports."""
 
     def __post_init__(self) -> None:
         if self.callback is not None:
@@ -56,8 +59,14 @@ class ProgressReporter:
         """Seconds since the work began."""
         return time.perf_counter() - self.started
 
+    def check(self) -> None:
+        """Raise `StoppedError` where the work is to stop."""
+        if self.stop is not None:
+            self.stop.check()
+
     def report(self, passages: int, documents: int = 0) -> None:
-        """Report how far the work has come."""
+        """Report how far the work has come; raise `StoppedError` where it is to stop."""
+        self.check()
         if self.callback is not None:
             self.callback(Progress(documents, passages, self.seconds, self.documents_total, self.passages_total))
 

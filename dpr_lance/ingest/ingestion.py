@@ -123,6 +123,7 @@ class Ingestion:
         documents: dict[str, Document] = {}
         characters = 0
         for item in items:
+            self.progress.check()
             if isinstance(item, Skipped):
                 self._skip(item)
                 continue

@@ -1,4 +1,4 @@
-"""Passages, the unit of retrieval."""
+"""Passages, the unit of retrieval, and the documents that they are from."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ class Passage:
     end: int
     embedded: bool
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document by what is known without reading its text.
+
+    `title` is that of its first passage, and `passages` their number.
+    """
+
+    id: str
+    title: str
+    passages: int

@@ -12,17 +12,17 @@ from dpr_lance.records.hits import CANDIDATES, Hits, Mode
 from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.resident import RESIDENT_BYTES
 from dpr_lance.search.searcher import Searcher
-from dpr_lance.table.encoder import EncoderSource, TableEncoder
+from dpr_lance.table.encoder import EncoderSource
 from dpr_lance.table.filters import Filter
+from dpr_lance.table.holder import TableHolder
 from dpr_lance.table.store import Store
 
 
-class Searchable:
+class Searchable(TableHolder):
     """A table that can be searched."""
 
     def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
-        self._store = store
-        self._encoder = TableEncoder(store, encoder)
+        super().__init__(store, encoder)
         self._searcher = Searcher(store, self._encoder, resident_bytes)
 
     @overload

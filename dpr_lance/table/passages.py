@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from lancedb.expr import col
@@ -10,7 +11,7 @@ from dpr_lance.checks import checked_id, checked_items, checked_text, checked_wh
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.context import Context, ContextLimits, assembled
 from dpr_lance.records.hits import Hit, Hits, passage_of, place_in_document
-from dpr_lance.records.passage import Passage
+from dpr_lance.records.passage import Passage, StoredDocument
 from dpr_lance.table.filters import Filter, among, checked_filter
 from dpr_lance.table.rows import passages_of
 from dpr_lance.table.schema import DOCUMENT_ID, ID
@@ -43,6 +44,25 @@ def all_of(store: Store) -> Iterator[Passage]:
     if store.find() is None:
         return iter(())
     return (passage for batch in store.scan() for passage in passages_of(batch))
+
+
+def is_stored(store: Store, name: str) -> bool:
+    """Tell whether a document or a passage has this id."""
+    where = among(DOCUMENT_ID, [name]) | among(ID, [name])
+    return store.find() is not None and len(store.row_ids(where, limit=1)) > 0
+
+
+def documents_of(store: Store) -> Iterator[StoredDocument]:
+    """Yield all documents, in storage order, read in batches."""
+    if store.find() is None:
+        return
+    for batch in store.by_document([DOCUMENT_ID, "position", "title"]):
+        first: dict[str, tuple[int, str]] = {}
+        counts: Counter[str] = Counter()
+        for name, *place in zip(*(batch[column].to_pylist() for column in batch.column_names), strict=True):
+            first[name] = min(first.get(name, tuple(place)), tuple(place))
+            counts[name] += 1
+        yield from (StoredDocument(name, title, counts[name]) for name, (_, title) in first.items())
 
 
 def meant_by(store: Store, verb: str, ids: Ids, where: Filter) -> Filter:

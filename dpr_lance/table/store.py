@@ -348,9 +348,18 @@ class Store:
         The passages of one document are all of one version; later documents are missing. Batches let a long scan
         outlive clean-ups; memory holds the ids of the documents.
         """
-        names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID]).to_pylist()
+        for names in self._document_ids():
+            yield self.passages(among(DOCUMENT_ID, names))
+
+    def by_document(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield these columns of all passages, those of some documents at a time; see `scan`."""
+        for names in self._document_ids():
+            yield self.select(columns, among(DOCUMENT_ID, names))
+
+    def _document_ids(self) -> Iterator[list[str]]:
+        names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID])
         for start in range(0, len(names), _SCAN_DOCUMENTS):
-            yield self.passages(among(DOCUMENT_ID, names[start : start + _SCAN_DOCUMENTS]))
+            yield names.slice(start, _SCAN_DOCUMENTS).to_pylist()
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return the number of matching passages; 0 while the table does not exist."""

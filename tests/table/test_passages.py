@@ -1,11 +1,12 @@
-"""A hit's neighbours: from real tables, by hit, passage or id, at the document's ends, and when things have gone."""
+"""A hit's neighbours, by hit, passage or id, at the ends of a document and when things have gone; ids and documents."""
 
 import lancedb
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
 import dpr_lance
-from dpr_lance import Document, InvalidInputError, WordSplitter
+from dpr_lance import Document, InvalidInputError, MarkdownSplitter, StoredDocument, WordSplitter
 
 TEXT = "alpha one beta two gamma three delta four epsilon five"
 """Five passages of two words."""
@@ -138,3 +139,38 @@ def test_quotes_in_ids_are_only_text(retriever):
     retriever.add([{"id": name, "text": "one two three"}, {"id": "b", "text": "four five"}], splitter=WordSplitter(1))
     assert ids(retriever.context(f"{name}#1")) == [f"{name}#{number}" for number in range(3)]
     assert retriever.context(f"{name}#0", 0, 0)[0].text == "one"
+
+
+def test_whether_an_id_is_stored(retriever, documents):
+    assert "alps" not in retriever
+    retriever.add([*documents, {"id": 7, "text": "seven"}])
+    assert all(name in retriever for name in ("alps", "alps#0", 7, "7", np.int64(7)))
+    assert not any(name in retriever for name in ("alp", "alps#1", "' OR true --", "", 8))
+    for odd in (None, 1.5, ["alps"], True):
+        with pytest.raises(InvalidInputError, match="the id must be a string"):
+            odd in retriever  # noqa: B015
+
+
+def test_documents_with_titles_and_counts(retriever, documents):
+    assert list(retriever.documents()) == []
+    retriever.add(documents)
+    retriever.add([{"id": "long", "title": "Long", "text": "word " * 450}])
+    retriever.add(
+        [{"id": "guide", "title": "Guide", "text": "# A\n\nOne.\n\n# B\n\nTwo."}], splitter=MarkdownSplitter()
+    )
+    retriever.delete("long#0")
+    found = {document.id: document for document in retriever.documents()}
+    assert found["alps"] == StoredDocument("alps", "Alps", 1)
+    assert found["long"] == StoredDocument("long", "Long", 4)
+    assert found["guide"] == StoredDocument("guide", "Guide › A", 2)
+    assert len(found) == 6
+
+
+def test_documents_are_read_in_batches_while_the_table_changes(retriever):
+    retriever.add([{"id": f"{number:04}", "text": "a river"} for number in range(1_200)], embed=False)
+    listing = retriever.documents()
+    seen = [next(listing).id]
+    retriever.delete(["0001", "1100"])
+    retriever.add([{"id": "new", "text": "a lake"}], embed=False)
+    seen += [document.id for document in listing]
+    assert seen == [f"{number:04}" for number in range(1_200) if number != 1_100]
