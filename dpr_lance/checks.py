@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 import os
 import re
@@ -86,6 +87,17 @@ def checked_share(value: object, name: str, wanted: str) -> float:
     except (TypeError, ValueError, OverflowError):
         raise refused(name, value, wanted) from None
     if type(value).__name__ in ("bool", "bool_") or not 0 <= number <= 1:
+        raise refused(name, value, wanted)
+    return number
+
+
+def checked_number(value: object, name: str, wanted: str) -> float:
+    """Return a finite number as a float, NumPy's too; True and False are refused."""
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]  # the call finds out
+    except (TypeError, ValueError, OverflowError):
+        raise refused(name, value, wanted) from None
+    if type(value).__name__ in ("bool", "bool_") or not math.isfinite(number):
         raise refused(name, value, wanted)
     return number
 

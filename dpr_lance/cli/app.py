@@ -239,6 +239,8 @@ def search(  # noqa: PLR0913 - one argument an option
     ] = None,
     *,
     k: Annotated[int, typer.Option("-k", min=1, help="Passages for each question.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out the first ones: -k 10 --offset 10 is page 2.")] = 0,
+    min_score: Annotated[float | None, typer.Option(metavar="SCORE", help="Leave out passages below it.")] = None,
     mode: Annotated[
         Mode | None,
         typer.Option(help="Dense search and BM25 fused, or one of them.  [default: as `calibrate` chose, else hybrid]"),
@@ -284,6 +286,7 @@ def search(  # noqa: PLR0913 - one argument an option
             found = retriever.search(
                 batch, k, mode=mode, where=where, explain=explain, rerank=source, candidates=candidates,
                 rerank_within=rerank_within, group_by=group_by, per_group=per_group, diversity=diversity,
+                offset=offset, min_score=min_score,
             )  # fmt: skip
             print_found(found, as_json=as_json)
 

@@ -108,6 +108,14 @@ class Chosen:
         self.hits.append(hit)
         return True
 
+    def parted(self, first: int) -> tuple[list[Hit], list[Hit]]:
+        """Return the first chosen hits, or all those of the first groups, and the others."""
+        if self.grouping is None or not first:
+            return self.hits[:first], self.hits[first:]
+        keys = set(list(self._counts)[:first])
+        before = [hit for hit in self.hits if self.grouping.key(hit) in keys]
+        return before, [hit for hit in self.hits if self.grouping.key(hit) not in keys]
+
 
 def complete_groups(
     hits: Sequence[Hit],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpr_lance.checks import checked_choice, checked_flag, checked_seconds, checked_whole
+from dpr_lance.checks import checked_choice, checked_flag, checked_number, checked_seconds, checked_whole
 from dpr_lance.reader.choice import RerankSource, checked_reranker
 from dpr_lance.records.hits import CANDIDATES, MODES, Mode
 from dpr_lance.search.grouping import Grouping
-from dpr_lance.search.selection import Selection, checked_selection
+from dpr_lance.search.selection import Page, Selection, checked_selection
 from dpr_lance.table.filters import Filter
 
 
@@ -26,6 +26,8 @@ class SearchOptions:
     group_by: str | None = None
     per_group: int = 1
     diversity: float = 0.0
+    offset: int = 0
+    min_score: float | None = None
 
     def checked(self) -> SearchOptions:
         """Return the options with plain values; raise `InvalidInputError` that names an argument to change."""
@@ -43,12 +45,25 @@ class SearchOptions:
             if self.rerank_within is None
             else checked_seconds(self.rerank_within, "rerank_within", seconds),
             **checked_selection(self.group_by, self.per_group, self.diversity),
+            offset=checked_whole(
+                self.offset, "offset", "give the number of hits to leave out, 0 or more, as a whole number", least=0
+            ),
+            min_score=None
+            if self.min_score is None
+            else checked_number(
+                self.min_score, "min_score", "give the lowest score of a hit, a finite number, or None"
+            ),
         )
 
     def pool(self, *, reranks: bool) -> int:
-        """Return how many hits retrieval finds for the later stages: re-ranking, groups and diversity, the cut to k."""
-        pool = self.selection.pool(self.k)
+        """Return how many hits retrieval finds for the later stages: re-ranking, groups and diversity, the page."""
+        pool = self.selection.pool(self.page.end)
         return max(pool, self.candidates) if reranks else pool
+
+    @property
+    def page(self) -> Page:
+        """The part of the chosen hits that is the result."""
+        return Page(self.k, self.offset, self.min_score)
 
     @property
     def selection(self) -> Selection:

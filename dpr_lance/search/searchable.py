@@ -40,6 +40,8 @@ class Searchable(TableHolder):
         group_by: str | None = None,
         per_group: int = 1,
         diversity: float = 0.0,
+        offset: int = 0,
+        min_score: float | None = None,
     ) -> Hits: ...
     @overload
     def search(
@@ -56,6 +58,8 @@ class Searchable(TableHolder):
         group_by: str | None = None,
         per_group: int = 1,
         diversity: float = 0.0,
+        offset: int = 0,
+        min_score: float | None = None,
     ) -> list[Hits]: ...
     def search(  # noqa: PLR0913 - keywords, each with its default
         self,
@@ -71,6 +75,8 @@ class Searchable(TableHolder):
         group_by: str | None = None,
         per_group: int = 1,
         diversity: float = 0.0,
+        offset: int = 0,
+        min_score: float | None = None,
     ) -> Hits | list[Hits]:
         """Return the k best passages for a question, or a list of such results for a list of questions.
 
@@ -93,6 +99,10 @@ class Searchable(TableHolder):
         stored vectors, among the best 5·k, 50 at least): the first is the best, and the order is no longer by score.
         Both work on the re-ranked list.
 
+        `min_score` leaves out hits with a lower `score`, and with re-ranking those that were not re-scored. `offset`
+        leaves out the first of the others, or with `group_by` the first groups: the result is the end of that of
+        `offset + k`, and ranks go on.
+
         Raises `InvalidInputError` for a blank question, a `k` below 1, an unknown mode or an unusable filter, in dense
         mode `EncoderError` when there is no encoder or no vector, and `ReaderError` when the re-ranker is not available
         or gives anything but one finite number for each passage.
@@ -109,6 +119,8 @@ class Searchable(TableHolder):
             group_by=group_by,
             per_group=per_group,
             diversity=diversity,
+            offset=offset,
+            min_score=min_score,
         ).checked()
         found = self._searcher.search(checked_questions(question), options)
         return found[0] if isinstance(question, str) else found
@@ -127,6 +139,8 @@ class Searchable(TableHolder):
         group_by: str | None = None,
         per_group: int = 1,
         diversity: float = 0.0,
+        offset: int = 0,
+        min_score: float | None = None,
     ) -> Hits:
         """Return what `search` does for one question, without keeping the event loop from other work meanwhile.
 
@@ -147,6 +161,8 @@ class Searchable(TableHolder):
             group_by=group_by,
             per_group=per_group,
             diversity=diversity,
+            offset=offset,
+            min_score=min_score,
         )
 
     def warm(self) -> None:

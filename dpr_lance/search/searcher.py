@@ -78,7 +78,7 @@ class Searcher:
             reranking, why_not = self._reranking(reranker, options, calibrated)
             most, reranks = options.pool(reranks=reranking is not None), reranking is not None
             found = rank(search, questions, most, options.mode)
-            return selection.pool_of(search, found, most, options.k, rank, reranks=reranks), reranking, why_not
+            return selection.pool_of(search, found, most, options.page.end, rank, reranks=reranks), reranking, why_not
 
         try:
             pool, reranking, why_not = self.store.with_snapshot(answer)
@@ -91,7 +91,7 @@ class Searcher:
             pool = replace(pool, found=reranking.rerank(pool.found))
         elif why_not is not None:
             pool = replace(pool, found=[replace(hits, not_reranked=why_not) for hits in pool.found])
-        return selection.chosen(pool, options.k)
+        return selection.chosen(pool, options.page)
 
     def _reranking(
         self, reranker: Reranker | None, options: SearchOptions, calibrated: RerankCalibration | None

@@ -30,6 +30,27 @@ Rank = Callable[[CandidateSearch, Sequence[str], int, Mode | None], list[Hits]]
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """The hits of a result: k hits or groups after the first `offset`, of those with a score of `min_score` or more."""
+
+    k: int
+    offset: int = 0
+    min_score: float | None = None
+
+    @property
+    def end(self) -> int:
+        """How many hits or groups there are up to the last one of the page."""
+        return self.offset + self.k
+
+    def high_enough(self, hits: Hits) -> Hits:
+        """Return the hits with the lowest score or more. Where some are re-scored, the others have no such score."""
+        if self.min_score is None:
+            return hits
+        scored = [hit for hit in hits if hit.rerank_score is not None] if hits.reranked else hits.hits
+        return replace(hits, hits=tuple(hit for hit in scored if hit.score >= self.min_score))
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """How the result is chosen from the ranked hits."""
 
@@ -91,22 +112,23 @@ class Selection:
         read = read.filter(pc.is_valid(read[column]))
         return dict(zip(read[ID].to_pylist(), vectors_of(read[column]), strict=True))
 
-    def chosen(self, pool: Pool, k: int) -> list[Hits]:
-        """Return the results: up to k hits for each question, or those of k groups."""
+    def chosen(self, pool: Pool, page: Page) -> list[Hits]:
+        """Return the page of each question: hits, or those of groups."""
         started = time.perf_counter()
-        results = [self._chosen(hits, k, pool.vectors) for hits in pool.found]
+        results = [self._chosen(page.high_enough(hits), page, pool.vectors) for hits in pool.found]
         return results if self.is_plain else timed(results, time.perf_counter() - started)
 
-    def _chosen(self, hits: Hits, k: int, vectors: Mapping[str, Vector]) -> Hits:
+    def _chosen(self, hits: Hits, page: Page, vectors: Mapping[str, Vector]) -> Hits:
         if self.is_plain:
-            return hits if len(hits) <= k else replace(hits, hits=hits[:k])
-        chosen = Chosen(k, self.grouping)
+            return hits if not page.offset and len(hits) <= page.k else replace(hits, hits=hits[page.offset : page.end])
+        chosen = Chosen(page.end, self.grouping)
         if self.diversity:
             choose_diverse(hits.hits, vectors, self.diversity, chosen.take)
         else:
             for hit in hits:
                 chosen.take(hit)
-        return _ranked(hits, chosen.hits)
+        before, kept = chosen.parted(page.offset)
+        return _ranked(hits, kept, after=len(before))
 
 
 class SelectionFields(TypedDict):
@@ -151,8 +173,8 @@ def timed(found: Sequence[Hits], taken: float) -> list[Hits]:
     ]
 
 
-def _ranked(hits: Hits, chosen: Sequence[Hit]) -> Hits:
-    return replace(hits, hits=tuple(replace(hit, rank=rank) for rank, hit in enumerate(chosen, start=1)))
+def _ranked(hits: Hits, chosen: Sequence[Hit], *, after: int = 0) -> Hits:
+    return replace(hits, hits=tuple(replace(hit, rank=rank) for rank, hit in enumerate(chosen, start=after + 1)))
 
 
 def encoded_once(encode: Encode) -> Encode:

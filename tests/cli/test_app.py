@@ -202,6 +202,15 @@ class TestSearch:
         _, out, _ = run("search", library, "snow", "--where", "year > 2000", "--json")
         assert [hit["document_id"] for hit in json.loads(out)["hits"]] == ["sand"]
 
+    def test_pages_and_lowest_scores(self, run, library):
+        whole = json.loads(run("search", library, "snow", "-k", "3", "--json")[1])["hits"]
+        assert json.loads(run("search", library, "snow", "-k", "2", "--offset", "1", "--json")[1])["hits"] == whole[1:]
+        least = str(whole[1]["score"])
+        assert json.loads(run("search", library, "snow", "--min-score", least, "--json")[1])["hits"] == whole[:2]
+        assert run("search", library, "snow", "--offset", "-1")[0] == 2
+        code, _, err = run("search", library, "snow", "--min-score", "nan")
+        assert (code, "the lowest score of a hit" in err) == (1, True)
+
     def test_nothing_found_is_no_failure(self, run, library):
         code, out, _ = run("search", library, "xyzzy", "--mode", "bm25")
         assert code == 0
