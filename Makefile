@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: docs demo test stress check bench bench-release bench-long encoder reader
+.PHONY: docs demo test stress check bench bench-release bench-long encoder reader test-integrations
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -17,6 +17,17 @@ test: $(VENV)/dev.installed
 # The tests that take minutes: killed processes, crowds of writers, damaged files, thousands of random operations.
 stress: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m stress tests/stress
+
+# The tests of each framework, in an environment of its own with that extra and what its tests need.
+FRAMEWORKS := langchain llamaindex haystack
+ENVIRONMENTS ?= build/environments
+SUITE_langchain := langchain-tests
+test-integrations: $(FRAMEWORKS:%=test-%)
+
+$(FRAMEWORKS:%=test-%): test-%:
+	test -x $(ENVIRONMENTS)/$*/bin/python || $(PYTHON) -m venv $(ENVIRONMENTS)/$*
+	$(ENVIRONMENTS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]' pytest $(SUITE_$*)
+	$(ENVIRONMENTS)/$*/bin/python -m pytest tests/integrations/$*
 
 # Check format, lint and types, and build the documentation; its warnings are errors.
 check: $(VENV)/dev.installed docs

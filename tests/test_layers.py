@@ -36,6 +36,7 @@ ORDER = [
     "retriever",
     "connection",
     "evaluation",
+    "integrations",
     "cli",
 ]
 """The packages and the single modules of `dpr_lance/`; each may import the ones above it and itself."""
@@ -49,6 +50,9 @@ ALLOWED = {
     "ir_measures": {"evaluation.metrics"},
     "matplotlib": {"evaluation.plot"},
     "onnx": set(),
+    "langchain_core": {"integrations.langchain"},
+    "llama_index": {"integrations.llamaindex"},
+    "haystack": {"integrations.haystack"},
 }
 """Packages of others that only these may import: whole packages, or single modules."""
 
