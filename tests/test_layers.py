@@ -335,7 +335,7 @@ def is_private_reach(node):
         isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "os")
     )
     private = isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)
-    return private and not own and node.attr not in ("_asdict", "_replace")
+    return private and not own and node.attr not in ("_asdict", "_replace", "_repr_html_")
 
 
 def test_tests_use_few_private_members():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import json
 import logging
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
+
+from dpr_lance.records.json_form import json_text
 
 T = TypeVar("T")
 
@@ -76,7 +73,7 @@ def show_log() -> None:
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:  # noqa: ANN401 - dataclasses and JSON values
     """Write one JSON object on a line of its own (standard output by default) and flush it."""
-    text = json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False)
+    text = json_text(value)
     # A lone surrogate (an argument that is not UTF-8) is written as its escape.
     print(text.encode(errors="backslashreplace").decode(), file=stream or sys.stdout, flush=True)
 
@@ -147,23 +144,3 @@ def _shown(value: object) -> list[str]:
         value = [f"{name} ({kind})" for name, kind in value.items()]
     lines = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value) or ["none"]
     return [one_line(str(line)) for line in lines]
-
-
-def _jsonable(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a case for each kind of value that Arrow can hold
-    """Return the value in JSON's own types: dates as ISO 8601, bytes as base64, NaN and infinity as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # A field that `repr` leaves out is written elsewhere: the question of a hit stands in its `Hits`.
-        return {field.name: _jsonable(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr}
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, date | datetime | time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Iterable):
-        return [_jsonable(item) for item in value]
-    return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, Literal, overload
 from dpr_lance.checks import checked_callback, checked_text, refused, shown
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.context import Context, ContextLimits, assembled, estimated_tokens
+from dpr_lance.records.json_form import json_text
 from dpr_lance.records.passage import Passage
 from dpr_lance.text.snippet import LENGTH, snippet
 
@@ -153,6 +155,8 @@ class Hits(Sequence[Hit]):
     reranker: str | None = None
     retrieval_weight: float | None = None
     not_reranked: str | None = None
+    _types: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The Arrow types of the table's metadata columns."""
     _around: Around | None = field(default=None, repr=False, compare=False)
     """Reads the neighbours of hits; given by the retriever that found them."""
 
@@ -205,6 +209,60 @@ class Hits(Sequence[Hit]):
         else:
             found, around = [passage_of(hit) for hit in self.hits], []
         return assembled(self.question, found, around, limits)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dictionary for each hit: its fields, with the metadata as one of them."""
+        names = [name for name, given in Hit.__dataclass_fields__.items() if given.repr and name != "explanation"]
+        return [{name: getattr(hit, name) for name in names} | {"metadata": dict(hit.metadata)} for hit in self]
+
+    def to_json(self) -> str:
+        """Return the whole result as a line of JSON, as `dpr-lance search --json` writes it.
+
+        Dates are written in ISO 8601, bytes in base64, NaN and infinity as null.
+        """
+        return json_text(self)
+
+    def to_arrow(self) -> Any:  # noqa: ANN401 - `dpr-lance --help` does without Arrow
+        """Return a `pyarrow.Table` with a row for each hit: its fields, then the metadata columns with their types.
+
+        A score that does not exist is null. A metadata field with the name of a hit's own field, such as "score",
+        becomes the column "metadata.score".
+        """
+        from dpr_lance.records.hits_table import hits_table  # noqa: PLC0415 - see above
+
+        return hits_table(self.to_dicts(), self._types)
+
+    def to_pandas(self) -> Any:  # noqa: ANN401 - pandas need not be installed
+        """Return the table of `to_arrow` as a pandas data frame.
+
+        Whole numbers and Booleans of which some are null are of pandas' nullable types. Raises `MissingExtraError`
+        where pandas is not installed.
+        """
+        from dpr_lance.records.hits_table import hits_table, pandas_frame  # noqa: PLC0415 - see above
+
+        return pandas_frame(hits_table(self.to_dicts(), self._types))
+
+    def to_polars(self) -> Any:  # noqa: ANN401 - polars need not be installed
+        """Return the table of `to_arrow` as a polars data frame; raise `MissingExtraError` where there is no polars."""
+        from dpr_lance.records.hits_table import hits_table, polars_frame  # noqa: PLC0415 - see above
+
+        return polars_frame(hits_table(self.to_dicts(), self._types))
+
+    def _repr_html_(self) -> str:
+        """Return the hits as notebooks show them."""
+        from dpr_lance.records.hits_html import MARK, SNIPPET, html_of  # noqa: PLC0415 - for notebooks alone
+
+        before, after = MARK
+        snippets = [hit.snippet(SNIPPET, before=before, after=after, escape=html.escape) for hit in self]
+        return html_of(self.question, self._about(), self.to_dicts(), snippets)
+
+    def _about(self) -> str:
+        weight = self.hybrid_weight
+        parts = [self.mode if weight is None else f"hybrid: score = bm25 + {weight:g} · dense"]
+        parts += [f"first {self.reranked} re-ranked by {self.reranker}"] if self.reranked else []
+        parts += [f"BM25 alone: {self.fallback}"] if self.fallback else []
+        parts += [f"not re-ranked: {self.not_reranked}"] if self.not_reranked else []
+        return " · ".join(parts)
 
 
 _PASSAGE_ID = re.compile(r"(.*)#([0-9]{1,10})", re.DOTALL)

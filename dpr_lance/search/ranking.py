@@ -103,6 +103,7 @@ def _ranked_hits(
             fallback=found.fallback,
             hybrid_weight=weight if found.mode == "hybrid" else None,
             seconds=watch.seconds,
+            _types=snapshot.metadata_types,
         )
         for question, candidates, top in zip(questions, found.candidates, best, strict=True)
     ]

@@ -16,7 +16,7 @@ from dpr_lance.table.filters import Filter
 from dpr_lance.table.identity import Revision
 from dpr_lance.table.lancedb_internals import start
 from dpr_lance.table.opening import Opening
-from dpr_lance.table.schema import TableCard, is_vector_column
+from dpr_lance.table.schema import TableCard, is_vector_column, metadata_fields
 
 PART_ROWS = 8_192
 """Rows of a part: see `part_of`."""
@@ -50,6 +50,7 @@ class Snapshot:
         self.revision = revision
         schema = table.schema
         self.names: list[str] = schema.names
+        self.metadata_types = {field.name: field.type for field in metadata_fields(schema)}
         self.card: TableCard = opening.remembered.cards_in(state, schema)[0]
         self.state = state
         self._hides_gone_rows = False
