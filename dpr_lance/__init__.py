@@ -91,10 +91,12 @@ if TYPE_CHECKING:
         EffortPoint as EffortPoint,
         IndexKind as IndexKind,
         RerankCalibration as RerankCalibration,
+        SnapshotInfo as SnapshotInfo,
         TableInfo as TableInfo,
         WeightPoint as WeightPoint,
     )
     from dpr_lance.retriever import Retriever as Retriever
+    from dpr_lance.table.catalogue import drop as drop, tables as tables
     from dpr_lance.table.encoder import EncoderSource as EncoderSource
     from dpr_lance.table.filters import Filter as Filter
     from dpr_lance.table.memory import bound_memory as bound_memory
@@ -156,8 +158,17 @@ _NAMES_BY_MODULE = {
         "Skipped",
         "VectorReport",
     ),
-    "records.table_info": ("Calibration", "EffortPoint", "IndexKind", "RerankCalibration", "TableInfo", "WeightPoint"),
+    "records.table_info": (
+        "Calibration",
+        "EffortPoint",
+        "IndexKind",
+        "RerankCalibration",
+        "SnapshotInfo",
+        "TableInfo",
+        "WeightPoint",
+    ),
     "retriever": ("Retriever",),
+    "table.catalogue": ("drop", "tables"),
     "table.encoder": ("EncoderSource",),
     "table.filters": ("Filter",),
     "table.memory": ("bound_memory",),

@@ -156,6 +156,16 @@ def checked_strings(value: object, name: str, wanted: str) -> list[str]:
     return [checked_text(item, name="each item", place=f"{name}[{number}]") for number, item in enumerate(items)]
 
 
+def checked_storage_options(value: object) -> dict[str, str] | None:
+    """Return the settings of an object store, strings by name; None where there are none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise refused("storage_options", value, "give a mapping of names to strings")
+    for name, option in (value or {}).items():
+        checked_text(name, name="each name", place="storage_options")
+        checked_text(option, name=name, place="storage_options")
+    return dict(value) if value else None
+
+
 def is_visible(text: str) -> bool:
     """Return whether a text has a character that is neither blank nor a control character."""
     return any(character.isprintable() and not character.isspace() for character in text)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 
-from dpr_lance.checks import checked_text, checked_whole, refused
-from dpr_lance.errors import InvalidInputError
+from dpr_lance.checks import checked_storage_options, checked_whole, refused
 from dpr_lance.retriever import Retriever
 from dpr_lance.search.resident import RESIDENT_BYTES
-from dpr_lance.table.address import DEFAULT_TABLE, STATE_SUFFIX
+from dpr_lance.table.address import DEFAULT_TABLE, checked_table
 from dpr_lance.table.encoder import EncoderSource, check_source
 from dpr_lance.table.opening import CACHE_BYTES
 from dpr_lance.table.retention import KEEP_VERSIONS
@@ -19,8 +17,6 @@ from dpr_lance.table.store import Store
 
 MOST_BYTES = 2**62
 """Far more than there is; LanceDB takes no larger number."""
-
-_TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def connect(
@@ -48,17 +44,10 @@ def connect(
     Raises `InvalidInputError` for a path that is a file or a folder with other things, `TableError` for a table that
     was not made by dpr_lance.
     """
-    if not isinstance(table, str) or not _TABLE_NAME.fullmatch(table) or table.endswith(STATE_SUFFIX):
-        raise InvalidInputError(
-            f"table={table!r}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
-        )
+    checked_table(table)
     if encoder is not None:
         check_source(encoder)
-    if storage_options is not None and not isinstance(storage_options, Mapping):
-        raise refused("storage_options", storage_options, "give a mapping of names to strings")
-    for name, value in (storage_options or {}).items():
-        checked_text(name, name="each name", place="storage_options")
-        checked_text(value, name=name, place="storage_options")
+    checked_storage_options(storage_options)
     wanted = "give a number of bytes, 0 or more"
     cache_bytes = checked_whole(cache_bytes, "cache_bytes", wanted, least=0, most=MOST_BYTES)
     resident_bytes = checked_whole(resident_bytes, "resident_bytes", wanted, least=0)

@@ -22,9 +22,10 @@ from dpr_lance.reader.choice import RerankSource, checked_reranker
 from dpr_lance.records.reports import IndexReport
 from dpr_lance.records.table_info import Calibration, IndexKind, TableInfo
 from dpr_lance.table.readable import Readable
+from dpr_lance.table.restorable import Restorable
 
 
-class Retriever(Answerable, Writable, Readable):
+class Retriever(Answerable, Writable, Readable, Restorable):
     """Passages that can be added, searched and maintained; made by `connect`. Threads may share one."""
 
     def calibrate(

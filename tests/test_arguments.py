@@ -16,11 +16,13 @@ from dpr_lance import (
     SentenceSplitter,
     WordSplitter,
     connect,
+    drop,
     evaluate,
     evaluate_answers,
     load_encoder,
     load_late_interaction,
     load_reader,
+    tables,
 )
 from dpr_lance.encoders.loading import DEFAULT_ENCODER
 from tests.reader.tiny_late_interaction import tiny_late_interaction
@@ -82,6 +84,13 @@ def hit(table):
     return table.search("where are the Alps?", 1)[0]
 
 
+def dropped(**given):
+    """Drops what it has just made."""
+    with connect("other.lance", encoder=HashEncoder()) as retriever:
+        retriever.add(DOCUMENTS)
+    drop(**given)
+
+
 CALLS = {
     "connect": (lambda table: connect, {"uri": "other.lance"}),
     "Retriever.add": (lambda table: table.add, {"documents": DOCUMENTS}),
@@ -107,6 +116,11 @@ CALLS = {
     "Retriever.context": (lambda table: table.context, {"hit": "alps#0"}),
     "Retriever.context_for": (lambda table: table.context_for, {"hits": ()}),
     "Retriever.calibrate": (lambda table: table.calibrate, {"questions": ["where are the Alps?"]}),
+    "Retriever.snapshot": (lambda table: table.snapshot, {"name": "kept"}),
+    "Retriever.restore": (lambda table: table.restore, {"name": "kept"}),
+    "Retriever.delete_snapshot": (lambda table: table.delete_snapshot, {"name": "kept"}),
+    "tables": (lambda table: tables, {"uri": "other.lance"}),
+    "drop": (lambda table: dropped, {"uri": "other.lance"}),
     "Retriever.check": (lambda table: table.check, {}),
     "Retriever.optimize": (lambda table: table.optimize, {}),
     "evaluate": (
@@ -226,6 +240,9 @@ TAKEN = {
     "group_by": {"None"},
     "per_group": set(),  # but with `group_by`
     "diversity": {"zero"},
+    "offset": {"zero", *COUNT},
+    "min_score": {"None", "negative", "zero", "fraction", "huge", "numpy integer", "numpy float"},
+    "name": {"string"},  # of a snapshot
     "reader": {"None"},  # where there is a packaged reader
     "threshold": {"None", "zero"},
     "most": COUNT,

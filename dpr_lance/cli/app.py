@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpr_lance.cli import answers, evaluation, output, reader_training, training
+from dpr_lance.cli import answers, evaluation, output, reader_training, tables, training
 from dpr_lance.cli.console import print_failure, print_result, print_text, say, show_log
 from dpr_lance.cli.hits_output import print_demo, print_found
 from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptible, is_piped, opened, piped_questions
@@ -51,6 +51,7 @@ app.add_typer(answers.commands)
 app.add_typer(evaluation.commands)
 app.add_typer(training.commands)
 app.add_typer(reader_training.commands)
+app.add_typer(tables.commands)
 
 
 def main() -> None:

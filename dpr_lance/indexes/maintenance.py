@@ -22,7 +22,7 @@ from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.memory import large_blocks_given_back, trim_heap
 from dpr_lance.table.retention import NOTHING, due_age
 from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column
-from dpr_lance.table.store import Store
+from dpr_lance.table.store import WRITE_TIMEOUT, Store
 from dpr_lance.table.tuning import TRAINING, keep_training, training_of
 
 LOCK_TIMEOUT = 600.0
@@ -116,6 +116,8 @@ def optimize(store: Store, *, filter_columns: Sequence[str] = ()) -> IndexReport
 def _optimized(store: Store, filter_columns: Sequence[str]) -> IndexReport:
     started = time.perf_counter()
     before, covered = store.files.bytes_on_disk(), _coverage(store)
+    with store.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+        store.finish_restoring()
     _drop_stale_vectors(store)
     _drop_empty_indexes(store)
     built = store.retry_on_conflict(lambda table: _build_missing(table, store.policy))

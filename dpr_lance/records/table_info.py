@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from dpr_lance.encoders.card import EncoderCard
@@ -99,6 +100,19 @@ class Calibration:
 
 def _weight_points(points: Iterable[Mapping[str, float]]) -> tuple[WeightPoint, ...]:
     return tuple(WeightPoint(**point) for point in points)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A named state of a table: LanceDB's version of it, when it was taken (UTC), and how many passages it has.
+
+    The last two are None for a tag that another program has made.
+    """
+
+    name: str
+    version: int
+    created: datetime | None = None
+    passages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dpr_lance.checks import checked_path
+from dpr_lance.checks import checked_path, shown
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.table.engine_errors import storage_error
 
@@ -15,6 +15,7 @@ DEFAULT_TABLE = "passages"
 STATE_SUFFIX = "_dpr_lance"
 """The small table next to `passages` is `passages_dpr_lance`."""
 
+_TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _FILE_SCHEME = re.compile(r"file(-object-store)?:/", re.IGNORECASE)
 """Prefix of the address of a local folder, as in `file:///data/wiki`; LanceDB knows a second one."""
 
@@ -46,6 +47,15 @@ def checked_address(uri: str | os.PathLike[str], table: str) -> tuple[str, Path 
             f"give an empty or a new folder"
         )
     return str(folder), folder
+
+
+def checked_table(name: object) -> str:
+    """Return the name of a table; raise `InvalidInputError` for one that no table of passages can have."""
+    if not isinstance(name, str) or not _TABLE_NAME.fullmatch(name) or name.endswith(STATE_SUFFIX):
+        raise InvalidInputError(
+            f"table={shown(name)}: use letters, digits, '_', '-' and '.', and no name that ends in {STATE_SUFFIX!r}"
+        )
+    return name
 
 
 def local_folder(uri: str | os.PathLike[str]) -> Path | None:

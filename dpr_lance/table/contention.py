@@ -92,7 +92,7 @@ def committed(call: Callable[[Table], T], retry: Callable[[Callable[[Table], Any
     before = None if files.folder is None else retry(lambda table: int(table.version))
     done: T = retry(call)
     if (cut := files.record()) is not None:
-        retry(lambda table: _put_back(table, before))
+        retry(lambda table: put_back(table, before))
         files.record()
         raise StorageError(
             f"{files.place}: the disk has cut off {cut}, so the last write was undone. Everything committed before is "
@@ -101,7 +101,8 @@ def committed(call: Callable[[Table], T], retry: Callable[[Callable[[Table], Any
     return done
 
 
-def _put_back(table: Table, version: int | None) -> None:
+def put_back(table: Table, version: int | None) -> None:
+    """Commit what an earlier version holds as the latest one."""
     table.checkout(version)
     try:
         table.restore()

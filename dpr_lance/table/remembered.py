@@ -33,6 +33,11 @@ NEXT_CARD = "next_card"
 TABLE = "table"
 """Key of the unique name of the table of passages that the values belong to."""
 
+SNAPSHOT = "snapshot:"
+"""Prefix of the keys of snapshots: the version, and the values that the small table had then."""
+RESTORING = "restoring"
+"""Key of the snapshot's values while a snapshot is restored, or since a process died during that."""
+
 _SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), pa.field("value", pa.string())]
 )
@@ -130,6 +135,26 @@ class Remembered:
         if rows:
             with self._lock():
                 committed(merge, partial(retry_on_conflict, table=table, files=self.files), self.files)
+
+    def own_values(self) -> dict[str, Any]:
+        """Return the values that belong to the latest version of the table of passages, and go with a snapshot."""
+        apart = (TABLE, RESTORING, SNAPSHOT)
+        return {name: value for name, value in self.values().items() if not name.startswith(apart)}
+
+    def begin_restoring(self, version: int, values: Mapping[str, Any]) -> None:
+        """Note the values that come into force when a version after this one is committed."""
+        self.keep(**{RESTORING: {"after": version, "values": dict(values)}})
+
+    def give_up_restoring(self) -> None:
+        """Forget the noted values."""
+        self.keep(**{RESTORING: None})
+
+    def finish_restoring(self, version: int) -> None:
+        """Put the values in force where restoring has committed a version, and forget them in any case."""
+        begun = self.values().get(RESTORING)
+        if begun is not None:
+            changed = {**dict.fromkeys(self.own_values()), **begun["values"]} if version > begun["after"] else {}
+            self.keep(**changed, **{RESTORING: None})
 
     def make_again(self, values: Mapping[str, Any]) -> None:
         """Replace a damaged or missing small table by a new one with these values."""

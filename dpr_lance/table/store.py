@@ -27,7 +27,7 @@ from dpr_lance.table.filters import among, sql_for, unusable
 from dpr_lance.table.forks import check_process, note_use
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.opening import CACHE_BYTES, Opening
-from dpr_lance.table.remembered import CARD, NEXT_CARD, Remembered
+from dpr_lance.table.remembered import CARD, NEXT_CARD, RESTORING, Remembered
 from dpr_lance.table.retention import KEEP_VERSIONS
 from dpr_lance.table.rows import fitted_rows
 from dpr_lance.table.schema import DOCUMENT_ID, EMBEDDED, ID, PASSAGE_COLUMNS, VECTOR, TableCard, columns_read
@@ -240,7 +240,17 @@ class Store:
         # LanceDB finds two upserts of one new id in the versions between a writer's read and its commit. Where a
         # clean-up had freed one of these, both were inserted (once in about 13 runs), so they must not overlap either.
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
+            self.finish_restoring()
             return committed(call, self.retry_on_conflict, self.files)
+
+    def finish_restoring(self) -> None:
+        """Complete the restoring of a snapshot that was interrupted. The caller holds the lock of writers."""
+        if RESTORING in self.remembered.values():
+            self.remembered.finish_restoring(self.retry_on_conflict(lambda table: int(table.version)))
+
+    def on_another_handle(self, call: Callable[[Table], T]) -> T:
+        """Return `call(table)`, retried as `retry_on_conflict` does, where `call` checks out other versions."""
+        return self.retry_on_conflict(lambda _: call(self._opening.latest()))
 
     def record_files(self) -> None:
         """Add the checksums of files that maintenance has written; drop those of files that it has freed."""

@@ -1,0 +1,54 @@
+"""The commands about whole tables: `tables`, `drop` and snapshots."""
+
+import json
+
+import pytest
+
+from dpr_lance import HashEncoder, connect
+from dpr_lance.cli import app
+
+
+@pytest.fixture
+def run(capsys):
+    def run_command(*arguments):
+        code = app.run(list(map(str, arguments)))
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("passages", "other"):
+        with connect(tmp_path / "lib", encoder=HashEncoder(16), table=name) as retriever:
+            retriever.add([{"id": "a", "text": "a river"}])
+    return tmp_path / "lib"
+
+
+def test_tables_and_drop(run, folder):
+    assert run("tables", folder) == (0, "other\npassages\n", "")
+    code, _, err = run("drop", folder)
+    assert code == 2
+    assert "confirm with --yes" in err
+    assert json.loads(run("drop", folder, "--table", "other", "--yes", "--json")[1]) == {"dropped": "other"}
+    assert json.loads(run("tables", folder, "--json")[1]) == {"tables": ["passages"]}
+    code, _, err = run("drop", folder, "--table", "other", "--yes")
+    assert (code, "does not exist: `dpr-lance tables` lists" in err) == (1, True)
+
+
+def test_snapshots(run, folder):
+    code, out, err = run("snapshot", folder, "before", "--json")
+    assert (code, err) == (0, "")
+    taken = json.loads(out)
+    assert (taken["name"], taken["passages"]) == ("before", 1)
+    run("delete", folder, "a")
+    assert json.loads(run("snapshots", folder, "--json")[1]) == taken
+    lines = run("snapshots", folder)[1].splitlines()
+    assert (lines[0].split(), lines[1].split()[:2]) == (["snapshot", "passages", "created", "version"], ["before", "1"])
+    assert "passages   1\n" in run("restore", folder, "before")[1]
+    assert json.loads(run("info", folder, "--json")[1])["passages"] == 1
+    assert run("snapshot", folder, "before")[0] == 1
+    assert run("snapshot", folder, "before", "--delete")[0] == 0
+    assert run("snapshots", folder) == (0, "", "")
+    code, _, err = run("restore", folder, "before")
+    assert (code, "has no snapshot of this name" in err) == (1, True)
