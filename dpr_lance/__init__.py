@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from dpr_lance.table.encoder import EncoderSource as EncoderSource
     from dpr_lance.table.filters import Filter as Filter
     from dpr_lance.table.memory import bound_memory as bound_memory
+    from dpr_lance.text.language import Language as Language
     from dpr_lance.text.splitter import (
         MarkdownSplitter as MarkdownSplitter,
         SentenceSplitter as SentenceSplitter,
@@ -172,6 +173,7 @@ _NAMES_BY_MODULE = {
     "table.encoder": ("EncoderSource",),
     "table.filters": ("Filter",),
     "table.memory": ("bound_memory",),
+    "text.language": ("Language",),
     "text.splitter": ("MarkdownSplitter", "SentenceSplitter", "Span", "Splitter", "WordSplitter"),
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}

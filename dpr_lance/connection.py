@@ -14,6 +14,7 @@ from dpr_lance.table.encoder import EncoderSource, check_source
 from dpr_lance.table.opening import CACHE_BYTES
 from dpr_lance.table.retention import KEEP_VERSIONS
 from dpr_lance.table.store import Store
+from dpr_lance.text.language import Language, checked_language
 
 MOST_BYTES = 2**62
 """Far more than there is; LanceDB takes no larger number."""
@@ -28,6 +29,7 @@ def connect(
     cache_bytes: int = CACHE_BYTES,
     resident_bytes: int = RESIDENT_BYTES,
     keep_versions: timedelta = KEEP_VERSIONS,
+    language: Language | None = None,
 ) -> Retriever:
     """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
 
@@ -37,12 +39,15 @@ def connect(
     memory: dense search is then exact, and faster. 0 holds none. `keep_versions`: how long maintenance by this
     retriever keeps replaced versions of the table; plain LanceDB readers stay on theirs until `checkout_latest()`.
 
+    `language`: how BM25 reads the texts of a new table, "english" unless you say otherwise: one with a stemmer, such as
+    "german", or "multilingual" for every other one and for mixtures. The table keeps it.
+
         retriever = dpr_lance.connect("wiki.lance")
         retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
         retriever.search("where are the alps?")[0].text
 
-    Raises `InvalidInputError` for a path that is a file or a folder with other things, `TableError` for a table that
-    was not made by dpr_lance.
+    Raises `InvalidInputError` for a path that is a file or a folder with other things and for another language than the
+    table's, `TableError` for a table that was not made by dpr_lance.
     """
     checked_table(table)
     if encoder is not None:
@@ -53,6 +58,8 @@ def connect(
     resident_bytes = checked_whole(resident_bytes, "resident_bytes", wanted, least=0)
     if not isinstance(keep_versions, timedelta) or keep_versions < timedelta(0):
         raise refused("keep_versions", keep_versions, "give a datetime.timedelta of 0 or more")
-    store = Store(uri, table, storage_options, cache_bytes, keep_versions)
-    store.find()
+    language = None if language is None else checked_language(language)
+    store = Store(uri, table, storage_options, cache_bytes, keep_versions, language=language)
+    if store.find() is not None and language is not None:
+        store.check_language(store.card)
     return Retriever(store, encoder, resident_bytes)

@@ -28,6 +28,7 @@ from dpr_lance.cli.options import (
     Rerank,
     RerankCandidates,
     RerankerName,
+    TableLanguage,
     TableName,
     Uri,
     Where,
@@ -132,6 +133,7 @@ def add(  # noqa: PLR0913 - one argument an option
     *,
     table: TableName = DEFAULT_TABLE,
     encoder: EncoderName = None,
+    language: TableLanguage = None,
     no_embed: Annotated[bool, typer.Option("--no-embed", help="Store text only; `embed` adds vectors later.")] = False,
     on_error: Annotated[Literal["raise", "skip"], typer.Option(help="What to do about a bad record.")] = "raise",
     words: Annotated[
@@ -175,7 +177,8 @@ def add(  # noqa: PLR0913 - one argument an option
         base=None if (folder := local_folder(uri)) is None else Path(os.path.realpath(folder)).parent,
     )
     watch = output.Watch(lambda _: (documents.bytes_read, documents.bytes_total or None))
-    with opened(uri, table, kept=watch.kept, encoder=encoder, create=True) as retriever, watch.bar("adding"):
+    table_opened = opened(uri, table, kept=watch.kept, encoder=encoder, create=True, language=language)
+    with table_opened as retriever, watch.bar("adding"):
         report = retriever.add(
             documents.read_lines(sys.stdin.buffer) if piped else documents,
             splitter="table" if named is None else splitter_named(named),

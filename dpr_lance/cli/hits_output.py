@@ -82,7 +82,7 @@ def _passage(hit: Hit) -> Text:
     if title and title != identity:
         heading.append(f"  {identity}", style="dim not bold")
     found = Text()
-    for piece, matches in snippet(one_line(hit.text), hit.question):
+    for piece, matches in snippet(one_line(hit.text), hit.question, language=hit.language):
         found.append(piece, style="bold" if matches else "")
     lines = [heading, found]
     if hit.explanation is not None:

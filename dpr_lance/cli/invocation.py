@@ -16,6 +16,7 @@ from dpr_lance.table.address import STATE_SUFFIX, local_folder, tables_in
 
 if TYPE_CHECKING:
     from dpr_lance.retriever import Retriever
+    from dpr_lance.text.language import Language
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Wrong options and arguments, as click (which typer may carry inside) reports them."""
@@ -41,7 +42,13 @@ def interruptible(kept: Callable[[], str] = unchanged) -> Iterator[None]:
 
 @contextmanager
 def opened(
-    uri: str, table: str, *, kept: Callable[[], str] = unchanged, encoder: str | None = None, create: bool = False
+    uri: str,
+    table: str,
+    *,
+    kept: Callable[[], str] = unchanged,
+    encoder: str | None = None,
+    create: bool = False,
+    language: Language | None = None,
 ) -> Iterator[Retriever]:
     """Open the table for one command; only with `create` it may be missing. `kept` as for `interruptible`.
 
@@ -52,7 +59,7 @@ def opened(
             _check_exists(uri, table)
         from dpr_lance.connection import connect
 
-        with connect(uri, encoder=encoder, table=table) as retriever:
+        with connect(uri, encoder=encoder, table=table, language=language) as retriever:
             yield retriever
 
 

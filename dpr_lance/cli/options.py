@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dpr_lance.cli.invocation import UsageError
+from dpr_lance.text.language import Language
 
 Uri = Annotated[str, typer.Argument(metavar="URI", help="A folder, or an object store (s3://, gs://, az://).")]
 TableName = Annotated[str, typer.Option("--table", metavar="NAME", help="Table name, when the folder holds several.")]
@@ -16,6 +17,14 @@ EncoderName = Annotated[
         "--encoder",
         metavar="NAME",
         help="A packaged encoder, a bundle folder or a checkpoint.  [default: the table's own]",
+        show_default=False,
+    ),
+]
+TableLanguage = Annotated[
+    Language | None,
+    typer.Option(
+        "--language",
+        help="The language of BM25 in a new table; multilingual for every other one.  [default: english]",
         show_default=False,
     ),
 ]

@@ -49,6 +49,7 @@ def info_facts(info: TableInfo) -> dict[str, object]:
         "with a vector": info.embedded,
         "encoder": card and f"{card.name}, {card.dimension} dimensions, fingerprint {card.fingerprint}",
         "splitter": info.splitter,
+        "language": info.language,
         "metadata": info.metadata,
         "indexes": [_index_line(index) for index in info.indexes],
         "vector search": "exact" if info.recall is None else f"approximate, recall {info.recall:.3f}",

@@ -27,7 +27,7 @@ from dpr_lance.table.snapshot import Snapshot, part_of
 from dpr_lance.table.store import Store
 from dpr_lance.table.tuning import calibration_in, training_in
 from dpr_lance.text.normal_form import content_of
-from dpr_lance.text.terms import words
+from dpr_lance.text.terms import distinct_words
 
 SAMPLE = 1_000
 """Passages, spread over the table, that are looked up in the BM25 index by one of their words."""
@@ -238,8 +238,10 @@ class Checker:
 
     def _missed_words(self, snapshot: Snapshot) -> list[str]:
         """Return sampled passages that BM25 does not find by the rarest of their words."""
+        language = snapshot.card.language
         found = [
-            (passage, {word.terms[0]: word.text for word in words(passage.content or "")}) for passage in self._sample
+            (passage, {word.terms[0]: word.text for word in distinct_words(passage.content or "", language)})
+            for passage in self._sample
         ]
         frequency = Counter(term for _, terms in found for term in terms)
         chosen = [(passage, terms, min(terms, key=lambda term: frequency[term])) for passage, terms in found if terms]

@@ -33,4 +33,5 @@ def table_info(store: Store, bytes_resident: int) -> TableInfo:
         bytes_on_disk=store.files.bytes_on_disk(),
         bytes_resident=bytes_resident,
         versions=store.retry_on_conflict(lambda table: len(table.list_versions())),
+        language=card.language,
     )

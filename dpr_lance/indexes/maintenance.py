@@ -24,6 +24,7 @@ from dpr_lance.table.retention import NOTHING, due_age
 from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column
 from dpr_lance.table.store import WRITE_TIMEOUT, Store
 from dpr_lance.table.tuning import TRAINING, keep_training, training_of
+from dpr_lance.text.language import tokenizer_options
 
 LOCK_TIMEOUT = 600.0
 """Seconds to wait for another process that is changing the indexes."""
@@ -36,8 +37,9 @@ _TEXT_INDEX_MIB = 64
 
 
 def create_text_index(table: Table) -> None:
-    """Create or rebuild the BM25 index: English stems and stop words, over title and text."""
-    table.create_index(CONTENT, config=FTS(with_position=False, memory_limit=_TEXT_INDEX_MIB), replace=True)
+    """Create or rebuild the BM25 index over title and text, in the language of the table."""
+    options = tokenizer_options(TableCard.from_schema(table.schema, place=f"table {table.name!r}").language)
+    table.create_index(CONTENT, config=FTS(with_position=False, memory_limit=_TEXT_INDEX_MIB, **options), replace=True)
 
 
 def ensure_text_index(store: Store) -> None:

@@ -202,7 +202,8 @@ class Reembedder:
         if begun is not None and begun.encoder.fingerprint == self.encoder.card.fingerprint:
             card = begun
         else:
-            card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=self._next_column(old))
+            column = self._next_column(old)
+            card = replace(old, encoder=self.encoder.card, encoder_source=self.source, column=column, mode="hybrid")
         # The card first: the next `optimize` frees a column that no card names.
         self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
         # The column names its encoder too, for restored versions, and where the small table is lost.

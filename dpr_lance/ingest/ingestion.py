@@ -202,6 +202,7 @@ class Ingestion:
     def _create(self, fields: Sequence[pa.Field]) -> None:
         self.store.create(table_schema(self.card, fields), create_text_index)
         first = self.store.card
+        self.store.check_language(first)
         if first.encoder.fingerprint != self.card.encoder.fingerprint:
             raise EncoderMismatchError(
                 f"{self.store.place} was just created by another process with encoder {first.encoder.name!r}, "

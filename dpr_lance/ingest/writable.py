@@ -23,6 +23,12 @@ from dpr_lance.table.passages import Ids, meant_by
 from dpr_lance.table.store import Store
 from dpr_lance.text.splitter import Splitter, WordSplitter, splitter_name, splitter_named
 
+ENGLISH_ENCODER = (
+    "the packaged encoder reads English, and the table's language is another one: for vectors call reembed() with an "
+    "encoder of that language, or give it to connect() for a new table"
+)
+"""Why `add` makes no vectors in some tables."""
+
 
 class Writable(TableHolder):
     """A table that can be added to and changed."""
@@ -49,7 +55,8 @@ class Writable(TableHolder):
 
         `splitter`: "table" is the table's own (100-word passages in a new table), None keeps each document as one
         passage; or another `Splitter`. `embed=False`, or an encoder that is not available here, stores text that BM25
-        finds at once and that `embed` gives vectors later. `progress` is called with a `Progress` as the work goes on.
+        finds at once and that `embed` gives vectors later; so does a table in another language than English without an
+        encoder of its own. `progress` is called with a `Progress` as the work goes on.
         `on_error="skip"` leaves out documents that cannot be stored and counts them.
 
         Raises `InvalidInputError` naming the document that cannot be stored (the batches before it stay),
@@ -90,10 +97,14 @@ class Writable(TableHolder):
         splitter_name(None if isinstance(splitter, str) and splitter == "table" else splitter)
         items, total = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
+        if stored is not None:
+            self._store.check_language(stored)
         if isinstance(splitter, str):
             splitter = WordSplitter() if stored is None else splitter_named(stored.splitter)
         encoder, missing = None, None
-        if embed:
+        if embed and (self._encoder.new_mode if stored is None else stored.mode) == "bm25":
+            missing = ENGLISH_ENCODER
+        elif embed:
             try:
                 encoder = self._encoder.loaded(stored)
             except EncoderMismatchError:

@@ -13,6 +13,7 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.context import Context, ContextLimits, assembled, estimated_tokens
 from dpr_lance.records.json_form import json_text
 from dpr_lance.records.passage import Passage
+from dpr_lance.text.language import ENGLISH, Language
 from dpr_lance.text.snippet import LENGTH, snippet
 
 Mode = Literal["hybrid", "dense", "bm25"]
@@ -88,7 +89,7 @@ class Hit:
     `rank` is the place in the result. `score` orders the hits, except with `diversity`. `dense_score` is the inner
     product of the vectors of question and passage, `bm25_score` is Lucene's BM25 (0 if no term matches), `rerank_score`
     what the re-ranker gave (None if it did not score the hit). `explanation` comes from `search(explain=True)`. `start`
-    and `end` are character offsets of `text` in the document's text.
+    and `end` are character offsets of `text` in the document's text. `language` is the table's.
     """
 
     rank: int
@@ -105,6 +106,7 @@ class Hit:
     rerank_score: float | None = None
     start: int = 0
     end: int = 0
+    language: Language = field(default=ENGLISH, repr=False)
 
     def snippet(
         self, length: int = LENGTH, *, before: str = "**", after: str = "**", escape: Callable[[str], str] = str
@@ -112,8 +114,8 @@ class Hit:
         """Return the part of the text with most of the question's words, each word between the two marks.
 
         It is one line of up to `length` characters without the marks. Words match as in BM25, ignoring case, accents
-        and endings; stop words never match. Without a match it is the beginning of the text. `escape` is applied to the
-        text, not to the marks.
+        and the endings of the table's language; its stop words never match. Without a match it is the beginning of the
+        text. `escape` is applied to the text, not to the marks.
 
             hit.snippet()  # The Rhine is a **river** that rises in the **Alps**.
             hit.snippet(before="<mark>", after="</mark>", escape=html.escape)
@@ -121,7 +123,9 @@ class Hit:
         checked_text(before, name="before", place="snippet()")
         checked_text(after, name="after", place="snippet()")
         checked_callback(escape, "escape", "give a function from text to text, such as html.escape")
-        pieces = [(escape(piece), matches) for piece, matches in snippet(self.text, self.question, length)]
+        pieces = [
+            (escape(piece), matches) for piece, matches in snippet(self.text, self.question, length, self.language)
+        ]
         if odd := [text for text, _ in pieces if not isinstance(text, str)]:
             raise refused("escape", escape, f"it must return a string, it returned {shown(odd[0])}")
         return "".join(f"{before}{text}{after}" if matches else text for text, matches in pieces)

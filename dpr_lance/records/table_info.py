@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import IndexInfo, Skipped
+from dpr_lance.text.language import Language
 
 IndexKind = Literal["ivf_rq", "ivf_sq", "ivf_pq"]
 """Kinds of vector indexes: RaBitQ with four bits a dimension, one byte a dimension, product quantisation."""
@@ -122,7 +123,7 @@ class TableInfo:
     `metadata` gives the Arrow type of each metadata column. `recall` is the last measurement of the vector index,
     against exact search; None if search is exact. `bytes_on_disk` includes old versions; it is None if the table is not
     in a local folder. `bytes_resident` is the size of the vectors that this retriever holds in memory; while it does,
-    dense search without a filter is exact.
+    dense search without a filter is exact. `language` is that of BM25.
     """
 
     uri: str
@@ -139,3 +140,4 @@ class TableInfo:
     bytes_on_disk: int | None = None
     bytes_resident: int = 0
     versions: int = 0
+    language: Language | None = None

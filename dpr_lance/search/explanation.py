@@ -52,7 +52,7 @@ def _word_scores(snapshot: Snapshot, question: str, row_ids: Sequence[int]) -> d
     """Return, by row id, what each word of the question adds to a passage's BM25 score; most first."""
     if not row_ids:
         return {}
-    words, hits = distinct_words(question), among("_rowid", row_ids)
+    words, hits = distinct_words(question, snapshot.card.language), among("_rowid", row_ids)
     legs = [snapshot.ask(bm25_leg(snapshot, word.text, len(row_ids), hits)) for word in words]
     scores: dict[int, list[WordScore]] = {}
     for word, leg in zip(words, (leg.result() for leg in legs), strict=True):

@@ -155,7 +155,8 @@ async def bm25_leg(snapshot: Snapshot, question: str, n: int, where: Filter, col
 
     The index may list passages that are gone. They are left out if vectors are read, else they are in the leg.
     """
-    match = MatchQuery(" ".join(normal_form(word.text) for word in distinct_words(question)), CONTENT)
+    asked = distinct_words(question, snapshot.card.language)
+    match = MatchQuery(" ".join(normal_form(word.text) for word in asked), CONTENT)
     search = snapshot.reads.query().nearest_to_text(match).with_row_id().limit(n)
     where = snapshot.narrowed(where)
     if where is not None:

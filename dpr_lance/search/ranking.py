@@ -22,6 +22,7 @@ from dpr_lance.table.index_policy import MOST_CANDIDATES
 from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.tuning import calibration_in
+from dpr_lance.text.language import Language
 
 TIES = 16
 """Where ties go on to the last candidate, this multiple is asked for. Beyond it, LanceDB chooses among them."""
@@ -67,7 +68,7 @@ def _ranked_hits(
     snapshot, policy = search.snapshot, search.policy
     calibration = calibration_in(snapshot.state, snapshot.card)
     weight = snapshot.card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
-    usual: Mode = "hybrid" if calibration is None else calibration.mode
+    usual = snapshot.card.mode if calibration is None else calibration.mode
     n, budget = policy.candidates(k, mode or usual), HitBudget(k, weight)
     try:
         found = search.collect_candidates(questions, n, mode or usual, watch, budget)
@@ -98,7 +99,7 @@ def _ranked_hits(
     answers = [
         Hits(
             question=question,
-            hits=_hits(question, candidates, top, fields),
+            hits=_hits(question, snapshot.card.language, candidates, top, fields),
             mode=found.mode,
             fallback=found.fallback,
             hybrid_weight=weight if found.mode == "hybrid" else None,
@@ -130,7 +131,11 @@ def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
 
 
 def _hits(
-    question: str, candidates: Candidates, best: Sequence[_Ranked], fields: Mapping[int, Mapping[str, Any]]
+    question: str,
+    language: Language,
+    candidates: Candidates,
+    best: Sequence[_Ranked],
+    fields: Mapping[int, Mapping[str, Any]],
 ) -> tuple[Hit, ...]:
     return tuple(
         Hit(
@@ -141,6 +146,7 @@ def _hits(
             bm25_score=known(candidates.bm25[ranked.at]),
             metadata=metadata_of(fields[ranked.row_id]),
             question=question,
+            language=language,
         )
         for rank, ranked in enumerate(best, start=1)
     )

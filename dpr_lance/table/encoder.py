@@ -14,9 +14,11 @@ from dpr_lance.encoders.encoding import encoded_questions
 from dpr_lance.encoders.loading import DEFAULT_ENCODER, NAMES, check_named, load_encoder, packaged_names
 from dpr_lance.encoders.vectors import Vector
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
+from dpr_lance.records.hits import Mode
 from dpr_lance.table.contention import SupersededError
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.store import Store
+from dpr_lance.text.language import ENGLISH
 from dpr_lance.text.splitter import Splitter, splitter_name
 
 EncoderSource = str | Path | tuple[str, str] | Encoder
@@ -56,6 +58,14 @@ class TableEncoder:
         """Whether `connect` was given an encoder: there is no fallback where it cannot be loaded."""
         return self._source is not None
 
+    @property
+    def new_mode(self) -> Mode:
+        """The mode of searches in a new table: BM25 where there is only the packaged encoder for another language.
+
+        It reads English: on the questions of docs/languages.md its vectors made the results of BM25 worse.
+        """
+        return "hybrid" if self.is_named or self._store.language in (None, ENGLISH) else "bm25"
+
     def load_named(self) -> None:
         """Load the encoder that `connect` was given, if any; raise when it cannot be loaded."""
         with self._loading:
@@ -78,7 +88,10 @@ class TableEncoder:
         """Return the card for a table that is about to be created."""
         source = self._source_or_default(None)
         encoder = self._encoder or loaded(source)
-        return TableCard(encoder.card, source_names(source), splitter_name(splitter))
+        language = self._store.language or ENGLISH
+        return TableCard(
+            encoder.card, source_names(source), splitter_name(splitter), language=language, mode=self.new_mode
+        )
 
     def expect(self, source: EncoderSource, encoder: Encoder) -> None:
         """Use another encoder as soon as it made the table's vectors."""

@@ -13,12 +13,15 @@ import pyarrow as pa
 
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.errors import DamagedTableError, InvalidInputError, TableError
-from dpr_lance.records.hits import Hit
+from dpr_lance.records.hits import Hit, Mode
 from dpr_lance.records.passage import Passage
 from dpr_lance.table.identity import new_identity
+from dpr_lance.text.language import ENGLISH, LANGUAGES, Language
 
-FORMAT = 1
-"""Version of the table's format; a table with a higher one is refused."""
+FORMAT = 2
+"""Version of the table's format; a table with a higher one is refused.
+
+A table in English has format 1, which earlier versions of dpr_lance read; they would search others as English."""
 
 METADATA_KEY = b"dpr_lance"
 
@@ -83,13 +86,16 @@ class TableCard:
     """What the schema metadata holds, written once when the table is created.
 
     `encoder_source` is what `connect(encoder=...)` was given (a packaged name, a path, Hub names), to load the encoder
-    again. `column` holds the vectors that searches use.
+    again. `column` holds the vectors that searches use. `mode` is that of a search without one, before a calibration;
+    with "bm25" passages get no vectors unless they are asked for.
     """
 
     encoder: EncoderCard
     encoder_source: tuple[str, ...]
     splitter: str
     column: str = VECTOR
+    language: Language = ENGLISH
+    mode: Mode = "hybrid"
 
     @property
     def embedded(self) -> str:
@@ -103,12 +109,14 @@ class TableCard:
 
     def to_fields(self) -> dict[str, Any]:
         """Return the card as a JSON object; `from_json` reads it."""
+        language = {} if self.language == ENGLISH else {"language": self.language, "mode": self.mode}
         return {
-            "format": FORMAT,
+            "format": FORMAT if language else 1,
             "encoder": json.loads(self.encoder.to_json()),
             "encoder_source": list(self.encoder_source),
             "splitter": self.splitter,
             "column": self.column,
+            **language,
         }
 
     @classmethod
@@ -121,11 +129,16 @@ class TableCard:
                 raise TableError(
                     f"{place} has format {version}, this dpr_lance knows up to {FORMAT}: upgrade dpr-lance"
                 )
+            language = value.get("language", ENGLISH)
+            if language not in LANGUAGES:
+                raise TableError(f"{place} has the language {language!r}, which is not known here: upgrade dpr-lance")
             return cls(
                 encoder=EncoderCard.from_json(json.dumps(value["encoder"]), place=place),
                 encoder_source=tuple(value["encoder_source"]),
                 splitter=value["splitter"],
                 column=value["column"],
+                language=language,
+                mode=value.get("mode", "hybrid"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedTableError(

@@ -17,7 +17,7 @@ from lancedb.expr import Expr
 from lancedb.table import Table
 from numpy.typing import NDArray
 
-from dpr_lance.errors import DamagedTableError, LockedError, StorageError, TableError
+from dpr_lance.errors import DamagedTableError, InvalidInputError, LockedError, StorageError, TableError
 from dpr_lance.table.address import checked_address
 from dpr_lance.table.consistency import stored_ids
 from dpr_lance.table.contention import SupersededError, SwitchedError, TableLock, committed, retry_on_conflict
@@ -32,6 +32,7 @@ from dpr_lance.table.retention import KEEP_VERSIONS
 from dpr_lance.table.rows import fitted_rows
 from dpr_lance.table.schema import DOCUMENT_ID, EMBEDDED, ID, PASSAGE_COLUMNS, VECTOR, TableCard, columns_read
 from dpr_lance.table.snapshot import Snapshot, lost_vectors
+from dpr_lance.text.language import Language
 
 MAINTENANCE_CACHE_BYTES = 32 << 20
 """Bound of the caches of maintenance, which reads everything: see `Store.apart`."""
@@ -58,11 +59,14 @@ class Store:
         cache_bytes: int = CACHE_BYTES,
         keep_versions: timedelta = KEEP_VERSIONS,
         policy: IndexPolicy | None = None,
+        language: Language | None = None,
     ) -> None:
         self.uri, self.folder = checked_address(uri, name)
         self.name = name
         self.keep_versions = keep_versions
         self.policy = policy or IndexPolicy()
+        self.language = language
+        """The language that a new table gets; None is English, and says nothing about one that exists."""
         check_process(self.place)
         note_use()
         self.files = TableFiles(self.folder and self.folder / f"{name}.lance", self.place)
@@ -137,6 +141,14 @@ class Store:
         if card is None:
             raise self.absent()
         return card
+
+    def check_language(self, card: TableCard) -> None:
+        """Raise `InvalidInputError` where the table has another language than the one that it was opened with."""
+        if self.language not in (None, card.language):
+            raise InvalidInputError(
+                f"language={self.language!r}: {self.place} was created with language={card.language!r} and keeps it: "
+                f"connect without language=..., or add the documents to a new table (another table=... or folder)"
+            )
 
     def create(self, schema: pa.Schema, prepare: Callable[[Table], None]) -> None:
         """Create the table and `prepare` it, unless another thread or process has done so."""
