@@ -52,6 +52,10 @@ def train_reader(  # noqa: PLR0913 - one argument an option
     layers: Annotated[
         str | None, typer.Option(metavar="1,3,5", help="Layers to keep of it, from 0.  [default: all]")
     ] = None,
+    span_layers: Annotated[
+        str | None,
+        typer.Option(metavar="7,9,11", help="Layers of it that follow those, and that spans alone are read from."),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(metavar="SOURCE", help="A reader, cross-encoder or ColBERT model whose scores to learn from."),
@@ -93,6 +97,7 @@ def train_reader(  # noqa: PLR0913 - one argument an option
     given = {name: value for name, value in locals().items() if name not in ("config", "as_json")}
     with wrong_usage():
         given["layers"] = None if layers is None else settings.parsed_layers(layers)
+        given["span_layers"] = None if span_layers is None else settings.parsed_layers(span_layers, "span_layers")
         run = settings.make_reader_run(config, **given)
     with interruptible(lambda: "checkpoints that were written are kept; the same command continues from the last one"):
         report = trainer_module("reader.training", "training").train_reader(run, say=say)

@@ -79,6 +79,8 @@ class ReaderRun(Task):
     head. None: the checkpoint of the packaged encoder."""
     layers: tuple[int, ...] | None = None
     """Layers to keep of the checkpoint, from 0; None: all."""
+    span_layers: tuple[int, ...] | None = None
+    """Layers of the checkpoint that follow those, and that spans alone are read from; None: those that it has so."""
     teacher: str | None = None
     """A reader or late interaction: a bundle, a checkpoint, or a packaged name."""
     source: Source = "hybrid"
@@ -122,9 +124,9 @@ def reader_defaults() -> dict[str, Any]:
     return defaults_of(ReaderRun, ReaderRecipe, Mining)
 
 
-def parsed_layers(text: str) -> tuple[int, ...]:
+def parsed_layers(text: str, name: str = "layers") -> tuple[int, ...]:
     """Return the numbers of layers in a list such as "1,3,5"; raises `InvalidInputError` for another text."""
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
-        raise InvalidInputError(f"layers={text!r}: give numbers from 0 with commas between them") from None
+        raise InvalidInputError(f"{name}={text!r}: give numbers from 0 with commas between them") from None

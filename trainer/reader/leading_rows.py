@@ -1,8 +1,8 @@
-"""A reader whose last layer computes only the tokens that are asked for.
+"""A reader whose last layer before selection computes only the tokens that are asked for.
 
-Selection reads [CLS] alone, so the last layer's queries, its dense layers and its output are needed for one token; keys
-and values are needed for all of them. An input `rows` of the graph says how many of the first tokens are computed: 1
-to score a passage, all of them to find spans in it.
+Selection reads [CLS] alone, so this layer's queries, its dense layers and its output are needed for one token; keys and
+values are needed for all of them. An input `rows` of the graph says how many of the first tokens are computed: 1 to
+score a passage, all of them to find spans in it. Layers that spans alone are read from get those tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .model import ReaderModel, layers_of
+from .model import ReaderModel, is_bert_layer, layers_of
 
 
 class LeadingRows(nn.Module):
@@ -63,8 +63,5 @@ class _LastLayer(nn.Module):
 
 
 def has_leading_rows(model: ReaderModel) -> bool:
-    """Return whether the last layer has the parts of a layer of BERT, as those of RoBERTa and ELECTRA have."""
-    last = layers_of(model.bert)[-1]
-    own = getattr(getattr(last, "attention", None), "self", None)
-    parts = ("query", "key", "value", "num_attention_heads", "attention_head_size")
-    return hasattr(last, "feed_forward_chunk") and all(hasattr(own, part) for part in parts)
+    """Return whether the last layer has the parts of a layer of BERT."""
+    return is_bert_layer(layers_of(model.bert)[-1])

@@ -174,15 +174,16 @@ class ReaderLoop(ResumableLoop[ReaderStudent, ReaderCorpus, ReaderBatch, None]):
         ends: dict[int, tuple[Tensor, Tensor]] = {}
         padded = 0
         for chunk in length_batches(lengths, tokens):
+            read = [row for row, at in enumerate(chunk.tolist()) if at in wanted]
             with self.autocast():
-                logits = self.model([windows[at] for at in chunk])
+                logits = self.model([windows[at] for at in chunk], spans_of=read)
             padded += len(chunk) * int(lengths[chunk].max())
             selected.append(logits.select.float())
             rows.extend(chunk.tolist())
-            for row, at in enumerate(chunk.tolist()):
-                if at in wanted and logits.start is not None and logits.end is not None:
+            if logits.start is not None and logits.end is not None:
+                for at, start, end in zip(chunk[read].tolist(), logits.start, logits.end, strict=True):
                     size = int(lengths[at])
-                    ends[at] = logits.start[row, :size].float(), logits.end[row, :size].float()
+                    ends[at] = start[:size].float(), end[:size].float()
         scores = torch.cat(selected)[torch.tensor(np.argsort(rows), device=self.device)]
         loss = 0 * scores.sum()  # these questions may have no term that counts
         sums = dict.fromkeys((*TERMS, "accuracy", "margin"), 0.0)
@@ -230,16 +231,15 @@ def check_learnable(corpus: ReaderCorpus, recipe: ReaderRecipe, *, taught: bool)
 
 def prepare(model: ReaderStudent, recipe: ReaderRecipe) -> None:
     """Set the dropout of the transformer, and whether its embeddings of words are trained."""
-    transformer = model.reader.bert
     if recipe.dropout is not None:
-        for module in transformer.modules():
+        for module in model.reader.modules():
             if isinstance(module, nn.Dropout):
                 module.p = recipe.dropout
             for name in ("dropout_prob", "attention_dropout"):
                 if isinstance(getattr(module, name, None), float):
                     setattr(module, name, recipe.dropout)
     if not recipe.train_words:
-        words: nn.Module = transformer.get_input_embeddings()  # type: ignore[operator]
+        words: nn.Module = model.reader.bert.get_input_embeddings()  # type: ignore[operator]
         words.requires_grad_(requires_grad=False)
 
 

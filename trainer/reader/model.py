@@ -3,8 +3,9 @@
 A checkpoint of it is a folder:
 
     config.json            of the transformer, with the architecture "DprLanceReader"
-    model.safetensors      `bert.*` (the transformer, of whatever family), `pool.*`, `select.*`, `span.*` (row 0 start,
-                           row 1 end); a part that the reader does not have is missing
+    model.safetensors      `bert.*` (the transformer, of whatever family), `deeper.*` (the layers that spans alone are
+                           read from; `span_layers` in config.json counts them), `pool.*`, `select.*`, `span.*` (row 0
+                           start, row 1 end); a part that the reader does not have is missing
     tokenizer.json
     reader.json            the card
 """
@@ -53,6 +54,7 @@ class ReaderModel(nn.Module):
         if named not in ACTIVATIONS:
             raise EncoderError(f"config.json: pool_activation {named!r} is not one of {', '.join(ACTIVATIONS)}")
         self.bert = transformer
+        self.deeper = nn.ModuleList()
         self.activation = ACTIVATIONS[named]
         self.pool = nn.Linear(width, width) if pools and selects else None
         self.select = nn.Linear(width, 1) if selects else None
@@ -70,10 +72,16 @@ class ReaderModel(nn.Module):
         return transformer.config
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        *,
+        spans_of: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the logits select [b], start [b, s] and end [b, s] for inputs of shape [b, s].
+        """Return the logits select [b], start [n, s] and end [n, s] for inputs of shape [b, s].
 
+        Spans are read in the rows `spans_of`, int64 [n]; None: in all of them.
         A reader without a selection head returns start and end alone, one without a span head select alone.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -85,8 +93,20 @@ class ReaderModel(nn.Module):
             first = states[:, 0]
             found.append(self.select(first if self.pool is None else self.activation(self.pool(first))).squeeze(-1))
         if self.span is not None:
+            if spans_of is not None:
+                states, attention_mask = states[spans_of], attention_mask[spans_of]
+            if spans_of is None or len(spans_of):  # a layer of BERT refuses an empty batch
+                states = self._deepened(states, attention_mask)
             found.extend(self.span(states).unbind(dim=-1))
         return tuple(found)
+
+    def _deepened(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the states [n, r, h] after the layers that spans alone are read from, of the first r tokens."""
+        read = attention_mask[:, None, None, : states.shape[1]].to(states.dtype)
+        hidden = (1.0 - read) * torch.finfo(states.dtype).min
+        for layer in self.deeper:
+            states = layer(states, attention_mask=hidden)
+        return states
 
 
 def layers_of(transformer: nn.Module) -> nn.ModuleList:
@@ -100,16 +120,45 @@ def layers_of(transformer: nn.Module) -> nn.ModuleList:
     raise EncoderError(f"some layers of a {type(transformer).__name__} cannot be left out: train all of them")
 
 
-def keep_layers(model: ReaderModel, kept: Sequence[int]) -> None:
-    """Reduce the transformer to some of its layers, counted from 0, in this order: a student of the whole one."""
+def keep_layers(model: ReaderModel, kept: Sequence[int] | None, deeper: Sequence[int] | None = None) -> None:
+    """Reduce the transformer to some of its layers, counted from 0, in this order: a student of the whole one.
+
+    Spans alone are read from the layers `deeper`, which follow those. None: as it is. Raises `InvalidInputError` for
+    numbers of other layers, `EncoderError` where the family's layers cannot be left out or cannot follow others.
+    """
     layers = layers_of(model.bert)
-    wrong = [number for number in kept if not 0 <= number < len(layers)]
-    if wrong or not kept:
-        raise InvalidInputError(f"layers={list(kept)!r}: name some of the {len(layers)} layers, from 0")
-    chosen = [layers[number] for number in kept]
-    del layers[:]
-    layers.extend(copy.deepcopy(layer) for layer in chosen)
-    model.config.num_hidden_layers = len(kept)
+    every = [*layers, *model.deeper]
+    for name, numbers in (("layers", kept), ("span_layers", deeper)):
+        if numbers is not None and (not numbers or any(not 0 <= number < len(every) for number in numbers)):
+            raise InvalidInputError(f"{name}={list(numbers)!r}: name some of the {len(every)} layers, from 0")
+    if deeper is not None:
+        set_deeper_layers(model, [every[number] for number in deeper])
+    if kept is not None:
+        chosen = _copied(model, [every[number] for number in kept])
+        del layers[:]
+        layers.extend(chosen)
+        model.config.num_hidden_layers = len(kept)
+
+
+def set_deeper_layers(model: ReaderModel, layers: Sequence[nn.Module]) -> None:
+    """Let spans be read after copies of `layers`; raises `EncoderError` where they are not layers of BERT."""
+    if not all(is_bert_layer(layer) for layer in layers):
+        raise EncoderError(f"span_layers: spans cannot be read from further layers of a {type(model.bert).__name__}")
+    model.deeper = nn.ModuleList(_copied(model, layers))
+    model.config.span_layers = len(layers)
+
+
+def is_bert_layer(layer: Any) -> bool:  # noqa: ANN401 - of any family
+    """Return whether a layer has the parts of one of BERT, as those of RoBERTa and ELECTRA have."""
+    own = getattr(getattr(layer, "attention", None), "self", None)
+    parts = ("query", "key", "value", "num_attention_heads", "attention_head_size")
+    return hasattr(layer, "feed_forward_chunk") and all(hasattr(own, part) for part in parts)
+
+
+def _copied(model: ReaderModel, layers: Sequence[nn.Module]) -> list[nn.Module]:
+    """Return copies that share the model's configuration, which says how attention is computed."""
+    config = model.config
+    return [copy.deepcopy(layer, {id(config): config}) for layer in layers]
 
 
 # Checkpoints
@@ -139,6 +188,9 @@ def load_model(folder: Path) -> ReaderModel:
     cls: Any = transformers.AutoModel
     transformer = cls.from_config(config, **options)
     model = ReaderModel(transformer, pools="pool" in parts, selects="select" in parts, extracts="span" in parts)
+    if "deeper" in parts:
+        count = getattr(config, "span_layers", 0)
+        set_deeper_layers(model, [layers_of(model.bert)[0]] * count)
     load_weights(model, folder)
     return model.eval()
 

@@ -56,20 +56,22 @@ Training questions: SQuAD (CC BY-SA 4.0), MedQuAD (CC BY 4.0), BioASQ in ReQA's 
 """
 LAYERS = (1, 4, 8)
 """Of the teacher's twelve."""
+SPAN_LAYERS = (9, 10, 11)
+"""Those that follow for spans alone: a search that re-ranks does not pay for them."""
 SETS = {"squad": 6000, "medquad": 4000, "reqa-bioasq": 2740}
 """Train questions of each set."""
 DEV_QUESTIONS = 100
 """Validation questions of each set."""
 RECIPE = ReaderRecipe(
     epochs=4,
-    batch_size=4,
+    batch_size=3,
     passages=8,
-    span_questions=30,
+    span_questions=24,
     learning_rate=2e-4,
     weight_decay=0.01,
     max_gradient_norm=1.0,
     title_dropout=0.15,
-    dropout=0.0,
+    dropout=0.1,
     train_words=False,
     selection_weight=0.1,
     span_weight=0.8,
@@ -117,6 +119,7 @@ def build(
     wheel: Path | None = None,
     sets: dict[str, int] = SETS,
     layers: Sequence[int] = LAYERS,
+    span_layers: Sequence[int] | None = SPAN_LAYERS,
     recipe: ReaderRecipe = RECIPE,
 ) -> ReaderReport:
     """Train the packaged reader and write its bundle to `out`; what an earlier call has finished is not done again."""
@@ -133,6 +136,7 @@ def build(
         table=str(place.table),
         base=str(place.teacher),
         layers=tuple(layers),
+        span_layers=None if span_layers is None else tuple(span_layers),
         teacher=str(bundle),
         validation_questions=DEV_QUESTIONS * len(sets),
         input_style="dpr",

@@ -48,8 +48,7 @@ def starting_reader(run: ReaderRun) -> ReaderStudent:
         model.span = nn.Linear(width, 2)
     if not run.extracts:
         model.span = None
-    if run.layers is not None:
-        keep_layers(model, run.layers)
+    keep_layers(model, run.layers, run.span_layers if run.extracts else None)
     card = dataclasses.replace(
         card,
         name=Path(run.out).name,

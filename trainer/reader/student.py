@@ -26,7 +26,10 @@ _TYPED = ("bert", "electra")
 
 
 class Logits(NamedTuple):
-    """What the heads give for b windows of at most s tokens; a reader without spans has no start and no end."""
+    """What the heads give for b windows of at most s tokens: select [b], start and end [n, s].
+
+    Without spans, there is no start and no end.
+    """
 
     select: Tensor
     start: Tensor | None
@@ -57,8 +60,11 @@ class ReaderStudent(TrainableModule):
         """Where the weights are."""
         return self.reader.device
 
-    def forward(self, windows: Sequence[Window]) -> Logits:
-        """Return the logits of windows, padded to the longest of them; on a GPU to a multiple of 8."""
+    def forward(self, windows: Sequence[Window], *, spans_of: Sequence[int] | None = None) -> Logits:
+        """Return the logits of windows, padded to the longest of them; on a GPU to a multiple of 8.
+
+        Spans are read in the n windows `spans_of` alone (None: in all of them).
+        """
         lengths = np.array([len(window.tokens.ids) for window in windows])
         width = int(lengths.max())
         width = -(-width // 8) * 8 if self.device.type == "cuda" else width
@@ -70,7 +76,8 @@ class ReaderStudent(TrainableModule):
             types = np.zeros(mask.shape, dtype=np.int64)
             types[mask] = np.concatenate([window.tokens.types for window in windows])
             inputs.append(types)
-        found = self.reader(*(torch.from_numpy(values).to(self.device) for values in inputs))
+        rows = None if spans_of is None else torch.tensor(spans_of, dtype=torch.int64, device=self.device)
+        found = self.reader(*(torch.from_numpy(values).to(self.device) for values in inputs), spans_of=rows)
         start, end = found[1:] if len(found) > 1 else (None, None)
         return Logits(found[0], start, end)
 

@@ -192,13 +192,13 @@ class TorchReader:
     def score_pairs(self, pairs: Sequence[QuestionPassage]) -> NDArray[np.float32]:
         """Return the selection scores, float32[n]."""
         built = self._built(pairs, offsets=False)
-        logits = iter(self._read([window for one in built for window in one.windows]))
+        logits = iter(self._read([window for one in built for window in one.windows], spans=False))
         return np.array([max(next(logits)[0] for _ in one.windows) for one in built], dtype=np.float32)
 
     def answers(self, pairs: Sequence[QuestionPassage]) -> list[str]:
         """Return the best span of each passage."""
         built = self._built(pairs, offsets=True)
-        logits = iter(self._read([window for one in built for window in one.windows]))
+        logits = iter(self._read([window for one in built for window in one.windows], spans=True))
         found = []
         for (_, passage), one in zip(pairs, built, strict=True):
             windows = []
@@ -218,8 +218,10 @@ class TorchReader:
         return inputs.build(questions, [passage for _, passage in pairs], offsets=offsets)
 
     @torch.no_grad()
-    def _read(self, windows: Sequence[Window]) -> list[tuple[float, NDArray[np.float32], NDArray[np.float32]]]:
-        """Return select, start and end of each window, without dropout."""
+    def _read(
+        self, windows: Sequence[Window], *, spans: bool
+    ) -> list[tuple[float, NDArray[np.float32], NDArray[np.float32]]]:
+        """Return select, start and end of each window, without dropout; start and end are empty without `spans`."""
         student, training = self.student, self.student.training
         student.eval()
         nothing = np.empty(0, dtype=np.float32)
@@ -227,15 +229,15 @@ class TorchReader:
         try:
             for batch in length_batches(np.array([len(window.tokens.ids) for window in windows]), READ_TOKENS):
                 with self.autocast():
-                    logits = student([windows[at] for at in batch])
+                    logits = student([windows[at] for at in batch], spans_of=None if spans else ())
                 select, start, end = (
                     None if part is None else part.float().cpu().numpy()
                     for part in (logits.select, logits.start, logits.end)
                 )
                 assert select is not None  # noqa: S101 - a reader in training selects
                 for row, at in enumerate(batch.tolist()):
-                    spans = (nothing, nothing) if start is None or end is None else (start[row], end[row])
-                    found[at] = float(select[row]), *spans
+                    ends = (start[row], end[row]) if spans and start is not None and end is not None else None
+                    found[at] = float(select[row]), *(ends or (nothing, nothing))
         finally:
             student.train(training)
         return found

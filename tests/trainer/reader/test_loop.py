@@ -13,7 +13,7 @@ from dpr_lance.trainer.distillation import reranker_teacher
 from dpr_lance.trainer.log import read_log
 from dpr_lance.trainer.reader.batches import ReaderPlanner
 from dpr_lance.trainer.reader.loop import TEACHER_SCORES, ReaderLoop, located
-from dpr_lance.trainer.reader.model import load_model
+from dpr_lance.trainer.reader.model import keep_layers, load_model
 
 from dpr_lance import EncoderError, InvalidInputError
 from dpr_lance.reader.inputs import ReaderInputs
@@ -50,6 +50,23 @@ def test_selection_and_spans_are_learnt_by_heart(tiny):
     assert seen[-1]["selection"] < 0.3 < seen[0]["selection"]
     assert seen[-1]["span"] < 0.3 < seen[0]["span"]
     assert "kl" not in seen[0]
+
+
+def test_deeper_layers_learn_spans_alone(tiny):
+    made = corpus()
+    student = student_of(tiny, dropout=0.0)
+    keep_layers(student.reader, [0], [1])
+    loop = ReaderLoop(student, made, replace(RECIPE, selection_weight=0.0, learning_rate=3e-3), steps=60)
+    seen = []
+    loop.log.step = lambda number, values: seen.append(values)
+    loop.run(made)
+    assert seen[-1]["span"] < seen[0]["span"] / 2
+    shallow = ReaderLoop(student, made, replace(RECIPE, span_weight=0.0, learning_rate=3e-3), steps=2)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    shallow.run(made)
+    changed = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(("reader.deeper", "reader.span")) for name in changed)
+    assert "reader.select.weight" in changed
 
 
 def test_questions_without_an_answer_train_the_selection_alone(tiny):

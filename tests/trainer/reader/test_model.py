@@ -45,6 +45,36 @@ def test_a_weight_that_is_missing_is_named(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_spans_are_read_from_deeper_layers(family, tmp_path):
+    model = ReaderModel(plain(tmp_path / "plain", family), pools=True).eval()
+    with torch.no_grad():
+        whole = model(*inputs())
+        keep_layers(model, [0], [1])
+        select, start, end = model(*inputs())
+        assert not torch.equal(select, whole[0])
+        for one, other in zip((start, end), whole[1:], strict=True):
+            torch.testing.assert_close(one[0], other[0])
+            torch.testing.assert_close(one[1, :6], other[1, :6])  # of the tokens that are not hidden
+        part = model(*inputs(), spans_of=torch.tensor([1]))
+        assert torch.equal(part[0], select)
+        torch.testing.assert_close(part[1], start[1:])
+        save_model(model, tmp_path / "reader")
+        again = load_model(tmp_path / "reader")(*inputs())
+        assert all(torch.equal(one, other) for one, other in zip((select, start, end), again, strict=True))
+        keep_layers(model, [0, 1], [1])  # layers are counted through
+        torch.testing.assert_close(model(*inputs())[0], whole[0])
+    assert read_json(tmp_path / "reader" / "config.json")["span_layers"] == 1
+    with pytest.raises(InvalidInputError, match=r"span_layers=\[3\]: name some of the 3 layers"):
+        keep_layers(model, None, [3])
+
+
+def test_layers_that_cannot_follow_others_are_refused(tmp_path):
+    model = ReaderModel(plain(tmp_path / "plain", "distilbert"))
+    with pytest.raises(EncoderError, match="cannot be read from further layers of a DistilBertModel"):
+        keep_layers(model, None, [0])
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_a_student_has_the_layers_that_it_keeps(family, tmp_path):
     model = ReaderModel(plain(tmp_path / "plain", family)).eval()

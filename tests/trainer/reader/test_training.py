@@ -96,7 +96,20 @@ def test_the_command_trains_from_a_reader_as_its_own_teacher(library, tmp_path, 
         "--teacher",
         str(tmp_path / "first"),
     ]
-    options += ["--layers", "1", "--steps", "2", "--batch-size", "4", "--passages", "3", "--max-tokens", "64"]
+    options += [
+        "--layers",
+        "0",
+        "--span-layers",
+        "1",
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--passages",
+        "3",
+        "--max-tokens",
+        "64",
+    ]
     config = tmp_path / "small.toml"
     config.write_text("question_max_tokens = 16\ntitle_max_tokens = 8\nvalidation_questions = 4\n[mining]\ndepth = 8\n")
     out = tmp_path / "second"
