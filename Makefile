@@ -22,12 +22,13 @@ stress: $(VENV)/dev.installed
 FRAMEWORKS := langchain llamaindex haystack
 ENVIRONMENTS ?= build/environments
 SUITE_langchain := langchain-tests
+OPTIONS_langchain := -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 test-integrations: $(FRAMEWORKS:%=test-%)
 
 $(FRAMEWORKS:%=test-%): test-%:
 	test -x $(ENVIRONMENTS)/$*/bin/python || $(PYTHON) -m venv $(ENVIRONMENTS)/$*
 	$(ENVIRONMENTS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]' pytest $(SUITE_$*)
-	$(ENVIRONMENTS)/$*/bin/python -m pytest tests/integrations/$*
+	$(ENVIRONMENTS)/$*/bin/python -m pytest $(OPTIONS_$*) tests/integrations/$*
 
 # Check format, lint and types, and build the documentation; its warnings are errors.
 check: $(VENV)/dev.installed docs
