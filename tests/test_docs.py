@@ -2,27 +2,20 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
+from tests.pages import DOCS, OF_FRAMEWORKS, ROOT, blocks, run_python
+
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-
-
-def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_the_python_of_a_page_runs_in_order(page, tmp_path, monkeypatch):
+    if page in OF_FRAMEWORKS:
+        pytest.skip("needs its framework: `make test-integrations` runs it")
     monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in blocks(page, "python"):
-        exec(compile(block, page, "exec"), names)
-    if "retriever" in names:
-        names["retriever"].close()
+    run_python(page)
 
 
 @pytest.mark.parametrize("page", PAGES)

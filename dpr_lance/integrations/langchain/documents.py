@@ -10,7 +10,7 @@ from langchain_core.documents import Document as LangChainDocument
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.integrations.columns import read_metadata, stored_metadata, table_splitter
-from dpr_lance.integrations.filters import Condition, Fields, all_of, any_of
+from dpr_lance.integrations.filters import Comparison, Condition, Fields, all_of, any_of
 from dpr_lance.records.hits import Hit
 from dpr_lance.records.passage import Passage
 from dpr_lance.retriever import Retriever
@@ -119,7 +119,7 @@ def _test(name: str, operator: str, operand: Any, fields: Fields) -> Condition: 
     )
 
 
-COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+COMPARISONS: Mapping[str, Comparison] = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
 def _values(name: str, operator: str, operand: object) -> Sequence[Any]:

@@ -106,7 +106,7 @@ class DprLanceVectorStore(VectorStore):
         """LangChain's embeddings, or those of the table's encoder: `embed_query` is E_Q, `embed_documents` is E_P."""
         return _OfTable(self.retriever) if self._own is None else self._own
 
-    def add_documents(self, documents: list[LangChainDocument], ids: list[str] | None = None) -> list[str]:  # type: ignore[override]
+    def add_documents(self, documents: list[LangChainDocument], ids: list[str] | None = None) -> list[str]:
         """Store documents and return their ids; an id that is stored already is replaced.
 
         Ids are those given, else those of the documents, else made from their content, so that the same document is
@@ -117,13 +117,13 @@ class DprLanceVectorStore(VectorStore):
         self.retriever.add(made, splitter=self._splitter_now())
         return [str(document.id) for document in made]
 
-    async def aadd_documents(self, documents: list[LangChainDocument], ids: list[str] | None = None) -> list[str]:  # type: ignore[override]
+    async def aadd_documents(self, documents: list[LangChainDocument], ids: list[str] | None = None) -> list[str]:
         """Do what `add_documents` does, without keeping the event loop from other work meanwhile."""
         made = self._documents(documents, ids)
         await self.retriever.add_async(made, splitter=self._splitter_now())
         return [str(document.id) for document in made]
 
-    def delete(self, ids: list[str] | None = None) -> bool:  # type: ignore[override]
+    def delete(self, ids: list[str] | None = None) -> bool:
         """Delete documents by id, or all of them without ids; unknown ids are ignored. Return True."""
         if ids is not None:
             self.retriever.delete(ids)
@@ -131,7 +131,7 @@ class DprLanceVectorStore(VectorStore):
             self.retriever.delete(where="true")
         return True
 
-    async def adelete(self, ids: list[str] | None = None) -> bool:  # type: ignore[override]
+    async def adelete(self, ids: list[str] | None = None) -> bool:
         """Do what `delete` does, without keeping the event loop from other work meanwhile."""
         if ids is not None:
             await self.retriever.delete_async(ids)
@@ -264,7 +264,7 @@ class DprLanceVectorStore(VectorStore):
         **settings: Unpack[StoreSettings],
     ) -> DprLanceVectorStore:
         """Do what `from_documents` does, without keeping the event loop from other work while documents are added."""
-        store = await asyncio.to_thread(cls, uri, embedding, **settings)
+        store = await asyncio.to_thread(lambda: cls(uri, embedding, **settings))
         await store.aadd_documents(documents, ids)
         return store
 
