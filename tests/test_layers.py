@@ -30,6 +30,7 @@ ORDER = [
     "indexes",
     "ingest",
     "search",
+    "lancedb",
     "calibration",
     "answering",
     "health",
@@ -42,7 +43,7 @@ ORDER = [
 """The packages and the single modules of `dpr_lance/`; each may import the ones above it and itself."""
 
 ALLOWED = {
-    "lancedb": {"text.terms", "table", "indexes", "ingest", "search", "health"},
+    "lancedb": {"text.terms", "table", "indexes", "ingest", "search", "lancedb", "health"},
     "onnxruntime": {"encoders.onnx_graph", "cli.doctor"},
     "typer": {"cli"},
     "torch": set(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.ingest.write_queue import Stop
 from dpr_lance.records.reports import Progress, ReembedReport, Skipped
 from dpr_lance.table.remembered import CARD, NEXT_CARD
-from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, is_vector_column
+from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, column_key, is_vector_column
 from dpr_lance.table.store import Store
 
 BATCH_ROWS = 1_000
@@ -207,8 +206,9 @@ class Reembedder:
         # The card first: the next `optimize` frees a column that no card names.
         self.store.remembered.keep(**{NEXT_CARD: card.to_fields()})
         # The column names its encoder too, for restored versions, and where the small table is lost.
-        about = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)}
-        self.store.add_columns([pa.field(card.column, pa.list_(pa.float32(), card.encoder.dimension), metadata=about)])
+        kind, about = pa.list_(pa.float32(), card.encoder.dimension), card.to_json()
+        column = pa.field(card.column, kind, metadata={METADATA_KEY: about})
+        self.store.add_columns([column], metadata={column_key(card.column): about})
         if begun is not None and begun.column != card.column:
             self.store.drop_columns([begun.column])
         return card

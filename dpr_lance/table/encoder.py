@@ -125,12 +125,12 @@ def check_source(source: object, name: str = "encoder") -> None:
         raise refused(name, source, "an Encoder has the methods `encode_questions` and `encode_passages`")
 
 
-def loaded(source: EncoderSource) -> Encoder:
+def loaded(source: EncoderSource, threads: int | None = None) -> Encoder:
     """Return the encoder that a source names, or is."""
     if not isinstance(source, (str, os.PathLike, tuple)):
         return source
     try:
-        return load_encoder(source)
+        return load_encoder(source, threads=threads)
     except (EncoderError, MissingExtraError) as error:
         if not isinstance(source, str) or os.path.lexists(source):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import threading
 from collections.abc import Coroutine, Mapping
@@ -11,6 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import lancedb
+import pyarrow as pa
 from lancedb.db import AsyncConnection
 from lancedb.table import AsyncTable, Table
 
@@ -20,6 +22,9 @@ try:
     from lancedb.background_loop import LOOP as _LOOP
 except ImportError:
     _LOOP = None
+
+FUNCTIONS_KEY = b"embedding_functions"
+"""LanceDB's key in the schema metadata of tables that it embeds questions and new rows for."""
 
 T = TypeVar("T")
 
@@ -71,6 +76,27 @@ class AsyncTables:
         if version is not None:
             await table.checkout(version)
         return table
+
+
+def without_functions(table: Table) -> Table:
+    """Return the same table for writes in which LanceDB does not embed anything.
+
+    In an adopted table it would do so for rows without a vector, and fail once a re-embedding has replaced the column.
+    """
+    inner = getattr(getattr(table, "_table", None), "_inner", None)
+    if inner is None:
+        return table
+    plain = copy.copy(table)
+    plain._table = _WithoutFunctions(inner)
+    return plain
+
+
+class _WithoutFunctions(AsyncTable):  # type: ignore[misc]
+    async def schema(self) -> pa.Schema:
+        schema = await super().schema()
+        return schema.with_metadata(
+            {key: kept for key, kept in (schema.metadata or {}).items() if key != FUNCTIONS_KEY}
+        )
 
 
 class Shutdown:

@@ -119,6 +119,10 @@ class TableCard:
             **language,
         }
 
+    def to_json(self) -> bytes:
+        """Return the card as it is stored in metadata of the schema and of columns."""
+        return json.dumps(self.to_fields(), sort_keys=True).encode()
+
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> TableCard:
         """Read a card; raise `TableError` naming `place` when it is damaged or of a newer format."""
@@ -159,11 +163,19 @@ class TableCard:
         return card if card.column in schema.names or not cards else cards[0]
 
 
+def column_key(column: str) -> bytes:
+    """Return the key in the schema metadata of the card of a column that a re-embedding has added.
+
+    Searches read that of the column itself; LanceDB's embedding functions see the schema's alone.
+    """
+    return METADATA_KEY + b"_" + column.encode()
+
+
 def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Schema:
     """Return the schema of a new table: our columns, then the user's metadata columns."""
     vector = pa.list_(pa.float32(), card.encoder.dimension)
     own = [field.with_type(vector) if field.name == VECTOR else field for field in OWN_COLUMNS]
-    about = {METADATA_KEY: json.dumps(card.to_fields(), sort_keys=True)} | new_identity()
+    about = {METADATA_KEY: card.to_json()} | new_identity()
     return pa.schema([*own, *metadata_fields], metadata=about)
 
 

@@ -26,12 +26,14 @@ from dpr_lance.table.files import TableFiles
 from dpr_lance.table.filters import among, sql_for, unusable
 from dpr_lance.table.forks import check_process, note_use
 from dpr_lance.table.index_policy import IndexPolicy
+from dpr_lance.table.lancedb_internals import without_functions
 from dpr_lance.table.opening import CACHE_BYTES, Opening
 from dpr_lance.table.remembered import CARD, NEXT_CARD, RESTORING, Remembered
 from dpr_lance.table.retention import KEEP_VERSIONS
 from dpr_lance.table.rows import fitted_rows
 from dpr_lance.table.schema import DOCUMENT_ID, EMBEDDED, ID, PASSAGE_COLUMNS, VECTOR, TableCard, columns_read
 from dpr_lance.table.snapshot import Snapshot, lost_vectors
+from dpr_lance.table.table_columns import add_missing, drop_present
 from dpr_lance.text.language import Language
 
 MAINTENANCE_CACHE_BYTES = 32 << 20
@@ -253,7 +255,7 @@ class Store:
         # clean-up had freed one of these, both were inserted (once in about 13 runs), so they must not overlap either.
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
             self.finish_restoring()
-            return committed(call, self.retry_on_conflict, self.files)
+            return committed(lambda table: call(without_functions(table)), self.retry_on_conflict, self.files)
 
     def finish_restoring(self) -> None:
         """Complete the restoring of a snapshot that was interrupted. The caller holds the lock of writers."""
@@ -274,27 +276,15 @@ class Store:
         with self.lock(timeout=WRITE_TIMEOUT, purpose="write"):
             self.remembered.keep(**{CARD: card.to_fields(), NEXT_CARD: None})
 
-    def add_columns(self, fields: Iterable[pa.Field]) -> None:
-        """Add the columns that the table does not have yet, with null for stored passages."""
-
-        def add(table: Table) -> None:
-            new = [field for field in fields if field.name not in table.schema.names]
-            if new:
-                table.add_columns(pa.schema(new))
-
+    def add_columns(self, fields: Iterable[pa.Field], metadata: Mapping[bytes, bytes] | None = None) -> None:
+        """Add the columns, and with them the keys of schema metadata, that the table does not have yet."""
         if fields := list(fields):
-            self.commit(add)
+            self.commit(lambda table: add_missing(table, fields, metadata))
 
     def drop_columns(self, names: Iterable[str]) -> None:
         """Drop those of these columns that exist, and their indexes."""
-
-        def drop(table: Table) -> None:
-            present = [name for name in names if name in table.schema.names]
-            if present:
-                table.drop_columns(present)
-
         if names := list(names):
-            self.commit(drop)
+            self.commit(lambda table: drop_present(table, names))
 
     def replace(self, rows: pa.Table, document_ids: Sequence[str], card: TableCard | None = None) -> None:
         """Replace all passages of these documents by `rows`, unique by id, in one commit.
