@@ -54,6 +54,7 @@ def info_facts(info: TableInfo) -> dict[str, object]:
         "indexes": [_index_line(index) for index in info.indexes],
         "vector search": "exact" if info.recall is None else f"approximate, recall {info.recall:.3f}",
         "calibration": calibration and f"λ {calibration.hybrid_weight:.4g}, {calibration.mode} by default",
+        "answers": info.answers and f"withheld below {info.answers.threshold:.2g}, for {info.answers.reader}",
         "re-ranking": calibration and calibration.rerank and rerank_line(calibration.rerank),
         "on disk": size(info.bytes_on_disk),
         "versions": info.versions,

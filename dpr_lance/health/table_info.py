@@ -8,7 +8,7 @@ from dpr_lance.indexes.maintenance import index_infos
 from dpr_lance.records.table_info import TableInfo
 from dpr_lance.table.schema import DOCUMENT_ID, metadata_fields
 from dpr_lance.table.store import Store
-from dpr_lance.table.tuning import calibration_in, training_of
+from dpr_lance.table.tuning import answer_calibration_in, calibration_in, training_of
 
 
 def table_info(store: Store, bytes_resident: int) -> TableInfo:
@@ -17,6 +17,7 @@ def table_info(store: Store, bytes_resident: int) -> TableInfo:
     if card is None:
         return TableInfo(uri=store.uri, table=store.name)
     training = training_of(store, card)
+    chosen = store.remembered.values()
     documents = pc.count_distinct(store.select([DOCUMENT_ID], None)[DOCUMENT_ID]).as_py()
     return TableInfo(
         uri=store.uri,
@@ -29,9 +30,10 @@ def table_info(store: Store, bytes_resident: int) -> TableInfo:
         metadata={field.name: str(field.type) for field in metadata_fields(store.schema())},
         indexes=store.retry_on_conflict(index_infos),
         recall=None if training is None else training.recall,
-        calibration=calibration_in(store.remembered.values(), card),
+        calibration=calibration_in(chosen, card),
         bytes_on_disk=store.files.bytes_on_disk(),
         bytes_resident=bytes_resident,
         versions=store.retry_on_conflict(lambda table: len(table.list_versions())),
         language=card.language,
+        answers=answer_calibration_in(chosen),
     )

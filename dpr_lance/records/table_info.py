@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from dpr_lance.encoders.card import EncoderCard
+from dpr_lance.records.answers import AnswerCalibration
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import IndexInfo, Skipped
 from dpr_lance.text.language import Language
@@ -123,7 +124,8 @@ class TableInfo:
     `metadata` gives the Arrow type of each metadata column. `recall` is the last measurement of the vector index,
     against exact search; None if search is exact. `bytes_on_disk` includes old versions; it is None if the table is not
     in a local folder. `bytes_resident` is the size of the vectors that this retriever holds in memory; while it does,
-    dense search without a filter is exact. `language` is that of BM25.
+    dense search without a filter is exact. `language` is that of BM25. `answers` is what
+    `calibrate_answers` has chosen.
     """
 
     uri: str
@@ -141,3 +143,4 @@ class TableInfo:
     bytes_resident: int = 0
     versions: int = 0
     language: Language | None = None
+    answers: AnswerCalibration | None = None

@@ -206,6 +206,7 @@ class TestThreshold:
         found = table.calibrate_answers(self.questions(), reader=bundle)
         with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(64)) as again:
             assert again.answer("a river 3", reader=bundle).threshold == found.threshold
+            assert again.info().answers == found
             card = dataclasses.replace(CARD, fingerprint="another")
             other = tiny_reader(tmp_path / "o", card=card, words=WORDS, starts=STRONG, ends=STRONG)
             assert again.answer("a river 3", reader=other).threshold == 0
