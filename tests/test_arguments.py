@@ -119,6 +119,7 @@ CALLS = {
     "Retriever.snapshot": (lambda table: table.snapshot, {"name": "kept"}),
     "Retriever.restore": (lambda table: table.restore, {"name": "kept"}),
     "Retriever.delete_snapshot": (lambda table: table.delete_snapshot, {"name": "kept"}),
+    "Retriever.export": (lambda table: table.export, {"path": "dump.jsonl", "overwrite": True}),
     "tables": (lambda table: tables, {"uri": "other.lance"}),
     "drop": (lambda table: dropped, {"uri": "other.lance"}),
     "Retriever.check": (lambda table: table.check, {}),
@@ -242,6 +243,8 @@ TAKEN = {
     "diversity": {"zero"},
     "offset": {"zero", *COUNT},
     "min_score": {"None", "negative", "zero", "fraction", "huge", "numpy integer", "numpy float"},
+    "overwrite": {"boolean", "numpy boolean"},
+    "path": set(),  # but with one of two endings
     "name": {"string"},  # of a snapshot
     "reader": {"None"},  # where there is a packaged reader
     "threshold": {"None", "zero"},

@@ -156,10 +156,12 @@ def add(  # noqa: PLR0913 - one argument an option
     Adding again leaves unchanged documents as they are and replaces changed ones. Fields other than id, title and text
     are kept for --where (from CSV as text: "cast(year as int) > 2000"). The id of a text or Markdown file is its path
     relative to the folder that contains URI (docs/guide.md); for an object store it is the absolute path. Empty files
-    are skipped and named. Of a BEIR folder only the corpus is added.
+    are skipped and named. Of a BEIR folder only the corpus is added. A file that `dump` has written is added alone,
+    with its vectors.
     """
     if (words is not None) + whole + (splitter is not None) > 1:
         raise UsageError("--words, --whole and --splitter exclude each other")
+    from dpr_lance.ingest.dump_file import head_of
     from dpr_lance.inputs.files import FieldNames, FileDocuments
     from dpr_lance.inputs.listing import list_files
     from dpr_lance.text.splitter import WHOLE, splitter_named
@@ -169,6 +171,9 @@ def add(  # noqa: PLR0913 - one argument an option
     listing = list_files([] if piped else files or [])
     for remark in listing.remarks():
         say(remark)
+    dump = next((path for path in listing.files if head_of(path) is not None), None)
+    if dump is not None and len(listing.files) > 1:
+        raise UsageError(f"{dump} is what `dpr-lance dump` has written: add it alone")
     documents = FileDocuments(
         listing.files,
         field_names=FieldNames(id=id_field, text=text_field, title=title_field),
@@ -180,7 +185,7 @@ def add(  # noqa: PLR0913 - one argument an option
     table_opened = opened(uri, table, kept=watch.kept, encoder=encoder, create=True, language=language)
     with table_opened as retriever, watch.bar("adding"):
         report = retriever.add(
-            documents.read_lines(sys.stdin.buffer) if piped else documents,
+            documents.read_lines(sys.stdin.buffer) if piped else dump or documents,
             splitter="table" if named is None else splitter_named(named),
             embed=not no_embed,
             progress=watch,

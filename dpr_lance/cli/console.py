@@ -29,6 +29,7 @@ _HINTS = (
     ("connect with encoder=None for its own", "leave --encoder out for its own"),
     ("pass it again, connect(..., encoder=...)", "it can be used from Python alone"),
     ("choose another name with table=...", "choose another name with --table"),
+    ("pass overwrite=True", "pass --overwrite"),
     ("tables() lists", "`dpr-lance tables` lists"),
     ("optimize(rebuild=True)", "`dpr-lance optimize --rebuild`"),
     ("reembed() with", "`dpr-lance reembed` with"),

@@ -1,8 +1,9 @@
-"""The commands about whole tables: `tables`, `drop`, and snapshots."""
+"""The commands about whole tables: `tables`, `drop`, `dump`, and snapshots."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,6 +54,21 @@ def drop(
     with interruptible(lambda: "the table is there as a whole or not at all; `tables` shows which"):
         drop_table(uri, table)
     print_result({"dropped": table}, lambda result: result, as_json=as_json)
+
+
+@commands.command()
+def dump(
+    uri: Uri,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file that ends in .parquet or .jsonl.")],
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    table: TableName = DEFAULT_TABLE,
+    as_json: AsJson = False,
+) -> None:
+    """Write all passages with their vectors to a file, from which `add` stores them again without encoding."""
+    with opened(uri, table, kept=lambda: "no file was written") as retriever:
+        count = retriever.export(file, overwrite=overwrite)
+    print_result({"passages": count, "file": str(file)}, lambda result: result, as_json=as_json)
 
 
 @commands.command()

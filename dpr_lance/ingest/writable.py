@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
-from dpr_lance.checks import checked_flag, checked_items
+from dpr_lance.checks import checked_flag, checked_items, checked_path, refused
 from dpr_lance.errors import EncoderError, EncoderMismatchError, MissingExtraError
+from dpr_lance.ingest.dump_export import export_table
+from dpr_lance.ingest.dump_file import DumpHead, head_of
+from dpr_lance.ingest.dump_import import DumpImport, check_encoder
 from dpr_lance.ingest.embedding import ProgressCallback, ProgressReporter, Reembedder
 from dpr_lance.ingest.ingestion import Ingestion
 from dpr_lance.ingest.metadata_update import update_metadata
 from dpr_lance.ingest.vector_import import import_vectors
 from dpr_lance.ingest.write_queue import WriteQueue
-from dpr_lance.inputs.documents import document_stream
+from dpr_lance.inputs.documents import document_stream, with_index
+from dpr_lance.inputs.files import FileDocuments, file_named
 from dpr_lance.records.reports import AddReport, OnError, ReembedReport, VectorReport
 from dpr_lance.table.encoder import EncoderSource, check_source, loaded, source_names
 from dpr_lance.table.filters import Filter
@@ -45,8 +50,12 @@ class Writable(TableHolder):
         embed: bool = True,
         progress: ProgressCallback | None = None,
         on_error: OnError = "raise",
+        index: str | None = None,
     ) -> AddReport:
-        """Store documents: an iterable of mappings or `Document`s, an Arrow table or reader, a data frame.
+        """Store documents: an iterable of mappings or `Document`s, an Arrow table or reader, a data frame, or a file.
+
+        The path of a file is that of documents in one of the forms that `dpr-lance add` reads, or of what `export` has
+        written: its passages are stored with their vectors, and nothing is split or encoded.
 
         A mapping has `text`, and optionally `id`, `title` and metadata. The same id with the same content does nothing,
         with new content it replaces the whole document, so that missing fields become null (`update` keeps them). After
@@ -57,13 +66,14 @@ class Writable(TableHolder):
         passage; or another `Splitter`. `embed=False`, or an encoder that is not available here, stores text that BM25
         finds at once and that `embed` gives vectors later; so does a table in another language than English without an
         encoder of its own. `progress` is called with a `Progress` as the work goes on.
-        `on_error="skip"` leaves out documents that cannot be stored and counts them.
+        `on_error="skip"` leaves out documents that cannot be stored and counts them. `index`: the field that the index
+        of a pandas data frame becomes, such as "id"; without it, an index without a name is left out.
 
         Raises `InvalidInputError` naming the document that cannot be stored (the batches before it stay),
         `EncoderMismatchError` when the table's vectors are another encoder's.
         """
         self._store.check_usable()
-        return self._add(documents, splitter, embed, ProgressReporter(progress), on_error)
+        return self._add(documents, splitter, embed, ProgressReporter(progress), on_error, index)
 
     async def add_async(
         self,
@@ -73,6 +83,7 @@ class Writable(TableHolder):
         embed: bool = True,
         progress: ProgressCallback | None = None,
         on_error: OnError = "raise",
+        index: str | None = None,
     ) -> AddReport:
         """Do what `add` does, without keeping the event loop from other work meanwhile.
 
@@ -82,7 +93,7 @@ class Writable(TableHolder):
         """
         self._store.check_usable()
         return await self._writes.run(
-            lambda stop: self._add(documents, splitter, embed, ProgressReporter(progress, stop=stop), on_error)
+            lambda stop: self._add(documents, splitter, embed, ProgressReporter(progress, stop=stop), on_error, index)
         )
 
     def _add(
@@ -92,8 +103,15 @@ class Writable(TableHolder):
         embed: bool,
         reporter: ProgressReporter,
         on_error: OnError,
+        index: str | None,
     ) -> AddReport:
         embed = checked_flag(embed, "embed")
+        if index is not None:
+            documents = with_index(documents, index)
+        if (path := file_named(documents)) is not None:
+            if (head := head_of(path)) is not None:
+                return self._add_dump(path, head, splitter, reporter)
+            documents = FileDocuments([path], on_error=on_error)
         splitter_name(None if isinstance(splitter, str) and splitter == "table" else splitter)
         items, total = document_stream(documents, on_error=on_error)
         stored = self._store.find_card()
@@ -118,6 +136,40 @@ class Writable(TableHolder):
         follow = self._encoder.loaded
         ingestion = Ingestion(self._store, card, encoder, splitter, skip_errors=skip, progress=reporter, follow=follow)
         return replace(ingestion.add(items, total), not_embedded=missing)
+
+    def _add_dump(
+        self, path: Path, head: DumpHead, splitter: Splitter | Literal["table"] | None, reporter: ProgressReporter
+    ) -> AddReport:
+        if not isinstance(splitter, str):
+            raise refused("splitter", splitter, f"{path} has passages that are split already; leave it out")
+        card = self._store.find_card()
+        if self._encoder.is_named:
+            self._encoder.loaded(card)
+        if card is None:
+            new = self._encoder.new_card(None) if self._encoder.is_named else head.card
+            language = self._store.language or head.card.language
+            card = replace(new, splitter=head.card.splitter, language=language)
+        check_encoder(head, card, path, self._store.place)
+        return DumpImport(self._store, card, path, head, reporter).run()
+
+    def export(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, progress: ProgressCallback | None = None
+    ) -> int:
+        """Write all passages with their vectors to a .parquet or .jsonl file; return how many there are.
+
+        They are those of one version, in any size of table; the file appears when it is whole. It names the encoder
+        with its fingerprint. `add` of this file stores them again without encoding anything, in a new table or in one
+        with vectors of the same encoder: ids, positions, types of metadata, and vectors to the bit.
+
+            retriever.export("wiki.parquet")
+            dpr_lance.connect("copy.lance").add("wiki.parquet")
+
+        Raises `InvalidInputError` for a file that exists, unless `overwrite`, or another ending, and for a value that
+        JSON cannot give back; `StorageError` where the disk is full; `TableError` when nothing has been added yet.
+        """
+        self._store.check_usable()
+        overwrite, reporter = checked_flag(overwrite, "overwrite"), ProgressReporter(progress)
+        return export_table(self._store, checked_path(path, "path"), overwrite=overwrite, progress=reporter)
 
     def embed(self, *, progress: ProgressCallback | None = None) -> AddReport:
         """Give a vector to every passage that has none; interrupted, it is continued by calling it again.

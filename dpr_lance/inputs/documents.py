@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 import pyarrow as pa
 
-from dpr_lance.checks import checked_choice, shown
+from dpr_lance.checks import checked_choice, checked_text, refused, shown
 from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.documents.document import Document
 from dpr_lance.documents.field_types import UnstorableError
@@ -41,6 +41,20 @@ def document_stream(documents: object, *, on_error: OnError) -> tuple[Iterator[D
             f"frame, not {type(documents).__name__}"
         )
     return _read(documents, on_error), total
+
+
+def with_index(documents: Any, index: str) -> Any:  # noqa: ANN401 - pandas need not be installed
+    """Return a pandas data frame with its index as a column of this name.
+
+    Raises `InvalidInputError` for anything else, an index of several levels, or a name that a column has.
+    """
+    name = checked_text(index, name="the name of a field", place="index")
+    if not hasattr(documents, "reset_index") or not hasattr(documents, "columns"):
+        raise refused("index", index, f"documents are {type(documents).__name__}, which has no index as pandas' frames")
+    if getattr(documents.index, "nlevels", 1) != 1 or name in documents.columns:
+        why = "there is a column of this name" if name in documents.columns else "the frame's index has several levels"
+        raise refused("index", index, f"{why}; call reset_index() yourself")
+    return documents.reset_index(names=name)
 
 
 def storable(document: Document, *, place: str) -> Document:

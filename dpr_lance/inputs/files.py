@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpr_lance.checks import checked_whole, is_visible
+from dpr_lance.checks import checked_path, checked_whole, is_visible
 from dpr_lance.documents.arrow_records import ArrowRecord, ArrowRecords
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
@@ -80,6 +80,28 @@ class FieldNames:
         found = {target: fields[source] for target, source in sources.items() if source in fields}
         rest = {key: value for key, value in fields.items() if key not in sources.values()}
         return found | {f"record_{key}" if key in sources else key: value for key, value in rest.items()}
+
+
+def file_named(documents: object) -> Path | None:
+    """Return the path where documents are given as that of a file; None for anything else.
+
+    A string counts as a path only where it names a file of a known kind. Raises `InvalidInputError` for a path that
+    names none.
+    """
+    if not isinstance(documents, (str, os.PathLike)):
+        return None
+    if isinstance(documents, str) and Path(documents.removesuffix(".gz")).suffix.lower() not in KINDS:
+        return None
+    path = checked_path(documents, "documents")
+    try:
+        known = path.is_file() and kind_of(path) in KINDS
+    except (OSError, ValueError):
+        known = False
+    if not known:
+        raise InvalidInputError(
+            f"documents={str(path)!r:.200}: there is no such file, or it is not one of {', '.join(KINDS)}"
+        )
+    return path
 
 
 class FileDocuments:

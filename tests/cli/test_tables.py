@@ -1,10 +1,12 @@
 """The commands about whole tables: `tables`, `drop` and snapshots."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from dpr_lance import HashEncoder, connect
+from dpr_lance import HashEncoder, __version__, connect
 from dpr_lance.cli import app
 
 
@@ -34,6 +36,27 @@ def test_tables_and_drop(run, folder):
     assert json.loads(run("tables", folder, "--json")[1]) == {"tables": ["passages"]}
     code, _, err = run("drop", folder, "--table", "other", "--yes")
     assert (code, "does not exist: `dpr-lance tables` lists" in err) == (1, True)
+
+
+def test_dump_and_add(run, folder, tmp_path):
+    path = tmp_path / "dump.parquet"
+    assert json.loads(run("dump", folder, path, "--json")[1]) == {"passages": 1, "file": str(path)}
+    code, _, err = run("dump", folder, path)
+    assert (code, "the file exists; pass --overwrite" in err) == (1, True)
+    assert run("dump", folder, path, "--overwrite")[0] == 0
+    copy = tmp_path / "copy"
+    assert json.loads(run("add", copy, path, "--json")[1])["passages_added"] == 1
+    assert json.loads(run("info", copy, "--json")[1])["embedded"] == 1
+    (tmp_path / "other.jsonl").write_text('{"text": "x"}')
+    code, _, err = run("add", copy, path, tmp_path / "other.jsonl")
+    assert (code, "add it alone" in err) == (2, True)
+    assert run("add", copy, path, "--whole")[0] == 1
+
+
+def test_the_module_is_the_command_line():
+    command = [sys.executable, "-m", "dpr_lance", "--version"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout == f"dpr-lance {__version__}\n"
 
 
 def test_snapshots(run, folder):

@@ -408,3 +408,23 @@ def test_an_open_reader_sees_what_another_adds(retriever, folder, encoder, docum
             assert reader.search("river in the Alps", mode=mode)[0].document_id == "rhine"
         retriever.add([{"id": "seine", "text": "zephyr"}])
         assert reader.search("zephyr", mode="bm25")[0].document_id == "seine"
+
+
+def test_the_index_of_a_data_frame_is_kept_on_request(retriever):
+    frame = pd.DataFrame({"text": ["a river", "a lake"]}, index=["x", "y"])
+    retriever.add(frame, index="id")
+    retriever.add(frame.reset_index(drop=True), index="row")
+    assert ["x" in retriever, "y" in retriever] == [True, True]
+    assert sorted(
+        passage.metadata["row"] for passage in retriever.passages() if passage.metadata["row"] is not None
+    ) == [0, 1]
+    assert "id" not in frame.columns
+    levels = frame.set_index("text", append=True)
+    for documents, name, why in (
+        (frame, "text", "there is a column of this name"),
+        (levels, "id", "several levels"),
+        ([{"text": "x"}], "id", "documents are list, which has no index"),
+        (frame, 1, "the name of a field must be a string"),
+    ):
+        with pytest.raises(InvalidInputError, match=rf"index.*{why}"):
+            retriever.add(documents, index=name)
