@@ -22,6 +22,8 @@ stress: $(VENV)/dev.installed
 FRAMEWORKS := langchain llamaindex haystack
 ENVIRONMENTS ?= build/environments
 SUITE_langchain := langchain-tests
+SUITE_haystack := pytest-asyncio
+OPTIONS_haystack := -o asyncio_default_fixture_loop_scope=function
 OPTIONS_langchain := -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 test-integrations: $(FRAMEWORKS:%=test-%)
 
