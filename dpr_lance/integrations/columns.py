@@ -16,7 +16,7 @@ from dpr_lance.errors import InvalidInputError
 from dpr_lance.records.hits import Hit
 from dpr_lance.records.passage import Passage
 from dpr_lance.retriever import Retriever
-from dpr_lance.table.schema import is_reserved
+from dpr_lance.table.schema import TableCard, is_reserved
 
 ESCAPED = "metadata:"
 """Prefix of the columns of keys that cannot be columns' names."""
@@ -61,7 +61,8 @@ def table_columns(retriever: Retriever) -> dict[str, pa.DataType]:
     return {} if store.find() is None else {field.name: field.type for field in store.schema()}
 
 
-def table_splitter(retriever: Retriever) -> str | None:
-    """Return the name of the table's splitter, as in `TableInfo.splitter`; None before the first `add`."""
-    card = retriever._store.find_card()
-    return None if card is None else card.splitter
+def table_card(retriever: Retriever) -> TableCard | None:
+    """Return the table's card: its encoder and its splitter; None before the first `add`."""
+    store = retriever._store
+    # A third of the time of `find_card`, which reads what is known about the table again.
+    return None if store.find() is None else store.with_snapshot(lambda snapshot: snapshot.card)

@@ -115,7 +115,11 @@ class Fields:
     def is_missing(self, name: str) -> Condition:
         """Test that a passage has no value in a field."""
         column, kind = self._find(name)
-        return ALWAYS if kind is None else Condition(f"{column} IS NULL", f"{column} IS NOT NULL")
+        if kind is None:
+            return ALWAYS
+        if name in self.own and is_text(kind):  # the table's own texts are never null
+            return Condition(f"{column} = ''", f"{column} != ''")
+        return Condition(f"{column} IS NULL", f"{column} IS NOT NULL")
 
     def is_empty(self, name: str) -> Condition:
         """Test that a field is missing, an empty text or an empty list."""

@@ -39,7 +39,8 @@ def literal(value: object, kind: pa.DataType, *, field: str) -> str:
     if is_text(kind):
         made = text_literal(value) if isinstance(value, str) else None
     elif kinds.is_boolean(kind):
-        made = str(value).lower() if isinstance(value, bool) else None
+        # 0 and 1 too: they are equal to False and True in Python and in JSON-minded frameworks.
+        made = str(bool(value)).lower() if isinstance(value, int) and value in (0, 1) else None
     elif is_number(value):
         made = _number(value, kind)
     elif kinds.is_binary(kind) or kinds.is_large_binary(kind):

@@ -21,6 +21,7 @@ from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.errors import EncoderError, EncoderMismatchError, InvalidInputError
 from dpr_lance.indexes.maintenance import fold
 from dpr_lance.ingest.embedding import BATCH_ROWS
+from dpr_lance.integrations.columns import table_card
 from dpr_lance.records.hits import Hits
 from dpr_lance.records.reports import AddReport
 from dpr_lance.retriever import Retriever
@@ -119,7 +120,7 @@ def usable_vector(vector: object, card: EncoderCard, place: str) -> Vector:
 def check_card(retriever: Retriever, card: EncoderCard) -> None:
     """Raise `EncoderMismatchError` when a table's vectors are another encoder's."""
     store = retriever._store
-    stored = store.find_card()
+    stored = table_card(retriever)
     if stored is not None and stored.encoder.fingerprint != card.fingerprint:
         raise EncoderMismatchError(
             f"{store.place} holds vectors of encoder {stored.encoder.name!r} (dimension {stored.encoder.dimension}), "
@@ -130,10 +131,11 @@ def check_card(retriever: Retriever, card: EncoderCard) -> None:
 def add_with_vectors(retriever: Retriever, documents: Sequence[Document], vectors: Mapping[str, Any]) -> AddReport:
     """Store each document as one passage, then the vectors by document id, 1,000 per commit.
 
-    Between the two, and after an interruption, BM25 finds the passages; call it again to do the rest. The retriever's
-    encoder has the card of the vectors. Raises as `Retriever.add` does, and `InvalidInputError` for an unusable vector.
+    Between the two, and after an interruption, BM25 finds the passages; call it again to do the rest. A new table gets
+    the card of the retriever's encoder. Raises as `Retriever.add` does, and `InvalidInputError` for an unusable vector.
     """
-    known = retriever._encoder.loaded().card
+    stored = table_card(retriever)
+    known = retriever._encoder.loaded().card if stored is None else stored.encoder
     usable = {name: usable_vector(vector, known, repr(name)) for name, vector in vectors.items()}
     report = retriever.add(documents, splitter=None, embed=False)
     store = retriever._store

@@ -68,6 +68,8 @@ CASES = {
     "equal to text of all signs": (lambda f: f.equals("kind", ODD), "b"),
     "equal to none": (lambda f: f.equals("year", None), "cd"),
     "equal flag": (lambda f: f.equals("new", False), "b"),
+    "equal flag as a number": (lambda f: f.equals("new", 1), "a"),
+    "missing title": (lambda f: ~Fields(f.types, {"title": "title"}).is_missing("title"), ""),
     "equal day": (lambda f: f.equals("day", datetime.date(2020, 1, 1)), "a"),
     "equal day as text": (lambda f: f.equals("day", "2020-01-01"), "a"),
     "equal time": (lambda f: f.equals("at", datetime.datetime(2020, 1, 1, 12)), "a"),

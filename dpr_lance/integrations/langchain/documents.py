@@ -9,7 +9,7 @@ from langchain_core.documents import Document as LangChainDocument
 
 from dpr_lance.documents.document import Document
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.integrations.columns import read_metadata, stored_metadata, table_splitter
+from dpr_lance.integrations.columns import read_metadata, stored_metadata, table_card
 from dpr_lance.integrations.filters import Comparison, Condition, Fields, all_of, any_of
 from dpr_lance.records.hits import Hit
 from dpr_lance.records.passage import Passage
@@ -41,7 +41,8 @@ def table_document(document: LangChainDocument, identity: str | None, place: str
 
 def keeps_whole(retriever: Retriever) -> bool:
     """Tell whether a table keeps each document as one passage, so that a passage has the document's id."""
-    return table_splitter(retriever) in (None, WHOLE)
+    card = table_card(retriever)
+    return card is None or card.splitter == WHOLE
 
 
 def langchain_document(found: Hit | Passage, *, whole: bool) -> LangChainDocument:

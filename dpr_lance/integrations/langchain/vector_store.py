@@ -18,7 +18,7 @@ from dpr_lance.documents.document import Document
 from dpr_lance.encoders.card import EncoderCard
 from dpr_lance.encoders.encoder import Encoder
 from dpr_lance.errors import InvalidInputError
-from dpr_lance.integrations.columns import table_splitter
+from dpr_lance.integrations.columns import table_card
 from dpr_lance.integrations.langchain.documents import (
     LangChainFilter,
     langchain_documents,
@@ -278,7 +278,7 @@ class DprLanceVectorStore(VectorStore):
         ]
 
     def _splitter_now(self) -> Splitter | Literal["table"] | None:
-        new = table_splitter(self.retriever) is None
+        new = table_card(self.retriever) is None
         return None if new and isinstance(self._splitter, str) else self._splitter
 
     def _documents_of(self, hits: Hits) -> list[LangChainDocument]:
@@ -288,7 +288,7 @@ class DprLanceVectorStore(VectorStore):
         return list(zip(self._documents_of(hits), (hit.score for hit in hits), strict=True))
 
     def _relevant(self, hits: Hits) -> Found:
-        card = self.retriever._store.find_card()
+        card = table_card(self.retriever)
         if card is not None and not card.encoder.normalise:
             raise InvalidInputError(
                 f"relevance scores are cosines, and the vectors of encoder {card.encoder.name!r} are not of length 1; "
@@ -341,7 +341,7 @@ class DprLanceVectorStore(VectorStore):
     def _search_by_vector(
         self, vector: list[float], k: int, given_filter: LangChainFilter, diversity: float = 0.0
     ) -> Hits:
-        card = self.retriever._store.find_card()
+        card = table_card(self.retriever)
         if card is None:
             return Hits("", (), "dense")
         if self._vectored is None:
@@ -371,7 +371,7 @@ class _OfTable(DprLanceEmbeddings):
 
 def _opened(uri: str | os.PathLike[str], embedding: Embeddings) -> tuple[Retriever, EncoderCard]:
     """Return a table with LangChain's embeddings as its encoder; raise where its vectors are of others."""
-    stored = connect(uri)._store.find_card()
+    stored = table_card(connect(uri))
     encoder = EmbeddingsEncoder(embedding, None if stored is None else stored.encoder.dimension)
     retriever = connect(uri, encoder=encoder)
     check_card(retriever, encoder.card)

@@ -73,6 +73,7 @@ def test_documents_come_back_as_they_were_given(store):
         ({"source": {"$contains": "-- a"}}, ["nile"]),
         ({"source": "it's -- a \\'"}, ["nile"]),
         ({"title": "Alps"}, ["alps"]),
+        ({"title": {"$exists": True}}, ["alps", "rhine"]),
         ({"place.land": "CH"}, ["alps"]),
         ({"seen": {"$gt": "2019-12-31"}}, ["nile"]),
         ({"year": 2001, "title": "Alps"}, []),
