@@ -145,7 +145,7 @@ class Calibrator:
         chosen, vectors = self._encodable(questions, lambda each: each.text)
         candidates = self._candidates([each.text for each in chosen], vectors)
         for question, found in zip(chosen, candidates, strict=True):
-            holds_answer, labels = question.matcher(regex=self.regex), question.labels
+            holds_answer, labels = question.matcher(regex=self.regex, language=self.card.language), question.labels
             rows = self.searcher.store.take(found.row_ids.tolist(), [ID, DOCUMENT_ID, "text"]).to_pylist()
             answering = [
                 row["_rowid"]

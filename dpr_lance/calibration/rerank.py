@@ -76,7 +76,7 @@ def _rescored(
         for question, hits, each in zip(part, found, scores, strict=True):
             if not hits:
                 continue
-            holds_answer, labels = question.matcher(regex=regex), question.labels
+            holds_answer, labels = question.matcher(regex=regex, language=hits[0].language), question.labels
             relevant = [
                 holds_answer(hit.text) if question.answers else hit.id in labels or hit.document_id in labels
                 for hit in hits

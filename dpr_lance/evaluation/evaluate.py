@@ -44,6 +44,7 @@ from dpr_lance.retriever import Retriever
 from dpr_lance.search.options import SearchOptions
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE
 from dpr_lance.table.encoder import EncoderSource, check_source
+from dpr_lance.text.language import ENGLISH
 
 KS = (1, 5, 20, 100)
 """The paper's k (appendix B); the last one is the depth of the search."""
@@ -252,7 +253,8 @@ class _Tally:
 
     def _take(self, batch: Sequence[LabelledQuestion], answers: Sequence[tuple[list[Hits], float]]) -> None:
         """Keep what each row found for these questions."""
-        matchers = [question.matcher(regex=self.regex) for question in batch]
+        language = next((hit.language for found, _ in answers for hits in found for hit in hits), ENGLISH)
+        matchers = [question.matcher(regex=self.regex, language=language) for question in batch]
         by_answer: list[dict[str, int]] = [{} for _ in batch]
         by_label: list[dict[str, int]] = [{} for _ in batch]
         if self.files is not None:

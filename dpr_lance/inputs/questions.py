@@ -25,6 +25,7 @@ from dpr_lance.inputs.lines import BadRecordError
 from dpr_lance.inputs.question_files import ID_FIELDS, beir_records, file_records, first_of
 from dpr_lance.records.reports import Skipped
 from dpr_lance.text.answers import answer_matcher
+from dpr_lance.text.language import ENGLISH, Language
 
 QUESTION_FIELDS = ("question", "text")
 ANSWER_FIELDS = ("answers", "answer")
@@ -67,10 +68,13 @@ class LabelledQuestion:
     labels: Mapping[str, int] = field(default_factory=dict)
     place: str = ""
 
-    def matcher(self, *, regex: bool = False) -> Callable[[str], bool]:
-        """Return the test whether a text holds an answer; raise `InvalidInputError` that names a bad expression."""
+    def matcher(self, *, regex: bool = False, language: Language = ENGLISH) -> Callable[[str], bool]:
+        """Return the test whether a text of a table in this language holds an answer.
+
+        Raises `InvalidInputError` that names a bad expression.
+        """
         try:
-            return answer_matcher(self.answers, regex=regex)
+            return answer_matcher(self.answers, regex=regex, language=language)
         except InvalidInputError as error:
             raise InvalidInputError(f"{self.place}: {error}") from None
 

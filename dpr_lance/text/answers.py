@@ -10,22 +10,26 @@ from functools import cache
 from itertools import groupby
 
 from dpr_lance.errors import InvalidInputError
+from dpr_lance.text.boundaries import UNSPACED
+from dpr_lance.text.language import ENGLISH, MULTILINGUAL, Language
 from dpr_lance.text.normal_form import normalised
 
 _END = "\0"
 """Around every token; as a control character it is never part of one."""
 
 
-def tokens(text: str) -> list[str]:
+def tokens(text: str, language: Language = ENGLISH) -> list[str]:
     """Return the lower-case tokens of a text in Unicode's form NFD.
 
     A token is a run of letters, digits and marks (categories L, N, M), or one other character that is neither a
-    separator nor a control character (Z, C).
+    separator nor a control character (Z, C). In a multilingual table, a letter of a script without spaces is one.
     """
-    return [found.lower() for found in _token().findall(normalised("NFD", text))]
+    return [found.lower() for found in _token(language == MULTILINGUAL).findall(normalised("NFD", text))]
 
 
-def answer_matcher(answers: Iterable[str], *, regex: bool = False) -> Callable[[str], bool]:
+def answer_matcher(
+    answers: Iterable[str], *, regex: bool = False, language: Language = ENGLISH
+) -> Callable[[str], bool]:
     """Return a function that reports whether a text contains one of these answers.
 
     An answer is found where its tokens follow one another in the text's tokens (see `tokens`): case and the encoding of
@@ -37,13 +41,13 @@ def answer_matcher(answers: Iterable[str], *, regex: bool = False) -> Callable[[
     Raises `InvalidInputError` for an answer that is not a regular expression.
     """
     patterns = [_pattern(answer) for answer in answers] if regex else []
-    phrases = [] if regex else [_joined(tokens(answer)) for answer in answers]
+    phrases = [] if regex else [_joined(tokens(answer, language)) for answer in answers]
 
     def contains_answer(text: str) -> bool:
         if regex:
             normal = normalised("NFD", text) if patterns else ""
             return any(pattern.search(normal) for pattern in patterns)
-        joined = _joined(tokens(text)) if phrases else ""
+        joined = _joined(tokens(text, language)) if phrases else ""
         return any(phrase in joined for phrase in phrases)
 
     return contains_answer
@@ -99,9 +103,14 @@ def _pattern(answer: str) -> re.Pattern[str]:
 
 
 @cache
-def _token() -> re.Pattern[str]:
-    """Return the pattern of a token; `re` has no classes for Unicode categories, so they are listed."""
+def _token(apart: bool = False) -> re.Pattern[str]:
+    """Return the pattern of a token; `re` has no classes for Unicode categories, so they are listed.
+
+    `apart`: each letter of a script without spaces, with its marks, is a token.
+    """
     word, blank = _characters("LNM"), _characters("ZC")
+    if apart:
+        return re.compile(f"[{UNSPACED}][{_characters('M')}]*|(?:(?![{UNSPACED}])[{word}])+|[^{word}{blank}]")
     return re.compile(f"[{word}]+|[^{word}{blank}]")
 
 

@@ -18,7 +18,7 @@ _CJK = (
 _THAI_LAO = "\u0e01-\u0e2e\u0e40-\u0e44\u0e81-\u0eae\u0ebd\u0ec0-\u0ec4\u0edc-\u0edf"
 _KHMER = "\u1780-\u17b3\u17dc"
 _BURMESE = "\u1000-\u102a\u103f\u1050-\u1055\u105a-\u105d\u1061\u1065\u1066\u106e-\u1070\u1075-\u1081\u108e"
-_UNSPACED = _CJK + _THAI_LAO + _KHMER + _BURMESE
+UNSPACED = _CJK + _THAI_LAO + _KHMER + _BURMESE
 """Letters that each count as a word."""
 _PREPOSED = "\u0e40-\u0e44\u0ec0-\u0ec4"
 """Thai and Lao vowels written before their consonant."""
@@ -44,8 +44,8 @@ _INVISIBLE = (
 
 _WORD = re.compile(
     f"[{_OPENING}]*(?:"
-    f"[{_PREPOSED}]?[{_UNSPACED}](?:[{_STACKING}][{_UNSPACED}]|[{_SIGNS}])*[{_CLINGING}]*"
-    f"|[^\\s{_UNSPACED}{_OPENING}{_INVISIBLE}][^\\s{_UNSPACED}{_OPENING}]*)"
+    f"[{_PREPOSED}]?[{UNSPACED}](?:[{_STACKING}][{UNSPACED}]|[{_SIGNS}])*[{_CLINGING}]*"
+    f"|[^\\s{UNSPACED}{_OPENING}{_INVISIBLE}][^\\s{UNSPACED}{_OPENING}]*)"
     f"|[{_OPENING}]+"
 )
 _ASCII_WORD = re.compile(r"[^\s\x00-\x08\x0e-\x1b\x7f]\S*")

@@ -197,3 +197,13 @@ def test_the_packaged_encoder_is_left_out_of_other_languages(tmp_path):
     with filled(tmp_path / "named", "german") as retriever:
         assert retriever.info().embedded == len(documents)
         assert retriever.search("Wie alt werden Eichen?", 3).mode == "hybrid"
+
+
+def test_answers_are_judged_in_the_language_of_the_table(tmp_path):
+    questions = [
+        {"question": "東京タワーはいつ完成しましたか", "answers": ["冬の終わり"]},
+        {"question": "パンダは何を食べる", "answers": ["竹"]},
+    ]
+    with filled(tmp_path / "t", "japanese") as retriever:
+        evaluation = dpr_lance.evaluate(retriever, questions, modes=["bm25"], ks=[1])
+    assert evaluation.rows[0].by_answer[1].mean == 1.0

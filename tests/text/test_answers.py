@@ -133,3 +133,22 @@ def test_an_answer_has_a_span_where_it_is_found(text, answer):
     spans = answer_spans(text, [answer])
     assert bool(spans) == (answer_matcher([answer])(text) and bool(tokens(answer)))
     assert all(tokens(text[start:end]) == tokens(answer) for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "english"),
+    [
+        ("赤い東京タワーは1958年に完成した。", "東京タワー", False),
+        ("赤い東京タワーは1958年に完成した。", "1958年", False),
+        ("工匠们修建长城。", "长城", False),
+        ("ช้างป่านอนน้อยมาก", "ช้าง", False),
+        ("The Rhine rises in the Alps.", "alps", True),
+        ("Les écoles fermées", "école", None),
+        ("ガラスの城", "カラス", None),
+    ],
+)
+def test_a_multilingual_table_has_answers_in_texts_without_spaces(text, answer, english):
+    """Elsewhere a run of letters is one word, as in the reference implementation; None: not found in any language."""
+    assert answer_matcher([answer])(text) == bool(english)
+    assert answer_matcher([answer], language="german")(text) == bool(english)
+    assert answer_matcher([answer], language="multilingual")(text) == (english is not None)
