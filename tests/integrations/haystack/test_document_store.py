@@ -197,6 +197,18 @@ def test_documents_that_cannot_be_stored(document_store, document, message):
     assert document_store.count_documents() == 0
 
 
+def test_ids_are_those_of_documents(document_store):
+    """Also where one is that of another document's passage, or has quotes in it."""
+    odd = ["a", "a#0", "it's", 'say "x"', "x\\y", "'; DROP"]
+    document_store.write_documents([Document(id=name, content="river", embedding=[1.0, 2.0]) for name in odd])
+    found = document_store.find("river", 10, mode="bm25")
+    assert {document.id: document.embedding for document in found} == {name: pytest.approx([1, 2]) for name in odd}
+    document_store.delete_documents(["a#0", "it's#0", "it's"])
+    assert names(document_store.filter_documents()) == {"a", 'say "x"', "x\\y", "'; DROP"}
+    with pytest.raises(InvalidInputError, match="document_ids"):
+        document_store.delete_documents([1])
+
+
 def test_embeddings_of_the_first_documents_make_the_table_one_of_vectors(document_store, tmp_path):
     near = Document(id="near", content="a river", embedding=[3.0, 4.0])
     document_store.write_documents([near, Document(id="none", content="no vector")])
