@@ -29,7 +29,7 @@ def tree(kind):
 
 def every_error():
     for module in pkgutil.walk_packages(dpr_lance.__path__, "dpr_lance."):
-        if not module.name.startswith("dpr_lance.trainer"):
+        if not module.name.startswith(("dpr_lance.trainer", "dpr_lance.integrations.")):
             importlib.import_module(module.name)
     return {*tree(DprLanceError), SupersededError}
 

@@ -114,7 +114,7 @@ def test_a_table_that_is_not_ours(tmp_path, encoder):
 def test_a_table_of_a_newer_format(tmp_path):
     schema = pa.schema([("id", pa.string())], metadata={"dpr_lance": '{"format": 99}'})
     lancedb.connect(tmp_path).create_table("passages", schema=schema)
-    with pytest.raises(TableError, match="has format 99, this dpr_lance knows up to 1: upgrade"):
+    with pytest.raises(TableError, match="has format 99, this dpr_lance knows up to 2: upgrade"):
         dpr_lance.connect(tmp_path)
 
 
