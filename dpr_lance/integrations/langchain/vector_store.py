@@ -106,18 +106,31 @@ class DprLanceVectorStore(VectorStore):
         """LangChain's embeddings, or those of the table's encoder: `embed_query` is E_Q, `embed_documents` is E_P."""
         return _OfTable(self.retriever) if self._own is None else self._own
 
-    def add_documents(self, documents: list[LangChainDocument], ids: list[str] | None = None) -> list[str]:
+    def add_documents(
+        self,
+        documents: list[LangChainDocument],
+        ids: list[str] | None = None,
+        *,
+        batch_size: int | None = None,  # noqa: ARG002 - LangChain's indexing passes it
+    ) -> list[str]:
         """Store documents and return their ids; an id that is stored already is replaced.
 
         Ids are those given, else those of the documents, else made from their content, so that the same document is
-        stored once. Nothing that is stored unchanged is embedded again. Raises `InvalidInputError` naming the document
-        that cannot be stored, and as `Retriever.add` does.
+        stored once. Nothing that is stored unchanged is embedded again. `batch_size` changes nothing: a batch is about
+        1,000 passages. Raises `InvalidInputError` naming the document that cannot be stored, and as `Retriever.add`
+        does.
         """
         made = self._documents(documents, ids)
         self.retriever.add(made, splitter=self._splitter_now())
         return [str(document.id) for document in made]
 
-    async def aadd_documents(self, documents: list[LangChainDocument], ids: list[str] | None = None) -> list[str]:
+    async def aadd_documents(
+        self,
+        documents: list[LangChainDocument],
+        ids: list[str] | None = None,
+        *,
+        batch_size: int | None = None,  # noqa: ARG002 - LangChain's indexing passes it
+    ) -> list[str]:
         """Do what `add_documents` does, without keeping the event loop from other work meanwhile."""
         made = self._documents(documents, ids)
         await self.retriever.add_async(made, splitter=self._splitter_now())

@@ -8,6 +8,7 @@ import pytest
 from lancedb.expr import col
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from langchain_core.indexing import InMemoryRecordManager, index
 
 import dpr_lance
 from dpr_lance import EncoderError, EncoderMismatchError, HashEncoder, InvalidInputError, WordSplitter
@@ -210,6 +211,23 @@ def test_delete_without_ids_deletes_all(store):
     assert ids(store.similarity_search("river", k=9)) == ["alps", "rhine"]
     assert asyncio.run(store.adelete())
     assert store.similarity_search("river") == []
+
+
+def test_the_indexing_of_langchain_keeps_a_source_up_to_date(store):
+    records = InMemoryRecordManager(namespace="rivers")
+    records.create_schema()
+    pages = [Document(text, metadata={"source": "a.txt"}) for text in ("a river", "a mountain")]
+
+    def run(documents):
+        settings = {"cleanup": "incremental", "source_id_key": "source", "key_encoder": "sha256"}
+        return index(documents, records, store, **settings)
+
+    assert run(pages)["num_added"] == 2
+    assert run(pages)["num_skipped"] == 2
+    changed = run([pages[0], Document("a hill", metadata={"source": "a.txt"})])
+    assert (changed["num_added"], changed["num_deleted"]) == (1, 1)
+    found = store.similarity_search("a", k=9, filter={"source": "a.txt"})
+    assert sorted(document.page_content for document in found) == ["a hill", "a river"]
 
 
 def test_the_packaged_encoder_and_asynchronous_making(tmp_path):
