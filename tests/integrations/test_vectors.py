@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import dpr_lance
-from dpr_lance import Document, EncoderError, EncoderMismatchError, InvalidInputError, MissingExtraError
-from dpr_lance.integrations.extras import require
+from dpr_lance import Document, EncoderError, EncoderMismatchError, InvalidInputError
 from dpr_lance.integrations.vectors import (
     GivenVectors,
     add_with_vectors,
@@ -97,8 +96,3 @@ def test_the_reason_of_a_fallback_is_logged(table, caplog):
         hits = log_fallback(table.search("text"))
     assert len(hits) == 3
     assert "BM25 alone has answered 'text': the vectors of encoder 'a model'" in caplog.text
-
-
-def test_a_missing_framework_is_reported_with_its_command():
-    with pytest.raises(MissingExtraError, match=r"pip install 'dpr-lance\[langchain\]'"):
-        require("no_such_framework", "LangChain", "langchain")
