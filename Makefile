@@ -1,10 +1,11 @@
 # The commands that README and CI call. Everything is installed into $(VENV), made from $(PYTHON).
 PYTHON ?= python3
 VENV ?= .venv
+ENVIRONMENTS ?= build/environments
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: docs demo test stress check bench bench-release bench-long encoder reader test-integrations
+.PHONY: docs demo test stress check bench bench-release bench-long encoder reader test-integrations test-versions test-oldest
 
 # Index the docstrings of Python's standard library and ask them questions.
 demo: $(VENV)/base.installed
@@ -18,9 +19,20 @@ test: $(VENV)/dev.installed
 stress: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m stress tests/stress
 
+# The wheel and the sdist with several versions of Python, and with the oldest and the newest packages that pyproject allows.
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+test-versions: $(VENV)/dev.installed
+	$(BIN)/python -m tests.versions.run $(PYTHONS)
+
+# A walk through the library with the oldest packages that pyproject names, in an environment of its own.
+test-oldest:
+	test -x $(ENVIRONMENTS)/oldest/bin/python || $(PYTHON) -m venv $(ENVIRONMENTS)/oldest
+	$(ENVIRONMENTS)/oldest/bin/python -m pip install --quiet --disable-pip-version-check -e . $$($(PYTHON) tests/versions/oldest.py)
+	rm -rf $(ENVIRONMENTS)/walk
+	$(ENVIRONMENTS)/oldest/bin/python tests/versions/walk.py $(ENVIRONMENTS)/walk
+
 # The tests of each framework, in an environment of its own with that extra and what its tests need.
 FRAMEWORKS := langchain llamaindex haystack
-ENVIRONMENTS ?= build/environments
 SUITE_langchain := langchain-tests
 SUITE_haystack := pytest-asyncio
 OPTIONS_haystack := -o asyncio_default_fixture_loop_scope=function
