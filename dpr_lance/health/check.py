@@ -26,6 +26,7 @@ from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard
 from dpr_lance.table.snapshot import Snapshot, part_of
 from dpr_lance.table.store import Store
 from dpr_lance.table.tuning import calibration_in, training_in
+from dpr_lance.text.language import ENGLISH, Language
 from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.terms import distinct_words
 
@@ -74,6 +75,7 @@ class Checker:
     _faults: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _sample: list[_Sampled] = field(default_factory=list)
     _values: dict[str, Counter[Any]] = field(default_factory=dict)
+    _language: Language = ENGLISH
 
     def run(self) -> CheckReport:
         """Look at the files, the small table, all rows, each index and some vectors; report damage, never raise it."""
@@ -83,6 +85,7 @@ class Checker:
         for damage in (*self.store.files.damages(), *self.store.remembered.files.damages()):
             self._find(str(damage), damage.remedy, str(damage.path))
         card = self._tried(self._card, REBUILD)
+        self._language = ENGLISH if card is None else card.language
         read = self._tried(lambda: self.store.with_snapshot(lambda snapshot: self._read(snapshot, card)), RESTORE)
         listed = partial(self.store.retry_on_conflict, lambda table: list(table.list_indices()))
         indexes = self._tried(listed, REBUILD) or []
@@ -185,7 +188,7 @@ class Checker:
         title, text, document = row["title"], row["text"], row[DOCUMENT_ID]
         if hash_of(title, text) != row["content_hash"]:
             self._fault("the text of passages has changed since it was stored: its hash differs", AGAIN, name)
-        elif row[CONTENT] == content_of(title, text):
+        elif row[CONTENT] == content_of(title, text, self._language):
             pass
         elif row[CONTENT] == (f"{title}\n{text}" if title else text):
             self._fault("passages were indexed by an earlier version, which did not unify spellings", REBUILD, name)

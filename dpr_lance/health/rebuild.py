@@ -20,6 +20,7 @@ from dpr_lance.table.schema import CONTENT, ID, TableCard
 from dpr_lance.table.snapshot import parts_of
 from dpr_lance.table.store import Store
 from dpr_lance.table.tuning import TRAINING
+from dpr_lance.text.language import Language
 from dpr_lance.text.normal_form import content_of
 
 
@@ -33,7 +34,7 @@ def rebuild(store: Store) -> tuple[str, ...]:
     _remove_damaged_files(store)
     card = store.card
     store.commit(lambda table: drop_duplicates(table, rows_by_embedding(table, card.embedded)))
-    _spell_again(store)
+    _spell_again(store, card.language)
     built = _index_again(store, card)
     store.files.record_again()
     store.remembered.files.record_again()
@@ -81,13 +82,14 @@ def _is_card(value: Any, store: Store) -> bool:  # noqa: ANN401 - JSON
     return False
 
 
-def _spell_again(store: Store) -> None:
+def _spell_again(store: Store, language: Language) -> None:
     """Write the column that BM25 indexes again where it differs from what is made of title and text today."""
 
     def differing(table: Table) -> pa.Table:
         parts = []
         for part in parts_of(table, [ID, "title", "text", CONTENT]):
-            wanted = list(map(content_of, part["title"].to_pylist(), part["text"].to_pylist()))
+            titles, texts = part["title"].to_pylist(), part["text"].to_pylist()
+            wanted = [content_of(title, text, language) for title, text in zip(titles, texts, strict=True)]
             stored = part[CONTENT].to_pylist()
             changed = [number for number, content in enumerate(wanted) if content != stored[number]]
             ids = part[ID].take(pa.array(changed, pa.int64()))

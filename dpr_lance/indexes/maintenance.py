@@ -21,7 +21,7 @@ from dpr_lance.table.consistency import COVERAGE, column_of, coverage_in, indexe
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.memory import large_blocks_given_back, trim_heap
 from dpr_lance.table.retention import NOTHING, due_age
-from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column
+from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard, is_vector_column, language_of
 from dpr_lance.table.store import WRITE_TIMEOUT, Store
 from dpr_lance.table.tuning import TRAINING, keep_training, training_of
 from dpr_lance.text.language import tokenizer_options
@@ -38,7 +38,7 @@ _TEXT_INDEX_MIB = 64
 
 def create_text_index(table: Table) -> None:
     """Create or rebuild the BM25 index over title and text, in the language of the table."""
-    options = tokenizer_options(TableCard.from_schema(table.schema, place=f"table {table.name!r}").language)
+    options = tokenizer_options(language_of(table.schema))
     table.create_index(CONTENT, config=FTS(with_position=False, memory_limit=_TEXT_INDEX_MIB, **options), replace=True)
 
 

@@ -23,7 +23,7 @@ from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.schema import CONTENT, TableCard
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.tuning import calibration_in, training_in
-from dpr_lance.text.normal_form import normal_form
+from dpr_lance.text.normal_form import indexed_form
 from dpr_lance.text.terms import distinct_words
 
 
@@ -155,8 +155,9 @@ async def bm25_leg(snapshot: Snapshot, question: str, n: int, where: Filter, col
 
     The index may list passages that are gone. They are left out if vectors are read, else they are in the leg.
     """
-    asked = distinct_words(question, snapshot.card.language)
-    match = MatchQuery(" ".join(normal_form(word.text) for word in asked), CONTENT)
+    language = snapshot.card.language
+    asked = [indexed_form(word.text, language) for word in distinct_words(question, language)]
+    match = MatchQuery(" ".join(asked), CONTENT)
     search = snapshot.reads.query().nearest_to_text(match).with_row_id().limit(n)
     where = snapshot.narrowed(where)
     if where is not None:

@@ -18,7 +18,7 @@ from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.vectors import Vector, vector_array
 from dpr_lance.records.passage import Passage
 from dpr_lance.table.contention import SchemaChangedError
-from dpr_lance.table.schema import CONTENT, EMBEDDED, PASSAGE_COLUMNS, is_vector_column, metadata_of
+from dpr_lance.table.schema import CONTENT, EMBEDDED, PASSAGE_COLUMNS, is_vector_column, language_of, metadata_of
 from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.splitter import Splitter, spans_of, splitter_name
 
@@ -37,7 +37,7 @@ UPDATED_HASH = "updated"
 """Document hash of a passage whose metadata was set by `update`: no document has it, so `add` replaces the passage."""
 
 
-_ROW_COLUMNS = (CONTENT, "content_hash", "document_hash")
+_ROW_COLUMNS = ("content_hash", "document_hash")
 """The columns that are attributes of a `Row`."""
 
 
@@ -50,11 +50,6 @@ class Row:
     """Of title and text: passages with the same one have the same vector."""
     document_hash: str
     """See `stored_hash`: where it is equal on all passages, nothing needs to be written."""
-
-    @property
-    def content(self) -> str:
-        """What BM25 indexes."""
-        return content_of(self.passage.title, self.passage.text)
 
 
 def document_id_of(document: Document) -> str:
@@ -139,9 +134,12 @@ def arrow_rows(
     `vectors` maps passage ids to the float32[d] that go into `column`; a passage without one gets null. `metadata` has
     one value per row for the columns that are not null throughout.
     """
-    arrays = []
+    arrays, language = [], language_of(schema)
     for field in schema:
-        if field.name == column:
+        if field.name == CONTENT:
+            contents = [content_of(row.passage.title, row.passage.text, language) for row in rows]
+            arrays.append(pa.array(contents, type=field.type))
+        elif field.name == column:
             arrays.append(vector_array([vectors.get(row.passage.id) for row in rows], field.type.list_size))
         elif field.name in PASSAGE_COLUMNS:
             arrays.append(pa.array([getattr(row.passage, field.name) for row in rows], type=field.type))

@@ -179,6 +179,12 @@ def table_schema(card: TableCard, metadata_fields: Sequence[pa.Field]) -> pa.Sch
     return pa.schema([*own, *metadata_fields], metadata=about)
 
 
+def language_of(schema: pa.Schema) -> Language:
+    """Return the language of the table with this schema."""
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    return ENGLISH if raw is None else TableCard.from_json(raw, place="the table").language
+
+
 def columns_read(names: Iterable[str], own: Sequence[str]) -> list[str]:
     """Return those of a table's columns that are in `own` (see `PASSAGE_COLUMNS`) or hold the user's metadata."""
     return [name for name in names if name in own or not is_reserved(name)]

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Literal
+
+from dpr_lance.text.language import ENGLISH, MULTILINGUAL, Language
 
 _INVISIBLE = "\u00ad\u034f\u180b-\u180d\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef"
 _ACCENTS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f"
@@ -37,6 +39,9 @@ _DOTTED = {
 }
 _DOTTED_LETTER = re.compile("|".join(_DOTTED))
 
+_SYLLABLES = re.compile("[\uac00-\ud7a3]{3,}")
+"""Korean syllables, more than a pair."""
+
 _PART = re.compile("[\x00-\x7f]+[^\x00-\x7f]*|[^\x00-\x7f]+")
 _LONG = 1_000
 """Characters of a part that Python always normalises fast."""
@@ -53,9 +58,27 @@ def normal_form(text: str) -> str:
     return _ACCENT.sub("", composed)
 
 
-def content_of(title: str, text: str) -> str:
-    """Return what BM25 indexes of a passage: title, newline and text in their normal form."""
-    return f"{normal_form(title)}\n{normal_form(text)}" if title else normal_form(text)
+def indexed_form(text: str, language: Language = ENGLISH) -> str:
+    """Return the normal form of a text with what the index's tokenizer does not do for a language.
+
+    Korean writes endings at its words, and LanceDB has no stemmer for it: in multilingual tables a run of syllables
+    becomes its pairs: "서울에서" is "서울 울에 에서". A Turkish dotted capital İ becomes I, which the index
+    joins with i and ı.
+    """
+    normal = normal_form(text)
+    if language == "turkish":
+        return normal.replace("İ", "I")
+    return _SYLLABLES.sub(_pairs, normal) if language == MULTILINGUAL else normal
+
+
+def _pairs(run: re.Match[str]) -> str:
+    return f" {' '.join(map(''.join, pairwise(run[0])))} "
+
+
+def content_of(title: str, text: str, language: Language = ENGLISH) -> str:
+    """Return what BM25 indexes of a passage: title, newline and text, as `indexed_form` writes them."""
+    indexed = indexed_form(text, language)
+    return f"{indexed_form(title, language)}\n{indexed}" if title else indexed
 
 
 def origins(text: str) -> list[tuple[int, int]] | None:

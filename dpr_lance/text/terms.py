@@ -12,10 +12,12 @@ from functools import lru_cache
 from itertools import pairwise
 
 from dpr_lance.text.language import ENGLISH, MULTILINGUAL, Language, spelling_options, tokenizer_options
-from dpr_lance.text.normal_form import normal_form, origins
+from dpr_lance.text.normal_form import indexed_form, normal_form, origins
 
 _RUN = re.compile(r"\S+")
 _PART = re.compile(r"[^\W_]+")
+_PAIR = re.compile("[\uac00-\ud7a3]{2}")
+_LONG_KOREAN = re.compile("[\uac00-\ud7a3]{3}")
 _CACHED_RUNS = 20_000
 _MOST_TOGETHER = 6
 """Tokens of a script without spaces that are asked for together where one alone would be cut in another way."""
@@ -52,11 +54,20 @@ def distinct_words(question: str, language: Language = ENGLISH) -> list[Word]:
     seen: set[str] = set()
     distinct = []
     found = words(question, language)
-    for word in _standing_alone(question, found) if language == MULTILINGUAL else found:
+    for word in _in_pairs(_standing_alone(question, found)) if language == MULTILINGUAL else found:
         if not seen.issuperset(word.terms):
             distinct.append(word)
             seen.update(word.terms)
     return distinct
+
+
+def _in_pairs(found: Iterable[Word]) -> Iterator[Word]:
+    """Yield the words, a Korean one as its pairs of syllables: words may have some of them in common."""
+    for word in found:
+        if len(word.terms) > 1 and all(map(_PAIR.fullmatch, word.terms)):
+            yield from (Word(pair, word.start, (pair,)) for pair in word.terms)
+        else:
+            yield word
 
 
 def _standing_alone(question: str, found: Iterable[Word]) -> Iterator[Word]:
@@ -84,7 +95,8 @@ def _stands_alone(question: str, group: list[Word]) -> bool:
     """Tell whether the words, sent to LanceDB together, have the terms that they have within the question."""
     together = _together(question, group)
     return (
-        _RUN.fullmatch(together.text) is not None and _terms(normal_form(together.text), MULTILINGUAL) == together.terms
+        _RUN.fullmatch(together.text) is not None
+        and _terms(indexed_form(together.text, MULTILINGUAL), MULTILINGUAL) == together.terms
     )
 
 
@@ -96,8 +108,9 @@ def _together(question: str, group: list[Word]) -> Word:
 @lru_cache(maxsize=_CACHED_RUNS)
 def _parts(run: str, language: Language) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
     """Return offset, text and terms of each word in a run of characters without blanks."""
-    normal = normal_form(run)
-    whole = _terms(normal, language)
+    whole = _terms(indexed_form(run, language), language)
+    # The tokens of a multilingual table are found in the normal form; that of other languages has the same length.
+    normal = normal_form(run) if language == MULTILINGUAL else indexed_form(run, language)
     parts = _tokens(normal) if language == MULTILINGUAL else _runs_of_letters(normal, language)
     found = [part for part in parts if part[2]]
     if tuple(term for _, _, terms in found for term in terms) == whole:
@@ -127,7 +140,10 @@ def _tokens(normal: str) -> list[tuple[int, int, tuple[str, ...]]]:
             return []
         at = start + len(token.text)
         term = of_position.get(token.position)
-        places.append((start, at, () if term is None else (term,)))
+        if _LONG_KOREAN.search(token.text):
+            places.append((start, at, _terms(indexed_form(token.text, MULTILINGUAL), MULTILINGUAL)))
+        else:
+            places.append((start, at, () if term is None else (term,)))
     return places
 
 

@@ -12,7 +12,7 @@ import dpr_lance
 from dpr_lance import HashEncoder, InvalidInputError, TableError
 from dpr_lance.table.schema import TableCard
 from dpr_lance.text.language import LANGUAGES, tokenizer_options
-from dpr_lance.text.normal_form import normal_form
+from dpr_lance.text.normal_form import indexed_form
 from dpr_lance.text.terms import distinct_words, words
 
 PAGE = Path(__file__).parents[2] / "docs" / "languages.md"
@@ -70,7 +70,7 @@ def test_words_have_the_terms_of_the_index(language):
     for pair in PAIRS[language]:
         for text in pair["question"], pair["text"], f"İﬁ x@mail.com l’eau {pair['text']} e\u0301 foo_bar 3.14":
             for each in (own(language), "english", "multilingual"):
-                expected = [term.text for term in lancedb.tokenize(normal_form(text), **tokenizer_options(each))]
+                expected = [term.text for term in lancedb.tokenize(indexed_form(text, each), **tokenizer_options(each))]
                 found = list(words(text, each))
                 assert [term for word in found for term in word.terms] == expected
                 assert all(text[word.start : word.end] == word.text for word in found)
@@ -82,14 +82,15 @@ def test_words_are_asked_for_as_the_index_has_them(language):
     for pair in PAIRS[language]:
         asked = distinct_words(pair["question"], own(language))
         for word in asked:
-            sent = [term.text for term in lancedb.tokenize(normal_form(word.text), **tokenizer_options(own(language)))]
+            text = indexed_form(word.text, own(language))
+            sent = [term.text for term in lancedb.tokenize(text, **tokenizer_options(own(language)))]
             assert tuple(sent) == word.terms
         assert {term for word in asked for term in word.terms} == {
             term for word in words(pair["question"], own(language)) for term in word.terms
         }
 
 
-@pytest.mark.parametrize("language", ["german", "russian", "japanese", "thai"])
+@pytest.mark.parametrize("language", ["german", "russian", "japanese", "thai", "korean"])
 def test_words_sum_up_to_the_bm25_score(tmp_path, language):
     with filled(tmp_path / "t", language) as retriever:
         retriever.optimize()
@@ -105,6 +106,7 @@ def test_words_sum_up_to_the_bm25_score(tmp_path, language):
         ("french", "Les chevaux des marais", "Un **cheval** sauvage vit encore dans les **marais** du delta."),
         ("japanese", "東京タワーの完成", "赤い鉄塔として知られる**東京****タワー**は、冬**の**終わりに**完成**した。"),
         ("chinese", "熊猫吃什么？", "野生**熊猫**每天要**吃**很多竹子。"),
+        ("korean", "서울의 지하철은?", "**서울에** **지하철이** 처음 달린 것은 여름이었다."),
     ],
 )
 def test_a_snippet_marks_what_bm25_matches(tmp_path, language, question, snippet):
@@ -134,6 +136,26 @@ def test_passages_of_texts_without_spaces_are_slices_of_them(tmp_path):
     assert len(passages) > 5
     assert "".join(passage.text for passage in passages) == text
     assert all(text[passage.start : passage.end] == passage.text for passage in passages)
+
+
+def test_pairs_of_korean_syllables_count_once(tmp_path):
+    """Also where several words of a question have one in common."""
+    with filled(tmp_path / "t", "korean") as retriever:
+        once, twice = (retriever.search(text, 1, mode="bm25")[0] for text in ("서울에", "서울의 서울에 서울은"))
+        assert once.id == twice.id == "0#0"
+        assert twice.bm25_score == pytest.approx(once.bm25_score, abs=1e-6)
+        assert retriever.check().ok
+        retriever.optimize(rebuild=True)
+        assert right_at_once(retriever, PAIRS["korean"]) == rows_of_the_page()["korean"][2]
+
+
+def test_turkish_capitals_are_their_small_letters(tmp_path):
+    with dpr_lance.connect(tmp_path / "t", encoder=HashEncoder(dimension=16), language="turkish") as retriever:
+        retriever.add([{"id": "a", "text": "İstanbul büyük bir şehirdir."}, {"id": "b", "text": "IĞDIR doğudadır."}])
+        assert retriever.search("istanbul", 1, mode="bm25")[0].snippet() == "**İstanbul** büyük bir şehirdir."
+        assert retriever.search("ığdır", 1, mode="bm25")[0].snippet() == "**IĞDIR** doğudadır."
+        assert retriever.search("İSTANBUL", 1, mode="bm25")[0].document_id == "a"
+        assert retriever.check().ok
 
 
 def test_a_table_keeps_its_language(tmp_path):
