@@ -43,6 +43,8 @@ class DprLanceDocumentStore(OpenedTable, MetadataStatistics):
     metadata field with a document's title, which BM25 and the encoder read with the text; None: no titles.
     `return_embedding`: whether documents that are read have their embedding, in float32. `language` is that of BM25.
     Values of `storage_options` may be `Secret`s, which are not written by `to_dict`.
+
+    The first use raises `EncoderMismatchError` for another `embedding_dim` than the table's.
     """
 
     def __init__(  # noqa: PLR0913 - keywords, each with its default
@@ -126,7 +128,7 @@ class DprLanceDocumentStore(OpenedTable, MetadataStatistics):
         FAIL (and NONE, the default) raises `DuplicateDocumentError` before anything is written where an id is stored,
         or given twice. SKIP leaves stored documents as they are, OVERWRITE replaces them. Documents with the same text
         keep the vector that they have. Raises `InvalidInputError` (a `ValueError`) naming a document that cannot be
-        stored, and `EncoderMismatchError` for embeddings of another dimension than the table's.
+        stored, or an embedding that is not one of the table's.
         """
         if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
             raise InvalidInputError(f"documents={shown(documents)}: give a list of haystack Documents")

@@ -99,8 +99,9 @@ class _Translation:
     def _equals(self, field: str, value: object) -> Condition:
         present = self._present(field)
         if value is None:
-            missing = [self._fields(field, column).is_missing(field) for column in present.values()]
-            return all_of(missing)
+            if field in _COLUMNS:
+                return NEVER
+            return all_of(Condition(f"`{name}` IS NULL", f"`{name}` IS NOT NULL") for name in present.values())
         if isinstance(value, list):
             kind, value = "list", json_of_list(value)
         elif isinstance(value, datetime):

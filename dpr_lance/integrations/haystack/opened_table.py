@@ -20,7 +20,14 @@ from dpr_lance.integrations.columns import table_columns
 from dpr_lance.integrations.haystack.documents import read_document
 from dpr_lance.integrations.haystack.filters import sql_of
 from dpr_lance.integrations.literals import text_literal
-from dpr_lance.integrations.vectors import GivenVectors, external_card, given, log_fallback, with_vectors
+from dpr_lance.integrations.vectors import (
+    GivenVectors,
+    check_card,
+    external_card,
+    given,
+    log_fallback,
+    with_vectors,
+)
 from dpr_lance.reader.choice import RerankSource
 from dpr_lance.records.hits import CANDIDATES, Hits, Mode
 from dpr_lance.records.passage import Passage
@@ -132,7 +139,10 @@ class OpenedTable:
 
         self._takes_vectors = True
         if embedding_dim is not None:
-            return connected(GivenVectors(external_card(SOURCE, embedding_dim, source=SOURCE)))
+            card = external_card(SOURCE, embedding_dim, source=SOURCE)
+            retriever = connected(GivenVectors(card))
+            check_card(retriever, card)
+            return retriever
         retriever = connected(self.encoder)
         stored = retriever._store.find_card()
         if self.encoder is not None or stored is None or stored.encoder_source:
