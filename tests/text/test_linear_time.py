@@ -29,6 +29,7 @@ CALLS = {
     "heading": "first_heading",
     "snippet": "lambda text: snippet(text, 'alpha a x b')",
     "question": "distinct_words",
+    "multilingual": "lambda text: snippet(text[:1_000], text[-1_000:], language='multilingual')",
     "answers": "lambda text: answer_matcher([text[:200], 'b'])(text)",
     "shown": "one_line",
     "licence": "licence",
@@ -59,7 +60,11 @@ for unit in {units}:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_text_is_read_in_linear_time(name):
-    length = LENGTH // 50 if name in ("snippet", "question", "answers", "sentences", "markdown", "words") else LENGTH
+    length = (
+        LENGTH // 50
+        if name in ("snippet", "question", "multilingual", "answers", "sentences", "markdown", "words")
+        else LENGTH
+    )
     code = CODE.format(call=CALLS[name], units=UNITS, forms=FORMS, length=length)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=LIMIT)
 
