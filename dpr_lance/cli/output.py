@@ -47,6 +47,7 @@ def info_facts(info: TableInfo) -> dict[str, object]:
         "documents": info.documents,
         "passages": info.passages,
         "with a vector": info.embedded,
+        **({"incomplete, until embed or optimize": info.incomplete} if info.incomplete else {}),
         "encoder": card and f"{card.name}, {card.dimension} dimensions, fingerprint {card.fingerprint}",
         "splitter": info.splitter,
         "language": info.language,

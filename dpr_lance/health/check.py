@@ -46,6 +46,7 @@ _VALUES = 200
 """Values of a metadata column that are looked up in its index."""
 
 AGAIN = "delete these documents and add them again"
+COMPLETE = f"embed() or optimize() completes rows that plain LanceDB has added; else {REBUILD}"
 
 _COMPARED = (ID, DOCUMENT_ID, "position", "title", "text", CONTENT, "content_hash", "document_hash")
 
@@ -176,15 +177,16 @@ class Checker:
         vectors = self._compared_vectors(part, card, ids)
         rows = part["_rowid"].to_pylist()
         for number in range(-start % step, part.num_rows, step):
-            if None not in (ids[number], texts["title"][number], texts["text"][number]):
+            if None not in (ids[number], texts["text"][number]):
                 title, text, content = (texts[name][number] for name in ("title", "text", CONTENT))
+                title = title or ""
                 self._sample.append(_Sampled(rows[number], ids[number], title, text, content, vectors.get(number)))
         self._ids += ids
 
     def _compare_row(self, row: dict[str, Any]) -> None:
-        name = row[ID]
+        name, row["title"] = row[ID], row["title"] or ""  # null is the same as no title
         if any(value is None for value in row.values()):
-            return self._fault("passages lack a value that every passage has", AGAIN, name)
+            return self._fault("passages lack a value that every passage has", COMPLETE, name)
         title, text, document = row["title"], row["text"], row[DOCUMENT_ID]
         if hash_of(title, text) != row["content_hash"]:
             self._fault("the text of passages has changed since it was stored: its hash differs", AGAIN, name)
@@ -194,7 +196,7 @@ class Checker:
             self._fault("passages were indexed by an earlier version, which did not unify spellings", REBUILD, name)
         else:
             self._fault("the column that BM25 indexes is not the title and the text of passages", REBUILD, name)
-        if name != f"{document}#{row['position']}":
+        if name not in (f"{document}#{row['position']}", document):
             self._fault("the ids of passages do not match their document and position", AGAIN, name)
         state = row["document_hash"]
         if state != UPDATED_HASH and self._documents.setdefault(document, state) != state:

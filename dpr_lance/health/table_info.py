@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from dpr_lance.indexes.maintenance import index_infos
 from dpr_lance.records.table_info import TableInfo
+from dpr_lance.table.completion import count_incomplete
 from dpr_lance.table.schema import DOCUMENT_ID, metadata_fields
 from dpr_lance.table.store import Store
 from dpr_lance.table.tuning import answer_calibration_in, calibration_in, training_of
@@ -25,6 +26,7 @@ def table_info(store: Store, bytes_resident: int) -> TableInfo:
         documents=documents,
         passages=store.count(),
         embedded=store.count(card.embedded),
+        incomplete=count_incomplete(store),
         encoder=card.encoder,
         splitter=card.splitter,
         metadata={field.name: str(field.type) for field in metadata_fields(store.schema())},

@@ -17,6 +17,7 @@ from dpr_lance.indexes.filter_indexes import build_filter_indexes
 from dpr_lance.indexes.recall import recall_of
 from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.records.reports import IndexInfo, IndexReport
+from dpr_lance.table.completion import complete_rows
 from dpr_lance.table.consistency import COVERAGE, column_of, coverage_in, indexed_columns, lists_gone_rows, touch
 from dpr_lance.table.index_policy import IndexPolicy
 from dpr_lance.table.memory import large_blocks_given_back, trim_heap
@@ -120,6 +121,7 @@ def _optimized(store: Store, filter_columns: Sequence[str]) -> IndexReport:
     before, covered = store.files.bytes_on_disk(), _coverage(store)
     with store.lock(timeout=WRITE_TIMEOUT, purpose="write"):
         store.finish_restoring()
+    complete_rows(store)
     _drop_stale_vectors(store)
     _drop_empty_indexes(store)
     built = store.retry_on_conflict(lambda table: _build_missing(table, store.policy))

@@ -22,6 +22,7 @@ from dpr_lance.indexes import maintenance as indexes
 from dpr_lance.indexes.vector_index import train_if_due
 from dpr_lance.ingest.write_queue import Stop
 from dpr_lance.records.reports import Progress, ReembedReport, Skipped
+from dpr_lance.table.completion import complete_rows
 from dpr_lance.table.remembered import CARD, NEXT_CARD
 from dpr_lance.table.schema import ID, METADATA_KEY, TableCard, column_key, is_vector_column
 from dpr_lance.table.store import Store
@@ -127,13 +128,15 @@ def fill_vectors(store: Store, card: TableCard, encoder: PassageEncoder) -> None
     """
     tried = np.empty(0, dtype=np.uint64)
     while True:
+        complete_rows(store)  # a row without a hash would be encoded, and its vector not stored
         rows = store.row_ids(card.unembedded, limit=PLANNED_ROWS + len(tried))
         rows = np.setdiff1d(rows, tried)
         if not len(rows):
             return
         for start in range(0, len(rows), BATCH_ROWS):
             found = store.take(rows[start : start + BATCH_ROWS], [ID, "content_hash", "title", "text"])
-            passages = list(zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True))
+            titles = [title or "" for title in found["title"].to_pylist()]
+            passages = list(zip(titles, found["text"].to_pylist(), strict=True))
             made = encoder.encode(passages, [[name] for name in found[ID].to_pylist()])
             there = pa.array([vector is not None for vector in made], type=pa.bool_())
             tried = np.append(tried, found.filter(pc.invert(there))["_rowid"].to_numpy())

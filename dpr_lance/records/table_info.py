@@ -125,7 +125,8 @@ class TableInfo:
     against exact search; None if search is exact. `bytes_on_disk` includes old versions; it is None if the table is not
     in a local folder. `bytes_resident` is the size of the vectors that this retriever holds in memory; while it does,
     dense search without a filter is exact. `language` is that of BM25. `answers` is what
-    `calibrate_answers` has chosen.
+    `calibrate_answers` has chosen. `incomplete` passages were added by plain LanceDB with an id and a text; `embed` and
+    `optimize` complete them.
     """
 
     uri: str
@@ -133,6 +134,7 @@ class TableInfo:
     documents: int = 0
     passages: int = 0
     embedded: int = 0
+    incomplete: int = 0
     encoder: EncoderCard | None = None
     splitter: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)

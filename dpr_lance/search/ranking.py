@@ -19,6 +19,7 @@ from dpr_lance.search.explanation import explained
 from dpr_lance.search.fusion import Candidates, known, leading
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.index_policy import MOST_CANDIDATES
+from dpr_lance.table.rows import completed
 from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
 from dpr_lance.table.snapshot import Snapshot
 from dpr_lance.table.tuning import calibration_in
@@ -124,7 +125,7 @@ def _fetch(snapshot: Snapshot, row_ids: set[int]) -> dict[int, dict[str, Any]]:
         return {}
     columns = columns_read(snapshot.names, HIT_COLUMNS)
     rows = snapshot.reads.take_row_ids(sorted(row_ids)).with_row_id().select(columns)
-    fields = {row.pop("_rowid"): row for row in python_records(snapshot.ask(rows.to_arrow()).result())}
+    fields = {row.pop("_rowid"): completed(row) for row in python_records(snapshot.ask(rows.to_arrow()).result())}
     if len(fields) < len(row_ids):
         raise snapshot.gone_rows()
     return fields

@@ -13,7 +13,7 @@ from dpr_lance.records.context import Context, ContextLimits, assembled
 from dpr_lance.records.hits import Hit, Hits, passage_of, place_in_document
 from dpr_lance.records.passage import Passage, StoredDocument
 from dpr_lance.table.filters import Filter, among, checked_filter
-from dpr_lance.table.rows import passages_of
+from dpr_lance.table.rows import completed, passages_of
 from dpr_lance.table.schema import DOCUMENT_ID, ID
 from dpr_lance.table.store import Store
 
@@ -56,11 +56,12 @@ def documents_of(store: Store) -> Iterator[StoredDocument]:
     """Yield all documents, in storage order, read in batches."""
     if store.find() is None:
         return
-    for batch in store.by_document([DOCUMENT_ID, "position", "title"]):
+    for batch in store.by_document([ID, DOCUMENT_ID, "position", "title"]):
         first: dict[str, tuple[int, str]] = {}
         counts: Counter[str] = Counter()
-        for name, *place in zip(*(batch[column].to_pylist() for column in batch.column_names), strict=True):
-            first[name] = min(first.get(name, tuple(place)), tuple(place))
+        for row in map(completed, batch.to_pylist()):
+            name, place = row[DOCUMENT_ID], (row["position"], row["title"])
+            first[name] = min(first.get(name, place), place)
             counts[name] += 1
         yield from (StoredDocument(name, title, counts[name]) for name, (_, title) in first.items())
 
@@ -116,6 +117,8 @@ def _place_of(hit: object) -> tuple[str, int]:
         raise refused("hit", hit, "context() takes a Hit, a Passage or a passage's id")
     name = checked_text(hit if isinstance(hit, str) else hit.id, name="the id", place="hit")
     place = place_in_document(name)
+    if isinstance(hit, Hit | Passage) and (place is None or place[0] != hit.document_id):
+        return hit.document_id, 0  # added by plain LanceDB under an id of another form
     if place is None:
         raise InvalidInputError(f"hit={name!r:.80}: a passage's id is its document's, '#' and a position, as in Hit.id")
     return place

@@ -16,9 +16,19 @@ import pyarrow as pa
 from dpr_lance.documents.document import Document
 from dpr_lance.documents.values import python_records
 from dpr_lance.encoders.vectors import Vector, vector_array
+from dpr_lance.records.hits import place_in_document
 from dpr_lance.records.passage import Passage
 from dpr_lance.table.contention import SchemaChangedError
-from dpr_lance.table.schema import CONTENT, EMBEDDED, PASSAGE_COLUMNS, is_vector_column, language_of, metadata_of
+from dpr_lance.table.schema import (
+    CONTENT,
+    DOCUMENT_ID,
+    EMBEDDED,
+    ID,
+    PASSAGE_COLUMNS,
+    is_vector_column,
+    language_of,
+    metadata_of,
+)
 from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.splitter import Splitter, spans_of, splitter_name
 
@@ -175,5 +185,21 @@ def passages_of(batch: pa.Table) -> list[Passage]:
     """Return the passages of rows read from the table with `_embedded` in place of the vector."""
     return [
         Passage(**{name: row[name] for name in PASSAGE_COLUMNS}, embedded=row[EMBEDDED], metadata=metadata_of(row))
-        for row in python_records(batch)
+        for row in map(completed, python_records(batch))
     ]
+
+
+def completed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row, read with its id, with values in place of the nulls of one that plain LanceDB has added in part.
+
+    The id names document and position, as in "alps#2"; else it is that of a document of one passage.
+    """
+    if not any(row.get(name, "") is None for name in PASSAGE_COLUMNS):
+        return row
+    document, position = place_in_document(row[ID]) or (row[ID], 0)
+    if row.get(DOCUMENT_ID) not in (None, document):
+        position = 0
+    start = row.get("start") or 0
+    usual = {DOCUMENT_ID: document, "position": position, "title": "", "text": "", "start": start}
+    usual["end"] = start + len(row.get("text") or "")
+    return {name: usual.get(name) if value is None else value for name, value in row.items()}

@@ -37,20 +37,23 @@ VECTOR = "vector"
 
 OWN_COLUMNS: tuple[pa.Field, ...] = (
     pa.field(ID, pa.string(), nullable=False, metadata=PRIMARY_KEY),
-    pa.field(DOCUMENT_ID, pa.string(), nullable=False),
-    pa.field("position", pa.int32(), nullable=False),
-    pa.field("title", pa.string(), nullable=False),
+    pa.field(DOCUMENT_ID, pa.string()),
+    pa.field("position", pa.int32()),
+    pa.field("title", pa.string()),
     pa.field("text", pa.large_string(), nullable=False),
-    pa.field(CONTENT, pa.large_string(), nullable=False),
-    pa.field("start", pa.int64(), nullable=False),
-    pa.field("end", pa.int64(), nullable=False),
+    pa.field(CONTENT, pa.large_string()),
+    pa.field("start", pa.int64()),
+    pa.field("end", pa.int64()),
     # Null until a passage is embedded. float16 takes 0.61 of the disk, but fused scores are off by 0.003, for up to 3
     # times the CPU.
     pa.field(VECTOR, pa.list_(pa.float32())),
-    pa.field("content_hash", pa.string(), nullable=False),
-    pa.field("document_hash", pa.string(), nullable=False),
+    pa.field("content_hash", pa.string()),
+    pa.field("document_hash", pa.string()),
 )
-"""Our columns of a new table. The vectors have the encoder's dimension; the user's metadata columns come after."""
+"""Our columns of a new table. The vectors have the encoder's dimension; the user's metadata columns come after.
+
+Plain LanceDB can add rows that have an id and a text, and null in the others: see `table.completion`.
+"""
 
 _NAMES = frozenset(field.name for field in OWN_COLUMNS)
 PASSAGE_COLUMNS, HIT_COLUMNS = (

@@ -360,18 +360,22 @@ class Store:
         The passages of one document are all of one version; later documents are missing. Batches let a long scan
         outlive clean-ups; memory holds the ids of the documents.
         """
-        for names in self._document_ids():
-            yield self.passages(among(DOCUMENT_ID, names))
+        for where in self._documents():
+            yield self.passages(where)
 
     def by_document(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield these columns of all passages, those of some documents at a time; see `scan`."""
-        for names in self._document_ids():
-            yield self.select(columns, among(DOCUMENT_ID, names))
+        for where in self._documents():
+            yield self.select(columns, where)
 
-    def _document_ids(self) -> Iterator[list[str]]:
+    def _documents(self) -> Iterator[Expr | str]:
+        """Yield filters for the passages of some documents each; the last one is for rows without a document."""
         names = pc.unique(self.select([DOCUMENT_ID], None)[DOCUMENT_ID])
-        for start in range(0, len(names), _SCAN_DOCUMENTS):
-            yield names.slice(start, _SCAN_DOCUMENTS).to_pylist()
+        known = names.drop_null()
+        for start in range(0, len(known), _SCAN_DOCUMENTS):
+            yield among(DOCUMENT_ID, known.slice(start, _SCAN_DOCUMENTS).to_pylist())
+        if names.null_count:
+            yield f"{DOCUMENT_ID} IS NULL"
 
     def count(self, where: Expr | str | None = None) -> int:
         """Return the number of matching passages; 0 while the table does not exist."""
