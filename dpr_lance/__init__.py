@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dpr_lance.adoption import adopt as adopt
     from dpr_lance.answering.answerer import ReaderSource as ReaderSource
     from dpr_lance.connection import connect as connect
     from dpr_lance.documents.document import Document as Document
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     )
 
 _NAMES_BY_MODULE = {
+    "adoption": ("adopt",),
     "answering.answerer": ("ReaderSource",),
     "connection": ("connect",),
     "documents.document": ("Document",),

@@ -36,6 +36,7 @@ ORDER = [
     "health",
     "retriever",
     "connection",
+    "adoption",
     "evaluation",
     "integrations",
     "cli",
@@ -43,7 +44,7 @@ ORDER = [
 """The packages and the single modules of `dpr_lance/`; each may import the ones above it and itself."""
 
 ALLOWED = {
-    "lancedb": {"text.terms", "table", "indexes", "ingest", "search", "lancedb", "health"},
+    "lancedb": {"text.terms", "table", "indexes", "ingest", "search", "lancedb", "adoption", "health"},
     "onnxruntime": {"encoders.onnx_graph", "cli.doctor"},
     "typer": {"cli"},
     "torch": set(),
@@ -135,6 +136,7 @@ PUBLIC = [
     "WeightPoint",
     "WordScore",
     "WordSplitter",
+    "adopt",
     "bound_memory",
     "connect",
     "drop",

@@ -1,4 +1,4 @@
-"""The commands about whole tables: `tables`, `drop`, `dump`, and snapshots."""
+"""The commands about whole tables: `tables`, `adopt`, `drop`, `dump`, and snapshots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 from dpr_lance.cli.console import plain_table, print_json, print_result, print_table, print_text, say
 from dpr_lance.cli.invocation import InterruptionError, UsageError, interruptible, opened
-from dpr_lance.cli.options import AsJson, TableName, Uri
+from dpr_lance.cli.options import AsJson, EncoderName, TableName, Uri
+from dpr_lance.cli.output import info_facts
 from dpr_lance.records.table_info import SnapshotInfo
 from dpr_lance.table.address import DEFAULT_TABLE
 
@@ -31,6 +32,30 @@ def tables(uri: Uri, *, as_json: AsJson = False) -> None:
     else:
         for name in names:
             print_text(name)
+
+
+@commands.command()
+def adopt(
+    uri: Uri,
+    *,
+    table: TableName = DEFAULT_TABLE,
+    id_column: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="Ids.  [default: id]")] = None,
+    title: Annotated[str | None, typer.Option(metavar="COLUMN", help="Titles.  [default: title]")] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Texts.  [default: what the table's vectors were made of]")
+    ] = None,
+    encoder: EncoderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a table that plain LanceDB has made be searched here; its columns stay, and nothing is embedded."""
+    from dpr_lance.adoption import adopt as adopted
+
+    with (
+        interruptible(lambda: "the same command does the rest"),
+        adopted(uri, table=table, id=id_column, title=title, text=text, encoder=encoder) as retriever,
+    ):
+        found = retriever.info()
+    print_result(found, info_facts, as_json=as_json)
 
 
 @commands.command()

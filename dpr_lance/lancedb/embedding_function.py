@@ -76,14 +76,18 @@ class DprEmbeddings(EmbeddingFunction):  # type: ignore[misc]
 
     def safe_model_dump(self) -> dict[str, Any]:
         """Return what a table stores to make the function again: with the encoder's fingerprint."""
-        encoder = None if self.variable is not None else source_names(self._source())
+        names = self.sources()
         return {
-            "encoder": encoder if encoder is None else encoder[0] if len(encoder) == 1 else list(encoder),
+            "encoder": None if not names else names[0] if len(names) == 1 else list(names),
             "fingerprint": self.fingerprint or self.loaded().card.fingerprint,
             "variable": self.variable,
             "threads": self.threads,
             "title_line": self.title_line,
         }
+
+    def sources(self) -> tuple[str, ...]:
+        """Return what names the encoder in another process; nothing for an object."""
+        return () if self.variable is not None else source_names(self._source())
 
     def loaded(self) -> Encoder:
         """Return the encoder; raise `EncoderError` without it, `EncoderMismatchError` when it is another one."""

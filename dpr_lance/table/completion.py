@@ -5,6 +5,7 @@ Until then searches read them as if they were complete. BM25 does not find them 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -18,8 +19,11 @@ from dpr_lance.table.schema import CONTENT, ID, OWN_COLUMNS, VECTOR
 from dpr_lance.table.store import Store
 from dpr_lance.text.normal_form import content_of
 
-AT_ONCE = 1_000
+AT_ONCE = 8_192
 """Rows of one commit."""
+
+SOURCES_KEY = b"dpr_lance_sources"
+"""Key in the schema metadata of an adopted table: the SQL expressions, as JSON, of the columns made of the user's."""
 
 _READ = tuple(field.name for field in OWN_COLUMNS if field.name != VECTOR)
 _MADE = tuple(name for name in _READ if name not in (ID, "title", "text"))
@@ -30,7 +34,9 @@ _TESTED = tuple(name for name in _MADE if name != CONTENT)
 
 def incomplete(schema: pa.Schema) -> str | None:
     """Return the filter that a row lacks what every passage has; None for a table in which none can."""
-    names = [name for name in _TESTED if name in schema.names and schema.field(name).nullable]
+    stored = (schema.metadata or {}).get(SOURCES_KEY, b"{}")
+    tested = (*_TESTED, *(name for name in (ID, "text") if name in json.loads(stored)))
+    names = [name for name in tested if name in schema.names and schema.field(name).nullable]
     return " OR ".join(f"`{name}` IS NULL" for name in names) or None
 
 
@@ -41,11 +47,13 @@ def count_incomplete(store: Store) -> int:
 
 
 def complete_rows(store: Store) -> int:
-    """Give incomplete rows their document, position, title, content and hashes, 1,000 per commit; return how many.
+    """Give incomplete rows their document, position, content and hashes; return how many.
 
     What a row has is kept, its vector too.
     """
-    where, done = incomplete(store.schema()), 0
+    schema, done = store.schema(), 0
+    _copy_sources(store, schema)
+    where = incomplete(schema)
     if where is None:
         return done
     rows = store.row_ids(where).tolist()
@@ -60,6 +68,16 @@ def complete_rows(store: Store) -> int:
                 store.commit(partial(_update, row_id=row["_rowid"], values=_whole(row)))
         done += found.num_rows
     return done
+
+
+def _copy_sources(store: Store, schema: pa.Schema) -> None:
+    """Copy ids, titles and texts of rows that plain LanceDB has added to an adopted table."""
+    stored = (schema.metadata or {}).get(SOURCES_KEY)
+    sources: dict[str, str] = {} if stored is None else json.loads(stored)
+    tests = [f"`{name}` IS NULL" for name in (ID, "text") if name in sources]
+    if tests and store.count(where := " OR ".join(tests)):
+        values = {name: f"coalesce(`{name}`, {expression})" for name, expression in sources.items()}
+        store.commit(lambda table: table.update(where=where, values_sql=values))
 
 
 def _whole(row: dict[str, Any]) -> dict[str, Any]:

@@ -196,10 +196,11 @@ def completed(row: dict[str, Any]) -> dict[str, Any]:
     """
     if not any(row.get(name, "") is None for name in PASSAGE_COLUMNS):
         return row
-    document, position = place_in_document(row[ID]) or (row[ID], 0)
+    name = row[ID] or ""  # null in an adopted table, until it is completed
+    document, position = place_in_document(name) or (name, 0)
     if row.get(DOCUMENT_ID) not in (None, document):
         position = 0
     start = row.get("start") or 0
-    usual = {DOCUMENT_ID: document, "position": position, "title": "", "text": "", "start": start}
+    usual = {ID: name, DOCUMENT_ID: document, "position": position, "title": "", "text": "", "start": start}
     usual["end"] = start + len(row.get("text") or "")
     return {name: usual.get(name) if value is None else value for name, value in row.items()}

@@ -1,12 +1,13 @@
-"""The commands about whole tables: `tables`, `drop` and snapshots."""
+"""The commands about whole tables: `tables`, `adopt`, `drop` and snapshots."""
 
 import json
 import subprocess
 import sys
 
+import lancedb
 import pytest
 
-from dpr_lance import HashEncoder, __version__, connect
+from dpr_lance import HashEncoder, __version__, connect, load_encoder
 from dpr_lance.cli import app
 
 
@@ -57,6 +58,21 @@ def test_the_module_is_the_command_line():
     command = [sys.executable, "-m", "dpr_lance", "--version"]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     assert found.stdout == f"dpr-lance {__version__}\n"
+
+
+def test_adopt(run, tmp_path):
+    vector = load_encoder("all-MiniLM-L6-v2").encode_passages([("", "a river")])[0].tolist()
+    table = lancedb.connect(tmp_path).create_table("notes", [{"key": "a", "body": "a river", "vector": vector}])
+    code, out, err = run("adopt", tmp_path, "--table", "notes", "--id", "key", "--text", "body", "--json")
+    assert (code, "does not say what made its vectors" in err) == (1, True)
+    named = ("--id", "key", "--text", "body", "--encoder", "all-MiniLM-L6-v2")
+    code, out, err = run("adopt", tmp_path, "--table", "notes", *named, "--json")
+    assert (code, json.loads(out)["passages"]) == (0, 1)
+    assert run("search", tmp_path, "river", "--table", "notes")[0] == 0
+    assert run("check", tmp_path, "--table", "notes")[0] == 0
+    table.checkout_latest()
+    table.add([{"id": "b#0", "text": "a bridge"}])
+    assert "incomplete, until embed or optimize" in run("info", tmp_path, "--table", "notes")[1]
 
 
 def test_snapshots(run, folder):
