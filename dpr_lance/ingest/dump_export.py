@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.ingest.dump_file import OWN, DumpHead, ending_of, write_dump
 from dpr_lance.ingest.embedding import ProgressReporter
+from dpr_lance.table.completion import complete_rows
 from dpr_lance.table.filters import among
 from dpr_lance.table.schema import DOCUMENT_ID, VECTOR, metadata_fields
 from dpr_lance.table.snapshot import Snapshot
@@ -29,6 +30,7 @@ def export_table(store: Store, path: Path, *, overwrite: bool, progress: Progres
         raise InvalidInputError(f"path={str(path)!r}: give the name of a file in a folder that exists")
     if path.exists() and not overwrite:
         raise InvalidInputError(f"path={str(path)!r}: the file exists; pass overwrite=True to replace it")
+    complete_rows(store)  # a dump has no incomplete ones
 
     def write(snapshot: Snapshot) -> int:
         fields = metadata_fields(snapshot.table.schema)
@@ -56,6 +58,8 @@ def _rows(snapshot: Snapshot, head: DumpHead, progress: ProgressReporter) -> Ite
             sort_keys=[("document", "ascending"), ("position", "ascending")],
         )
         part = found.select(columns).rename_columns(head.schema.names).take(order)
+        titles = pc.fill_null(part["title"], "")  # null is the same as no title
+        part = part.set_column(part.schema.get_field_index("title"), "title", titles)
         yield part.cast(head.schema)
         passages += part.num_rows
         progress.report(passages, start + len(some))

@@ -195,6 +195,8 @@ def _kind(table: Table, name: str, argument: str, place: str) -> pa.DataType:
         raise InvalidInputError(
             f"{argument}={name!r}: {place} has no such column; it has {', '.join(table.schema.names)}"
         )
+    if "`" in name:
+        raise InvalidInputError(f"{argument}={name!r}: {place} has a backtick in the name of this column: rename it")
     return table.schema.field(name).type
 
 

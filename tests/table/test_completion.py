@@ -160,3 +160,12 @@ def test_a_table_whose_columns_take_no_null_works_as_before(plain, retriever, fo
         assert other.info().incomplete == 0
         assert other.check().ok
         assert other.search(QUESTION)[0].id == "jura#0"
+
+
+def test_an_export_completes_rows_first(plain, retriever, tmp_path):
+    plain.add([{"id": "jura", "text": "The Jura is a mountain range."}])
+    assert retriever.export(tmp_path / "all.parquet") == 5
+    with dpr_lance.connect(tmp_path / "copy", encoder=HashEncoder(64)) as other:
+        other.add(tmp_path / "all.parquet")
+        assert {hit.text for hit in other.search(QUESTION, 50)} == {hit.text for hit in retriever.search(QUESTION, 50)}
+        assert other.get("jura")[0].title == ""
