@@ -15,8 +15,9 @@ from lancedb.table import Table
 
 from dpr_lance.table.filters import among
 from dpr_lance.table.rows import UPDATED_HASH, completed, hash_of
-from dpr_lance.table.schema import CONTENT, ID, OWN_COLUMNS, VECTOR
+from dpr_lance.table.schema import CONTENT, ID, OWN_COLUMNS, VECTOR, language_of
 from dpr_lance.table.store import Store
+from dpr_lance.text.language import Language
 from dpr_lance.text.normal_form import content_of
 
 AT_ONCE = 8_192
@@ -56,16 +57,16 @@ def complete_rows(store: Store) -> int:
     where = incomplete(schema)
     if where is None:
         return done
-    rows = store.row_ids(where).tolist()
+    rows, language = store.row_ids(where).tolist(), language_of(schema)
     for start in range(0, len(rows), AT_ONCE):
         found = store.take(rows[start : start + AT_ONCE], _READ)
         stored = Counter(store.select([ID], among(ID, found[ID].to_pylist()))[ID].to_pylist())
         unique = found.filter(pa.array([stored[name] == 1 for name in found[ID].to_pylist()], pa.bool_()))
         if unique.num_rows:
-            store.commit(partial(_merge, rows=[_whole(row) for row in unique.to_pylist()]))
+            store.commit(partial(_merge, rows=[_whole(row, language) for row in unique.to_pylist()]))
         for row in found.to_pylist():
             if stored[row[ID]] > 1:  # a merge would give each row of this id the same values
-                store.commit(partial(_update, row_id=row["_rowid"], values=_whole(row)))
+                store.commit(partial(_update, row_id=row["_rowid"], values=_whole(row, language)))
         done += found.num_rows
     return done
 
@@ -80,10 +81,10 @@ def _copy_sources(store: Store, schema: pa.Schema) -> None:
         store.commit(lambda table: table.update(where=where, values_sql=values))
 
 
-def _whole(row: dict[str, Any]) -> dict[str, Any]:
+def _whole(row: dict[str, Any], language: Language) -> dict[str, Any]:
     row = completed({name: row[name] for name in _READ})
     made = {
-        CONTENT: content_of(row["title"], row["text"]),
+        CONTENT: content_of(row["title"], row["text"], language),
         "content_hash": hash_of(row["title"], row["text"]),
         "document_hash": UPDATED_HASH,
     }

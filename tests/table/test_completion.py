@@ -169,3 +169,12 @@ def test_an_export_completes_rows_first(plain, retriever, tmp_path):
         other.add(tmp_path / "all.parquet")
         assert {hit.text for hit in other.search(QUESTION, 50)} == {hit.text for hit in retriever.search(QUESTION, 50)}
         assert other.get("jura")[0].title == ""
+
+
+def test_what_bm25_indexes_is_in_the_language_of_the_table(folder, encoder):
+    with dpr_lance.connect(folder, encoder=encoder, language="multilingual") as retriever:
+        retriever.add([{"id": "a", "text": "프랑스의 수도"}])
+        lancedb.connect(folder).open_table("passages").add([{"id": "b", "text": "도쿄는 일본의 수도이다"}])
+        retriever.embed()
+        assert {hit.id for hit in retriever.search("수도", mode="bm25")} == {"a#0", "b"}
+        assert retriever.check().ok
