@@ -21,7 +21,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import types as kinds
 
+from dpr_lance.documents.field_types import is_list
 from dpr_lance.documents.values import UNSTORABLE
 from dpr_lance.errors import InvalidInputError
 from dpr_lance.ingest.dump_json import json_lines_of, rows_of_json
@@ -121,9 +123,27 @@ class _JsonLines:
         self._file.close()
 
 
-def _parquet(path: Path, head: DumpHead) -> Writer:
-    schema = head.schema.with_metadata({HEAD: head.to_json()})
-    return pq.ParquetWriter(path, schema, compression="zstd")  # type: ignore[no-any-return]
+class _Parquet:
+    def __init__(self, path: Path, head: DumpHead) -> None:
+        fields = [field.with_type(_without_fixed_sizes(field.type)) for field in head.schema]
+        self._schema = pa.schema(fields, metadata={HEAD: head.to_json()})
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+
+    def write_table(self, table: pa.Table) -> None:
+        self._writer.write_table(table.cast(self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _without_fixed_sizes(kind: pa.DataType) -> pa.DataType:
+    """Return a type with common lists: before version 26, Arrow does not read null among lists of a fixed size."""
+    if is_list(kind):
+        item = _without_fixed_sizes(kind.value_type)
+        return pa.large_list(item) if kinds.is_large_list(kind) else pa.list_(item)
+    if kinds.is_struct(kind):
+        return pa.struct([field.with_type(_without_fixed_sizes(field.type)) for field in kind])
+    return kind
 
 
 def ending_of(path: Path) -> str:
@@ -137,7 +157,7 @@ def ending_of(path: Path) -> str:
 def write_dump(path: Path, head: DumpHead, rows: Iterable[pa.Table]) -> int:
     """Write a dump under another name and rename it at its end; return how many passages it has."""
     written = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    make = _parquet if ending_of(path) == ".parquet" else _JsonLines
+    make = _Parquet if ending_of(path) == ".parquet" else _JsonLines
     count = 0
     try:
         with storage_named(str(path)), closing(make(written, head)) as writer:
@@ -177,7 +197,7 @@ def read_dump(path: Path, head: DumpHead) -> Iterator[pa.Table]:
         try:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-                    yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+                    yield pa.Table.from_batches([batch]).select(schema.names)
         except (*UNSTORABLE, OSError, KeyError) as error:
             raise InvalidInputError(f"{path}: this dump is damaged ({error}): export it again") from error
         return
