@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         HitExplanation as HitExplanation,
         Hits as Hits,
         Mode as Mode,
+        WeightSource as WeightSource,
         WordScore as WordScore,
     )
     from dpr_lance.records.passage import Passage as Passage, StoredDocument as StoredDocument
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
         Calibration as Calibration,
         EffortPoint as EffortPoint,
         IndexKind as IndexKind,
+        LearnedWeight as LearnedWeight,
         RerankCalibration as RerankCalibration,
         SnapshotInfo as SnapshotInfo,
         TableInfo as TableInfo,
@@ -149,7 +151,7 @@ _NAMES_BY_MODULE = {
     "reader.reranker": ("PassageText", "Reranker"),
     "records.answers": ("Answer", "AnswerCalibration", "Answers", "AnswerSource"),
     "records.context": ("Context", "ContextPassage"),
-    "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "WordScore"),
+    "records.hits": ("Effort", "Explanation", "Hit", "HitExplanation", "Hits", "Mode", "WeightSource", "WordScore"),
     "records.passage": ("Passage", "StoredDocument"),
     "records.reports": (
         "AddReport",
@@ -165,6 +167,7 @@ _NAMES_BY_MODULE = {
         "Calibration",
         "EffortPoint",
         "IndexKind",
+        "LearnedWeight",
         "RerankCalibration",
         "SnapshotInfo",
         "TableInfo",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 
-from dpr_lance.checks import checked_storage_options, checked_whole, refused
+from dpr_lance.checks import checked_flag, checked_storage_options, checked_whole, refused
 from dpr_lance.retriever import Retriever
 from dpr_lance.search.resident import RESIDENT_BYTES
 from dpr_lance.table.address import DEFAULT_TABLE, checked_table
@@ -20,7 +20,7 @@ MOST_BYTES = 2**62
 """Far more than there is; LanceDB takes no larger number."""
 
 
-def connect(
+def connect(  # noqa: PLR0913 - keywords, each with its default
     uri: str | os.PathLike[str],
     *,
     encoder: EncoderSource | None = None,
@@ -30,6 +30,7 @@ def connect(
     resident_bytes: int = RESIDENT_BYTES,
     keep_versions: timedelta = KEEP_VERSIONS,
     language: Language | None = None,
+    learn: bool = True,
 ) -> Retriever:
     """Open the passages in a folder (created when missing), in memory (`memory://`) or in an object store.
 
@@ -41,6 +42,10 @@ def connect(
 
     `language`: how BM25 reads the texts of a new table, "english" unless you say otherwise: one with a stemmer, such as
     "german", or "multilingual" for every other one and for mixtures. The table keeps it.
+
+    `learn`: while nobody has called `calibrate`, hybrid searches of 100 candidates or more without a filter adjust the
+    weight λ: after 10 questions, and whenever their number has doubled, up to 160. A few sums are stored next to the
+    table, no question, and `info().learned` shows them. False neither learns nor uses what was learnt.
 
         retriever = dpr_lance.connect("wiki.lance")
         retriever.add([{"id": "1", "title": "Alps", "text": "The Alps are a mountain range in Europe."}])
@@ -58,8 +63,9 @@ def connect(
     resident_bytes = checked_whole(resident_bytes, "resident_bytes", wanted, least=0)
     if not isinstance(keep_versions, timedelta) or keep_versions < timedelta(0):
         raise refused("keep_versions", keep_versions, "give a datetime.timedelta of 0 or more")
+    learn = checked_flag(learn, "learn")
     language = None if language is None else checked_language(language)
     store = Store(uri, table, storage_options, cache_bytes, keep_versions, language=language)
     if store.find() is not None and language is not None:
         store.check_language(store.card)
-    return Retriever(store, encoder, resident_bytes)
+    return Retriever(store, encoder, resident_bytes, learn=learn)

@@ -105,7 +105,7 @@ class Retriever(Answerable, Writable, Readable, Restorable):
 
     def info(self) -> TableInfo:
         """Return what the table holds, its encoder, its indexes and its size."""
-        return table_info(self._store, self._searcher.memory.bytes_held)
+        return table_info(self._store, self._searcher.asked, self._searcher.memory.bytes_held)
 
     def close(self) -> None:
         """End the threads and free the vectors in memory; every other call then raises `TableError`."""

@@ -102,6 +102,7 @@ PUBLIC = [
     "Language",
     "LateInteraction",
     "LateInteractionCard",
+    "LearnedWeight",
     "LockedError",
     "MarkdownSplitter",
     "MissingExtraError",
@@ -134,6 +135,7 @@ PUBLIC = [
     "TableInfo",
     "VectorReport",
     "WeightPoint",
+    "WeightSource",
     "WordScore",
     "WordSplitter",
     "adopt",
@@ -237,6 +239,7 @@ ALIASES = {
     "ProgressCallback",
     "QuestionSource",
     "RerankSource",
+    "WeightSource",
 }
 """Public names of annotations, for wrappers of the library's methods."""
 

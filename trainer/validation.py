@@ -110,7 +110,10 @@ def through_table(name: str, encoder: Encoder, corpus: Corpus, modes: Sequence[s
     from dpr_lance.connection import connect  # noqa: PLC0415 - training itself needs no LanceDB
 
     rows = []
-    with tempfile.TemporaryDirectory() as folder, connect(Path(folder) / "dev.lance", encoder=encoder) as retriever:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        connect(Path(folder) / "dev.lance", encoder=encoder, learn=False) as retriever,
+    ):
         retriever.add(
             ({"id": str(at), "title": title, "text": text} for at, (title, text) in enumerate(corpus.passages)),
             splitter=None,

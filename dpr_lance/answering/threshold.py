@@ -40,7 +40,7 @@ def calibrated_threshold(answerer: Answerer, source: QuestionSource, k: int, *, 
         questions = list(itertools.islice(reader, MOST))
     _check(questions)
     judged = []
-    search, options = SearchOptions(k=k, rerank=False), AnswerOptions(k, 1, 0.0)
+    search, options = SearchOptions(k=k, rerank=False, learn=False), AnswerOptions(k, 1, 0.0)
     for start in range(0, len(questions), QUESTIONS_AT_ONCE):
         part = questions[start : start + QUESTIONS_AT_ONCE]
         found = answerer.answer([question.text for question in part], search, options)

@@ -18,7 +18,6 @@ from dpr_lance.calibration.hybrid_weight import (
     balanced_weight,
     choose,
     mutual_weight,
-    weight_in_scale,
 )
 from dpr_lance.calibration.rerank import calibrated_reranking, checked_for_calibration
 from dpr_lance.checks import checked_items, refused
@@ -31,6 +30,7 @@ from dpr_lance.reader.choice import RerankSource
 from dpr_lance.records.hits import Mode
 from dpr_lance.records.reports import Skipped
 from dpr_lance.records.table_info import Calibration
+from dpr_lance.search.agreement import weight_in_scale
 from dpr_lance.search.fusion import Candidates, Scores
 from dpr_lance.search.searcher import QUESTIONS_AT_ONCE, Searcher
 from dpr_lance.table.schema import DOCUMENT_ID, ID, TableCard
@@ -84,7 +84,7 @@ class Calibrator:
         made = self._made_questions() if len(spreads) < QUESTIONS_FOR_EFFORT.start else []
         now = calibration_in(store.remembered.values(), self.card)
         usual = self.card.encoder.hybrid_weight
-        weight = usual if now is None else now.hybrid_weight
+        weight = self.searcher.asked.ranking_in(store.remembered.values(), self.card).weight
         mode: Mode = "hybrid" if now is None else now.mode
         balanced = balanced_weight(spreads + [pair for part in _parts(made) for pair in self._spreads(part)])
         suggested = mutual_weight(spreads, weight_in_scale(usual, balanced))

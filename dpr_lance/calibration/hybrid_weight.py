@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,24 +11,13 @@ from numpy.typing import NDArray
 
 from dpr_lance.records.hits import MODES, Mode
 from dpr_lance.records.table_info import WeightPoint
+from dpr_lance.search.agreement import Agreement, agreement_on
 from dpr_lance.search.fusion import Scores, filled
 
 Values = NDArray[np.float64]
 
 SEED = 2020
 """Seed of the cross-validation's folds."""
-OVER_BALANCED = 1.75
-"""A good weight for an encoder's vectors is this multiple of the balanced one: about the median over ten sets of
-questions, whose best weights were 0.6 to 5 times it."""
-OUT_OF_SCALE = 4.0
-"""A weight that differs from that by more than this factor was made for vectors of another scale; nor do a table's
-questions move a weight further."""
-EVEN_LOSSES = 0.8
-"""Dense's loss on BM25's favourites over BM25's loss on dense's, where both legs err equally often: BM25 has few high
-scores. Fitted to ten sets of questions."""
-DOUBTS = 10
-"""The usual weight counts as much as this many questions."""
-
 FOLDS = 5
 FEWEST_QUESTIONS = 50
 """With fewer labels, plain questions are the better guide: 20 labels gained two thirds as much on eight sets."""
@@ -80,38 +70,12 @@ def balanced_weight(candidates: Sequence[tuple[Scores, Scores]]) -> float | None
     return float(np.median(ratios)) if ratios else None
 
 
-def weight_in_scale(weight: float, balanced: float | None) -> float:
-    """Return the weight, or `OVER_BALANCED` times the balanced one where the weight is out of scale."""
-    usual = None if balanced is None else OVER_BALANCED * balanced
-    if usual is None or usual / OUT_OF_SCALE <= weight <= usual * OUT_OF_SCALE:
-        return weight
-    return usual
-
-
 def mutual_weight(candidates: Sequence[tuple[Scores, Scores]], usual: float) -> float:
-    """Return the weight that questions suggest without labels: each leg is judged by the other.
+    """Return the weight that questions suggest without labels; see `Agreement.weight`.
 
-    The better leg's favourite is more often the answer, which has a good score in the other leg too; a wrong favourite
-    of the worse leg has a low one. So the leg whose score drops more for the other's favourites, in units of its own
-    spread, is the better one. `usual` is the weight for two legs that err equally often; it moves by the ratio of the
-    losses, and less where few questions have two favourites. `candidates` are each question's dense and BM25 scores.
+    `candidates` are each question's dense and BM25 scores.
     """
-    both = [(dense, bm25) for dense, bm25 in candidates if bm25.any() and not np.isnan(dense).all()]
-    facts = np.array([_losses(filled(dense), bm25) for dense, bm25 in both]).reshape(-1, 2, 2)
-    (dense_lost, bm25_lost), (dense_spread, bm25_spread) = facts.sum(axis=0)
-    if min(dense_lost, bm25_lost, dense_spread, bm25_spread) <= 0:
-        return usual
-    losses = (dense_lost / dense_spread) / (bm25_lost / bm25_spread)
-    differing = int((facts[:, 0] > 0).all(axis=1).sum())
-    moved = (losses / EVEN_LOSSES) ** (differing / (differing + DOUBTS))
-    return usual * float(np.clip(moved, 1 / OUT_OF_SCALE, OUT_OF_SCALE))
-
-
-def _losses(dense: Scores, bm25: Scores) -> list[list[float]]:
-    """Return how far below its best each leg scores the other's favourite, and both spreads; dense first."""
-    first, second = int(dense.argmax()), int(bm25.argmax())
-    lost = [float(dense[first] - dense[second]), float(bm25[second] - bm25[first])]
-    return [lost, [float(dense.std()), float(bm25.std())]]
+    return sum(itertools.starmap(agreement_on, candidates), Agreement()).weight(usual)
 
 
 def choose(judged: Sequence[JudgedCandidates], weight: float, mode: Mode, suggested: float) -> Choice:

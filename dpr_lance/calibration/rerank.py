@@ -68,7 +68,7 @@ def _rescored(
     searcher: Searcher, labelled: Sequence[LabelledQuestion], reranker: Reranker, *, regex: bool
 ) -> Iterator[RescoredCandidates]:
     """Yield each question's hits with the re-ranker's scores, and which of them answer it."""
-    options = SearchOptions(k=CANDIDATES, rerank=False)
+    options = SearchOptions(k=CANDIDATES, rerank=False, learn=False)
     for start in range(0, len(labelled), QUESTIONS_AT_ONCE):
         part = labelled[start : start + QUESTIONS_AT_ONCE]
         found = searcher.search([question.text for question in part], options)

@@ -8,9 +8,16 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from dpr_lance.cli.console import console_on, one_line, plain_table, print_json, print_table, print_text, say
-from dpr_lance.records.hits import Explanation, Hit, HitExplanation, Hits
+from dpr_lance.records.hits import Explanation, Hit, HitExplanation, Hits, WeightSource
 from dpr_lance.records.reports import AddReport
 from dpr_lance.text.snippet import snippet
+
+_SOURCES: Mapping[WeightSource, str] = {
+    "encoder": "the encoder",
+    "questions": "the questions that were asked",
+    "calibration": "calibrate",
+}
+"""What has chosen λ, in words."""
 
 
 def print_found(found: Sequence[Hits], *, as_json: bool) -> None:
@@ -111,6 +118,8 @@ def _explained(hits: Hits, explanation: Explanation) -> str:
         lines.append(f"vectors searched {'exactly' if effort.partitions is None else f'by the index: {index}'}")
     if explanation.unfolded_rows:
         lines.append(f"{explanation.unfolded_rows:,} passages outside the BM25 index: scores of words may not add up")
+    if explanation.weight_source is not None:
+        lines.append(f"λ = {hits.hybrid_weight:.4g} is from {_SOURCES[explanation.weight_source]}")
     lines.append(_times(hits.seconds))
     return "\n".join(lines)
 

@@ -41,7 +41,7 @@ def print_add_report(report: AddReport, *, as_json: bool) -> None:
 
 def info_facts(info: TableInfo) -> dict[str, object]:
     """Return what a table holds."""
-    card, calibration = info.encoder, info.calibration
+    card, calibration, learned = info.encoder, info.calibration, info.learned
     return {
         "table": f"{info.table} in {info.uri}",
         "documents": info.documents,
@@ -56,6 +56,7 @@ def info_facts(info: TableInfo) -> dict[str, object]:
         "vector search": "exact" if info.recall is None else f"approximate, recall {info.recall:.3f}",
         "calibration": calibration and f"λ {calibration.hybrid_weight:.4g}, {calibration.mode} by default",
         "answers": info.answers and f"withheld below {info.answers.threshold:.2g}, for {info.answers.reader}",
+        "learnt": learned and f"λ {learned.hybrid_weight:.4g} from {learned.questions} questions that were asked",
         "re-ranking": calibration and calibration.rerank and rerank_line(calibration.rerank),
         "on disk": size(info.bytes_on_disk),
         "versions": info.versions,

@@ -25,7 +25,7 @@ from dpr_lance.table.rows import UPDATED_HASH, hash_of
 from dpr_lance.table.schema import CONTENT, DOCUMENT_ID, ID, TableCard
 from dpr_lance.table.snapshot import Snapshot, part_of
 from dpr_lance.table.store import Store
-from dpr_lance.table.tuning import calibration_in, training_in
+from dpr_lance.table.tuning import calibration_in, learned_in, training_in
 from dpr_lance.text.language import ENGLISH, Language
 from dpr_lance.text.normal_form import content_of
 from dpr_lance.text.terms import distinct_words
@@ -128,6 +128,7 @@ class Checker:
         card, kept = self.store.card, self.store.remembered.values()
         training_in(kept, card)
         calibration_in(kept, card)
+        learned_in(kept, card)
         kind = self.store.schema().field(card.column).type
         if kind.list_size != card.encoder.dimension:
             self._find(

@@ -66,12 +66,17 @@ class Effort:
     metric: Metric = "dot"
 
 
+WeightSource = Literal["encoder", "questions", "calibration"]
+"""Where λ is from: the encoder's card, the questions that the table was asked, or `calibrate`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """How a search went: the candidates of each leg (None if the mode does not use it), and of both together.
 
     `candidates_asked` is the number wanted from each leg. `unfolded_rows` are passages that the BM25 index does not
-    cover yet; while there are any, the scores of words need not add up to a hit's `bm25_score`.
+    cover yet; while there are any, the scores of words need not add up to a hit's `bm25_score`. `weight_source` is what
+    has chosen λ: "encoder", "questions" that were asked, or "calibration" (None if the mode has no λ).
     """
 
     candidates: int
@@ -80,6 +85,7 @@ class Explanation:
     candidates_asked: int
     effort: Effort | None
     unfolded_rows: int
+    weight_source: WeightSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

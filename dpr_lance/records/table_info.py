@@ -118,11 +118,31 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedWeight:
+    """The hybrid weight λ that a table has learnt from the questions that it was asked, until `calibrate` sets one.
+
+    It is made of sums over `questions`, none of which is stored: how far below its best score each leg scores the
+    other's favourite passage, each leg's standard deviation over the candidates, and for how many questions the
+    favourites were `differing`. `column` has the vectors that this holds for.
+    """
+
+    hybrid_weight: float
+    column: str
+    questions: int
+    differing: int
+    dense_lost: float
+    bm25_lost: float
+    dense_spread: float
+    bm25_spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class TableInfo:
     """What a table contains; before the first `add` all counts are 0 and `encoder` is None.
 
     `metadata` gives the Arrow type of each metadata column. `recall` is the last measurement of the vector index,
-    against exact search; None if search is exact. `bytes_on_disk` includes old versions; it is None if the table is not
+    against exact search; None if search is exact. `learned` is the λ that the table has learnt from questions; None
+    where it is calibrated or does not learn. `bytes_on_disk` includes old versions; it is None if the table is not
     in a local folder. `bytes_resident` is the size of the vectors that this retriever holds in memory; while it does,
     dense search without a filter is exact. `language` is that of BM25. `answers` is what
     `calibrate_answers` has chosen. `incomplete` passages were added by plain LanceDB with an id and a text; `embed` and
@@ -141,6 +161,7 @@ class TableInfo:
     indexes: tuple[IndexInfo, ...] = ()
     recall: float | None = None
     calibration: Calibration | None = None
+    learned: LearnedWeight | None = None
     bytes_on_disk: int | None = None
     bytes_resident: int = 0
     versions: int = 0

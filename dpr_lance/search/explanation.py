@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dpr_lance.records.hits import Explanation, HitExplanation, Hits, WordScore
+from dpr_lance.records.hits import Explanation, HitExplanation, Hits, WeightSource, WordScore
 from dpr_lance.search.candidates import LegResults
 from dpr_lance.search.legs import bm25_leg
 from dpr_lance.table.filters import among
@@ -46,6 +46,13 @@ def explained(
         unfolded_rows=unfolded,
     )
     return replace(hits, hits=explained_hits, explanation=explanation)
+
+
+def with_source(hits: Hits, source: WeightSource) -> Hits:
+    """Return explained hits with what has chosen their λ."""
+    if hits.explanation is None or hits.hybrid_weight is None:
+        return hits
+    return replace(hits, explanation=replace(hits.explanation, weight_source=source))
 
 
 def _word_scores(snapshot: Snapshot, question: str, row_ids: Sequence[int]) -> dict[int, tuple[WordScore, ...]]:

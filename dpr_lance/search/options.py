@@ -28,6 +28,8 @@ class SearchOptions:
     diversity: float = 0.0
     offset: int = 0
     min_score: float | None = None
+    learn: bool = True
+    """Whether the table may learn from these questions."""
 
     def checked(self) -> SearchOptions:
         """Return the options with plain values; raise `InvalidInputError` that names an argument to change."""

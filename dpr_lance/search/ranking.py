@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +14,15 @@ from dpr_lance.encoders.encoding import UnencodableError
 from dpr_lance.errors import EncoderError, MissingExtraError
 from dpr_lance.indexes.maintenance import unindexed_tail
 from dpr_lance.records.hits import Hit, Hits, Mode
+from dpr_lance.search.asked import AskedQuestions, Ranking, agreements_in
 from dpr_lance.search.candidates import CandidateSearch, HitBudget
-from dpr_lance.search.explanation import explained
+from dpr_lance.search.explanation import explained, with_source
 from dpr_lance.search.fusion import Candidates, known, leading
 from dpr_lance.search.stopwatch import Stopwatch
 from dpr_lance.table.index_policy import MOST_CANDIDATES
 from dpr_lance.table.rows import completed
 from dpr_lance.table.schema import HIT_COLUMNS, ID, columns_read, metadata_of
 from dpr_lance.table.snapshot import Snapshot
-from dpr_lance.table.tuning import calibration_in
 from dpr_lance.text.language import Language
 
 TIES = 16
@@ -37,24 +37,33 @@ class _Ranked(NamedTuple):
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class RankingRules:
+    """How a search ranks: the weight and mode in force, whether it explains, and what learns from the questions."""
+
+    ranking: Ranking
+    explain: bool = False
+    learner: AskedQuestions | None = None
+
+
 def ranked_hits(
-    search: CandidateSearch, questions: Sequence[str], k: int, *, mode: Mode | None, explain: bool
+    search: CandidateSearch, questions: Sequence[str], k: int, mode: Mode | None, rules: RankingRules
 ) -> list[Hits]:
     """Return the k best passages for each question.
 
-    Without a mode it is the calibrated one, which falls back to BM25 as hybrid does; else hybrid. A question that the
+    Without a mode it is that of the rules, which falls back to BM25 as hybrid does; else hybrid. A question that the
     encoder makes no vector of is answered by BM25 alone, the others are not. The times in `Hits.seconds` are those of
     all the questions together.
     """
     try:
-        return _ranked_hits(search, questions, k, mode, explain)
+        return _ranked_hits(search, questions, k, mode, rules)
     except UnencodableError as error:
         if mode == "dense":
             raise
         reasons = error.reasons
     answers: dict[int, Hits] = {}
     for chosen, used in (([at for at in range(len(questions)) if at not in reasons], mode), (list(reasons), "bm25")):
-        found = _ranked_hits(search, [questions[at] for at in chosen], k, used, explain) if chosen else []
+        found = _ranked_hits(search, [questions[at] for at in chosen], k, used, rules) if chosen else []
         answers |= zip(chosen, found, strict=True)
     for at, reason in reasons.items():
         answers[at] = replace(answers[at], fallback=f"the encoder makes no vector of this question: {reason}")
@@ -62,21 +71,23 @@ def ranked_hits(
 
 
 def _ranked_hits(
-    search: CandidateSearch, questions: Sequence[str], k: int, mode: Mode | None, explain: bool
+    search: CandidateSearch, questions: Sequence[str], k: int, mode: Mode | None, rules: RankingRules
 ) -> list[Hits]:
     """Return the same for questions that all have a vector."""
     started, watch = time.perf_counter(), Stopwatch()
     snapshot, policy = search.snapshot, search.policy
-    calibration = calibration_in(snapshot.state, snapshot.card)
-    weight = snapshot.card.encoder.hybrid_weight if calibration is None else calibration.hybrid_weight
-    usual = snapshot.card.mode if calibration is None else calibration.mode
-    n, budget = policy.candidates(k, mode or usual), HitBudget(k, weight)
+    weight, source, usual = rules.ranking
+    learner = rules.learner if search.where is None and (mode or usual) == "hybrid" else None
+    n = policy.candidates(k, mode or usual)
+    # To learn from takes all scores of all candidates.
+    budget = HitBudget(k, weight) if learner is None else None
     try:
         found = search.collect_candidates(questions, n, mode or usual, watch, budget)
     except (EncoderError, MissingExtraError) as error:
         if mode is not None:
             raise
         found = replace(search.collect_candidates(questions, n, "bm25", watch, budget), fallback=str(error))
+    heard = list(agreements_in(found)) if learner is not None and found.mode == "hybrid" else []
     scores = [each.scores(found.mode, weight) for each in found.candidates]
     # Where all candidates from the k-th on are equally good, there may be more of them.
     tied = [at for at, each in enumerate(scores) if len(each) >= n and np.partition(each, -k)[-k] == each.min()]
@@ -93,7 +104,9 @@ def _ranked_hits(
         ]
     with watch.stage("fetch"):
         # What an explanation counts must be there too.
-        counted = (row for candidates in found.candidates for row in candidates.row_ids.tolist()) if explain else ()
+        counted = (
+            (row for candidates in found.candidates for row in candidates.row_ids.tolist()) if rules.explain else ()
+        )
         fields = _fetch(snapshot, {*(ranked.row_id for top in best for ranked in top), *counted})
         # Ties are ordered by id.
         best = [sorted(top, key=lambda ranked: (-ranked.score, fields[ranked.row_id][ID]))[:k] for top in best]
@@ -109,12 +122,15 @@ def _ranked_hits(
         )
         for question, candidates, top in zip(questions, found.candidates, best, strict=True)
     ]
-    if explain:
+    if rules.explain:
         with watch.stage("explain"):
             unfolded = 0 if found.mode == "dense" else unindexed_tail(snapshot.table)[0]
             for number, hits in enumerate(answers):
                 asked, row_ids = more if number in tied else n, [ranked.row_id for ranked in best[number]]
-                answers[number] = explained(snapshot, found, number, asked, unfolded, hits, row_ids)
+                told = explained(snapshot, found, number, asked, unfolded, hits, row_ids)
+                answers[number] = with_source(told, source)
+    if learner is not None:
+        learner.note(heard, snapshot.card)
     watch.add("total", time.perf_counter() - started)
     return answers
 

@@ -21,9 +21,11 @@ from dpr_lance.table.store import Store
 class Searchable(TableHolder):
     """A table that can be searched."""
 
-    def __init__(self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES) -> None:
+    def __init__(
+        self, store: Store, encoder: EncoderSource | None, resident_bytes: int = RESIDENT_BYTES, *, learn: bool = True
+    ) -> None:
         super().__init__(store, encoder)
-        self._searcher = Searcher(store, self._encoder, resident_bytes)
+        self._searcher = Searcher(store, self._encoder, resident_bytes, learn=learn)
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and the first one that fits

@@ -15,9 +15,10 @@ from dpr_lance.reader.choice import Rerankers, default_weight, fingerprint_of
 from dpr_lance.reader.reranker import Reranker
 from dpr_lance.records.hits import Hits, Mode
 from dpr_lance.records.table_info import RerankCalibration
+from dpr_lance.search.asked import AskedQuestions
 from dpr_lance.search.candidates import CandidateSearch, Encode, LegResults
 from dpr_lance.search.options import SearchOptions
-from dpr_lance.search.ranking import ranked_hits
+from dpr_lance.search.ranking import RankingRules, ranked_hits
 from dpr_lance.search.reranking import Reranking
 from dpr_lance.search.resident import ResidentVectors
 from dpr_lance.search.selection import Pool, encoded_once
@@ -42,8 +43,9 @@ _WARMING = "what is asked first?"
 class Searcher:
     """Searches one table, as it is at the moment of each call; shared by threads."""
 
-    def __init__(self, store: Store, encoder: TableEncoder, resident_bytes: int) -> None:
+    def __init__(self, store: Store, encoder: TableEncoder, resident_bytes: int, *, learn: bool = True) -> None:
         self.store, self.encoder = store, encoder
+        self.asked = AskedQuestions(store, learn=learn)
         self.memory = ResidentVectors(resident_bytes)
         self.rerankers = Rerankers()
         self._pool = ThreadPoolExecutor(max_workers=max(2, available_threads()), thread_name_prefix="dpr_lance")
@@ -53,9 +55,21 @@ class Searcher:
         source = options.rerank
         reranker = self.rerankers.loaded(source) if source is not None and source is not False else None
         size = questions_at_once(self.store.policy.candidates(options.pool(reranks=reranker is not None), "hybrid"))
-        parts = [questions[start : start + size] for start in range(0, len(questions), size)]
-        found = [hits for part in parts for hits in self._search(part, options, reranker)]
+        found: list[Hits] = []
+        while len(found) < len(questions):
+            # What the table learns from a part holds for the next one, as if the questions were asked one by one.
+            part = questions[len(found) : len(found) + min(size, self._until_learnt(options) or size)]
+            found += self._search(part, options, reranker)
         return [replace(hits, _around=partial(around, self.store)) for hits in found]
+
+    def _until_learnt(self, options: SearchOptions) -> int:
+        """Return how many such questions may be asked before λ changes; 0 where it does not."""
+        if not options.learn or options.where is not None or not self.asked.counted:
+            return 0
+        card = self.store.find_card()
+        if card is None or (options.mode or card.mode) != "hybrid":
+            return 0
+        return self.asked.wanted_in(self.store.remembered.values(), card)
 
     def _search(self, questions: Sequence[str], options: SearchOptions, reranker: Reranker | None) -> list[Hits]:
         where = None if options.where is None else checked_filter(options.where)
@@ -69,7 +83,11 @@ class Searcher:
             selection.grouping.check(self.store.schema())
 
         def rank(search: CandidateSearch, questions: Sequence[str], k: int, mode: Mode | None) -> list[Hits]:
-            return ranked_hits(search, questions, k, mode=mode, explain=options.explain)
+            snapshot = search.snapshot
+            ranking = self.asked.ranking_in(snapshot.state, snapshot.card)
+            learns = options.learn and self.asked.wanted_in(snapshot.state, snapshot.card)
+            rules = RankingRules(ranking, options.explain, self.asked if learns else None)
+            return ranked_hits(search, questions, k, mode, rules)
 
         def answer(snapshot: Snapshot) -> tuple[Pool, Reranking | None, str | None]:
             encode = self.encoder.encode_questions
@@ -129,7 +147,7 @@ class Searcher:
             calibrated = reranking_in(self.store.remembered.values(), card)
             if calibrated is not None and calibrated.by_default:
                 self.rerankers.loaded(calibrated.source)
-            self.search([_WARMING], SearchOptions(k=1))
+            self.search([_WARMING], SearchOptions(k=1, learn=False))
 
     def close(self) -> None:
         """End the threads and free the vectors and readers in memory."""

@@ -115,8 +115,11 @@ class Remembered:
     def _is_of(self, stored: Mapping[str, Any]) -> bool:
         return bool(stored.get(TABLE, {}).get("id") == self._identity)
 
-    def keep(self, **values: Mapping[str, Any] | None) -> None:
-        """Store JSON objects by key in one commit, replacing earlier ones; None removes one."""
+    def keep(self, patience: float = _LOCK_TIMEOUT, /, **values: Mapping[str, Any] | None) -> None:
+        """Store JSON objects by key in one commit, replacing earlier ones; None removes one.
+
+        Raises `LockedError` where other writers leave no moment within `patience` seconds.
+        """
         stored = self._stored()
         if not self._is_of(stored):
             values = dict.fromkeys(stored) | {TABLE: {"id": self._identity}} | values
@@ -133,7 +136,7 @@ class Remembered:
                 self._database.create_table(self.name, schema=_SCHEMA, exist_ok=True)
             table = self._opened()
         if rows:
-            with self._lock():
+            with self._lock(patience):
                 committed(merge, partial(retry_on_conflict, table=table, files=self.files), self.files)
 
     def own_values(self) -> dict[str, Any]:
@@ -217,8 +220,8 @@ class Remembered:
                     retry_on_conflict(lambda opened: opened.optimize(cleanup_older_than=_AT_ONCE), table, self.files)
                     self.files.record(prune=True)
 
-    def _lock(self) -> AbstractContextManager[object]:
+    def _lock(self, patience: float = _LOCK_TIMEOUT) -> AbstractContextManager[object]:
         """Return the lock of the small table's writers: a clean-up must not overlap with one."""
         if self.files.folder is None:
             return nullcontext()
-        return TableLock(self.files.folder.with_name(f".{self.name}.lock"), timeout=_LOCK_TIMEOUT)
+        return TableLock(self.files.folder.with_name(f".{self.name}.lock"), timeout=patience)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dpr_lance.errors import DamagedTableError
 from dpr_lance.records.answers import AnswerCalibration
 from dpr_lance.records.hits import Metric
-from dpr_lance.records.table_info import Calibration, IndexKind, RerankCalibration
+from dpr_lance.records.table_info import Calibration, IndexKind, LearnedWeight, RerankCalibration
 from dpr_lance.table.files import REBUILD
 from dpr_lance.table.schema import TableCard
 from dpr_lance.table.store import Store
@@ -21,6 +21,8 @@ TRAINING = "vector_training"
 """Key of the `Training`."""
 CALIBRATION = "calibration"
 """Key of the `Calibration`."""
+LEARNED = "learned_weight"
+"""Key of the `LearnedWeight`."""
 ANSWERS = "answers"
 """Key of the `AnswerCalibration`."""
 
@@ -88,6 +90,16 @@ def keep_calibration(store: Store, calibration: Calibration) -> None:
     if calibration.rerank is None:
         del fields["rerank"]  # which earlier versions do not know
     store.remembered.keep(**{CALIBRATION: fields})
+
+
+def learned_in(values: Mapping[str, Any], card: TableCard) -> LearnedWeight | None:
+    """Return what questions have taught about the card's vectors, from what was read from the small table; or None."""
+    return _of_column(values, LEARNED, lambda fields: LearnedWeight(**fields), card)
+
+
+def keep_learned(store: Store, learned: LearnedWeight) -> None:
+    """Keep what questions have taught; raise `LockedError` at once where another process is writing."""
+    store.remembered.keep(0, **{LEARNED: dataclasses.asdict(learned)})
 
 
 def _of_column(

@@ -5,15 +5,12 @@ import pytest
 
 from dpr_lance.calibration import hybrid_weight as weighing
 from dpr_lance.calibration.hybrid_weight import (
-    DOUBTS,
-    EVEN_LOSSES,
-    OVER_BALANCED,
     JudgedCandidates,
     balanced_weight,
     choose,
     mutual_weight,
-    weight_in_scale,
 )
+from dpr_lance.search.agreement import DOUBTS, EVEN_LOSSES, OVER_BALANCED, weight_in_scale
 
 
 def judged(seed, count, *, weight=40.0, dense_noise=0.05, bm25_noise=2.0):

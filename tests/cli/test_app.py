@@ -150,10 +150,11 @@ class TestSearch:
         assert (code, err) == (0, "")
         assert "dense #1 · bm25 #1 = " in out
         assert "winter " in out
-        explained = out.splitlines()[-5:]
+        explained = out.splitlines()[-6:]
         assert explained[:2] == ["3 candidates of 3 dense + 1 bm25, 100 asked of each", "vectors searched exactly"]
         assert explained[2].startswith("3 passages outside the BM25 index")
-        assert re.fullmatch(r"[\d.]+ ms: encode [\d.]+, dense [\d.]+ \(in parallel bm25 [\d.]+\), .*", explained[3])
+        assert re.fullmatch(r"[\d.]+ ms: encode [\d.]+, dense [\d.]+ \(in parallel bm25 [\d.]+\), .*", explained[4])
+        assert re.fullmatch(r"λ = [\d.]+ is from the encoder", explained[3])
         _, out, _ = run("search", library, "snow in winter", "-k", "1", "--explain", "--json")
         found = json.loads(out)
         assert {word["word"] for word in found["hits"][0]["explanation"]["words"]} == {"snow", "winter"}

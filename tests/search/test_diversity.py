@@ -94,7 +94,7 @@ def brute_force(hits, vectors, diversity, k):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    with dpr_lance.connect(tmp_path_factory.mktemp("diverse") / "t", encoder=HashEncoder(64)) as retriever:
+    with dpr_lance.connect(tmp_path_factory.mktemp("diverse") / "t", encoder=HashEncoder(64), learn=False) as retriever:
         retriever.add(random_documents(1, 120), splitter=None)
         retriever.optimize()
         yield retriever

@@ -35,7 +35,7 @@ def padded(texts):
 
 @pytest.fixture(scope="module")
 def skewed(tmp_path_factory):
-    with dpr_lance.connect(tmp_path_factory.mktemp("skewed") / "t", encoder=HashEncoder(64)) as retriever:
+    with dpr_lance.connect(tmp_path_factory.mktemp("skewed") / "t", encoder=HashEncoder(64), learn=False) as retriever:
         documents = [{**document, "text": padded(document["text"])} for document in skewed_documents()]
         retriever.add(documents, splitter=WordSplitter(10))
         retriever.optimize()

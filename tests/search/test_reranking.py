@@ -26,7 +26,7 @@ def documents():
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, documents):
-    with dpr_lance.connect(tmp_path_factory.mktemp("t") / "t", encoder=HashEncoder(32)) as retriever:
+    with dpr_lance.connect(tmp_path_factory.mktemp("t") / "t", encoder=HashEncoder(32), learn=False) as retriever:
         retriever.add(documents, splitter=None)
         retriever.optimize()
         yield retriever
