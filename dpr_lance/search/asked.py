@@ -93,6 +93,8 @@ class AskedQuestions:
             known = self.learned_in(values, card)
             if self._sums.questions < max(FIRST, 0 if known is None else known.questions):
                 return
+            if self._store.remembered.is_lost():
+                return  # storing would make the small table again, and hide what it has lost
             learned = _learned(self._sums, known, card)
             try:
                 keep_learned(self._store, learned)

@@ -1,6 +1,7 @@
 """A table that nobody has calibrated learns λ from the questions that it is asked."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -194,6 +195,13 @@ def test_a_search_does_not_wait_for_writers_of_the_small_table(table):
             assert retriever.info().learned is None
         retriever.search(ASKED[FIRST + 1])
         assert retriever.info().learned.questions == FIRST + 1
+
+
+def test_a_lost_small_table_is_not_made_again(table):
+    shutil.rmtree(table / "passages_dpr_lance.lance")
+    with opened(table) as retriever, pytest.warns(UserWarning, match="is missing"):
+        assert retriever.search(ASKED[: FIRST + 1])[-1].hybrid_weight == USUAL
+    assert not (table / "passages_dpr_lance.lance").exists()
 
 
 UNWRITABLE = """
