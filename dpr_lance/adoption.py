@@ -57,6 +57,8 @@ def adopt(
     for name, value in (("id", id), ("title", title), ("text", text)):
         if value is not None:
             checked_text(value, name=name, place="adopt()")
+            if not value.strip():
+                raise InvalidInputError(f"adopt(): {name}={value!r} is blank: name a column, or leave it out")
     if encoder is not None:
         check_source(encoder)
     language = checked_language(language)

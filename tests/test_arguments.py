@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from dpr_lance import (
     MarkdownSplitter,
     SentenceSplitter,
     WordSplitter,
+    adopt,
     connect,
     drop,
     evaluate,
@@ -91,8 +93,19 @@ def dropped(**given):
     drop(**given)
 
 
+def adopted(**given):
+    """Adopts a table that plain LanceDB has made before."""
+    lancedb.connect("plain.lance").create_table(
+        "passages",
+        [{"id": "a", "text": "snow", "vector": HashEncoder(8).encode_passages([("", "snow")])[0]}],
+        mode="overwrite",
+    )
+    return adopt(**given)
+
+
 CALLS = {
     "connect": (lambda table: connect, {"uri": "other.lance"}),
+    "adopt": (lambda table: adopted, {"uri": "plain.lance", "encoder": HashEncoder(8)}),
     "Retriever.add": (lambda table: table.add, {"documents": DOCUMENTS}),
     "Retriever.add_async": (
         lambda table: lambda **given: asyncio.run(table.add_async(**given)),
@@ -218,6 +231,8 @@ TAKEN = {
     "encoder": {"None", *PLACE},
     "table": {"string"},
     "storage_options": {"None", "dict"},
+    "language": {"None"},
+    "learn": FLAG,
     "cache_bytes": {"zero", "numpy integer"},
     "resident_bytes": {"zero", *COUNT},
     "documents": LISTS,
@@ -276,8 +291,8 @@ TAKEN = {
     "overlapping": FLAG,
     "words": COUNT,
     "overlap": {"zero", "numpy integer"},
-    "text": ANY_TEXT | {"lone surrogate"},
-    "title": ANY_TEXT,
+    "text": ANY_TEXT | {"lone surrogate", "None"},  # of `adopt`, and of a document
+    "title": ANY_TEXT | {"None"},
     "id": TEXT | {"None"},
     "metadata": {"dict"},
     "types": {"dict"},

@@ -24,6 +24,7 @@ TableLanguage = Annotated[
     Language | None,
     typer.Option(
         "--language",
+        metavar="LANGUAGE",
         help="The language of BM25 in a new table; multilingual for every other one.  [default: english]",
         show_default=False,
     ),

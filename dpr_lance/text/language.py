@@ -42,7 +42,7 @@ MULTILINGUAL: Language = "multilingual"
 def checked_language(value: object, place: str = "language") -> Language:
     """Return `value` if it is a language of tables; raise `InvalidInputError` with the list of them."""
     for language in LANGUAGES:
-        if value == language:
+        if isinstance(value, str) and value == language:
             return language
     raise InvalidInputError(
         f"{place}={shown(value)} is not one of {', '.join(LANGUAGES)}; take 'multilingual' for every other language"

@@ -70,9 +70,10 @@ def test_the_processor(diagnosis):
 
 
 def test_extras_name_what_is_missing(monkeypatch):
-    assert [extra.name for extra in doctor.optional_packages()] == ["eval", "train"]
+    frameworks = ["haystack", "langchain", "llamaindex"]
+    assert [extra.name for extra in doctor.optional_packages()] == ["eval", *frameworks, "pandas", "polars", "train"]
     monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "torch" else "1")
-    evaluation, training = doctor.optional_packages()
+    evaluation, *_, training = doctor.optional_packages()
     assert (evaluation.missing, training.missing) == ((), ("torch",))
     assert training.command == "pip install 'dpr-lance[train]'"
 

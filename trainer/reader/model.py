@@ -72,18 +72,18 @@ class ReaderModel(nn.Module):
         return transformer.config
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor | None = None,
-        *,
-        spans_of: Tensor | None = None,
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Return the logits select [b], start [n, s] and end [n, s] for inputs of shape [b, s].
+        """Return the logits select [b], start [b, s] and end [b, s] for inputs of shape [b, s].
 
-        Spans are read in the rows `spans_of`, int64 [n]; None: in all of them.
         A reader without a selection head returns start and end alone, one without a span head select alone.
         """
+        return self.read(input_ids, attention_mask, token_type_ids, spans_of=None)
+
+    def read(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, *, spans_of: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Return what `forward` does, with start and end [n, s] of the rows `spans_of` alone, int64 [n]."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids

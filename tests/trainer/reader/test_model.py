@@ -56,7 +56,7 @@ def test_spans_are_read_from_deeper_layers(family, tmp_path):
         for one, other in zip((start, end), whole[1:], strict=True):
             torch.testing.assert_close(one[0], other[0])
             torch.testing.assert_close(one[1, :6], other[1, :6])  # of the tokens that are not hidden
-        part = model(*inputs(), spans_of=torch.tensor([1]))
+        part = model.read(*inputs(), None, spans_of=torch.tensor([1]))
         assert torch.equal(part[0], select)
         torch.testing.assert_close(part[1], start[1:])
         save_model(model, tmp_path / "reader")
