@@ -77,8 +77,8 @@ class ReaderStudent(TrainableModule):
             types[mask] = np.concatenate([window.tokens.types for window in windows])
             inputs.append(types)
         rows = None if spans_of is None else torch.tensor(spans_of, dtype=torch.int64, device=self.device)
-        given: list[Tensor | None] = [torch.from_numpy(values).to(self.device) for values in inputs]
-        found = self.reader.read(*given, *[None] * (3 - len(given)), spans_of=rows)
+        given = [torch.from_numpy(values).to(self.device) for values in inputs]
+        found = self.reader.read(given[0], given[1], given[2] if self._typed else None, spans_of=rows)
         start, end = found[1:] if len(found) > 1 else (None, None)
         return Logits(found[0], start, end)
 
