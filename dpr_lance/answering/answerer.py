@@ -94,9 +94,12 @@ class Answerer:
         return found if found is not None and found.fingerprint == self.reader.card.fingerprint else None
 
     def read(self, hits: Hits) -> list[Reading]:
-        """Return what the reader finds in each hit."""
-        texts = [PassageText(hit.title, hit.text) for hit in hits]
-        return self.reader.read(hits.question, texts, spans=SPANS) if texts else []
+        """Return what the reader finds in each hit: nothing in one without text, which plain LanceDB can add."""
+        texts = [PassageText(hit.title, hit.text) for hit in hits if hit.text.strip()]
+        found = self.reader.read(hits.question, texts, spans=SPANS) if texts else []
+        nothing = Reading(min((reading.score for reading in found), default=0.0), ())
+        left = iter(found)
+        return [next(left) if hit.text.strip() else nothing for hit in hits]
 
     def _answers(self, hits: Hits, threshold: float, most: int) -> Answers:
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,14 +27,37 @@ class Candidates(NamedTuple):
         """Return those from `start` to before `end`."""
         return Candidates(self.question, self.passages[start:end], self.ids[start:end])
 
+    def only(self, kept: Sequence[bool]) -> Candidates:
+        """Return those that are `kept`."""
+        return Candidates(self.question, [*compress(self.passages, kept)], [*compress(self.ids, kept)])
+
 
 def scores_of(reranker: Reranker, asked: Sequence[Candidates]) -> list[RerankScores]:
     """Return, for each question, one finite score for each of its passages.
 
-    Several questions are one call of the re-ranker's `score_pairs` where it has that method.
+    Several questions are one call of the re-ranker's `score_pairs` where it has that method. A passage without text,
+    which plain LanceDB can add to a table, is not read: it gets the lowest score of its question.
 
     Raises `ReaderError` for a re-ranker that fails, or gives the wrong number of scores or no finite numbers.
     """
+    written = [_written(each) for each in asked]
+    found = _scores(
+        reranker, [each if all(kept) else each.only(kept) for each, kept in zip(asked, written, strict=True)]
+    )
+    return [scores if all(kept) else _filled(scores, kept) for scores, kept in zip(found, written, strict=True)]
+
+
+def _written(asked: Candidates) -> list[bool]:
+    return [bool(passage.text.strip()) for passage in asked.passages]
+
+
+def _filled(scores: RerankScores, kept: Sequence[bool]) -> RerankScores:
+    filled = np.full(len(kept), scores.min(initial=np.inf) if len(scores) else 0.0)
+    filled[np.array(kept)] = scores
+    return filled
+
+
+def _scores(reranker: Reranker, asked: Sequence[Candidates]) -> list[RerankScores]:
     score_pairs = getattr(reranker, "score_pairs", None)
     if len(asked) > 1 and callable(score_pairs):
         pairs = [(each.question, passage) for each in asked for passage in each.passages]

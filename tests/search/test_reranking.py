@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import shutil
 
+import lancedb
 import numpy as np
 import pytest
 
@@ -47,6 +48,21 @@ def by_hand(pool, scorer, candidates, weight):
     scores = [hit.text.split().count(scorer.word) + part for hit, part in zip(first, parts, strict=True)]
     order = sorted(range(len(first)), key=lambda at: (-scores[at], first[at].id))
     return [first[at].id for at in order] + [hit.id for hit in pool[candidates:]]
+
+
+def test_a_passage_without_text_that_plain_lancedb_has_added_comes_last(tmp_path, bundle):
+    encoder = HashEncoder(32)
+    with dpr_lance.connect(tmp_path / "t", encoder=encoder) as retriever:
+        retriever.add([{"id": "a", "text": "the river bridge"}, {"id": "b", "text": "snow"}])
+        vector = encoder.encode_questions([QUESTION])[0]
+        lancedb.connect(tmp_path / "t").open_table("passages").add([{"id": "blank", "text": " ", "vector": vector}])
+        for asked in (QUESTION, [QUESTION, "snow"]):
+            found = retriever.search(asked, 3, mode="dense", rerank=bundle)
+            hits = found if isinstance(asked, str) else found[0]
+            scores = {hit.id: hit.rerank_score for hit in hits}
+            assert scores["blank"] == min(scores["a#0"], scores["b#0"]) < scores["a#0"]
+        answers = retriever.answer(QUESTION, reader=bundle, k=3, mode="dense", threshold=0.0)
+        assert all(source.hit.id != "blank" for answer in answers for source in answer.sources)
 
 
 class TestOrder:
