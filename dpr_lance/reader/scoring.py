@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
         """Return those from `start` to before `end`."""
         return Candidates(self.question, self.passages[start:end], self.ids[start:end])
 
-    def only(self, kept: Sequence[bool]) -> Candidates:
+    def only(self, kept: NDArray[np.bool_]) -> Candidates:
         """Return those that are `kept`."""
         return Candidates(self.question, [*compress(self.passages, kept)], [*compress(self.ids, kept)])
 
@@ -40,20 +40,13 @@ def scores_of(reranker: Reranker, asked: Sequence[Candidates]) -> list[RerankSco
 
     Raises `ReaderError` for a re-ranker that fails, or gives the wrong number of scores or no finite numbers.
     """
-    written = [_written(each) for each in asked]
-    found = _scores(
-        reranker, [each if all(kept) else each.only(kept) for each, kept in zip(asked, written, strict=True)]
-    )
-    return [scores if all(kept) else _filled(scores, kept) for scores, kept in zip(found, written, strict=True)]
-
-
-def _written(asked: Candidates) -> list[bool]:
-    return [bool(passage.text.strip()) for passage in asked.passages]
-
-
-def _filled(scores: RerankScores, kept: Sequence[bool]) -> RerankScores:
-    filled = np.full(len(kept), scores.min(initial=np.inf) if len(scores) else 0.0)
-    filled[np.array(kept)] = scores
+    written = [np.array([bool(passage.text.strip()) for passage in each.passages], dtype=np.bool_) for each in asked]
+    found = _scores(reranker, [each.only(kept) for each, kept in zip(asked, written, strict=True)])
+    filled = [
+        np.full(len(kept), scores.min() if len(scores) else 0.0) for scores, kept in zip(found, written, strict=True)
+    ]
+    for every, scores, kept in zip(filled, found, written, strict=True):
+        every[kept] = scores
     return filled
 
 
