@@ -56,8 +56,6 @@ Training questions: SQuAD (CC BY-SA 4.0), MedQuAD (CC BY 4.0), BioASQ in ReQA's 
 """
 LAYERS = (1, 4, 8)
 """Of the teacher's twelve."""
-SPAN_LAYERS = (9, 10, 11)
-"""Those that follow for spans alone: a search that re-ranks does not pay for them."""
 SETS = {"squad": 6000, "medquad": 4000, "reqa-bioasq": 2740}
 """Train questions of each set."""
 DEV_QUESTIONS = 100
@@ -119,7 +117,6 @@ def build(
     wheel: Path | None = None,
     sets: dict[str, int] = SETS,
     layers: Sequence[int] = LAYERS,
-    span_layers: Sequence[int] | None = SPAN_LAYERS,
     recipe: ReaderRecipe = RECIPE,
 ) -> ReaderReport:
     """Train the packaged reader and write its bundle to `out`; what an earlier call has finished is not done again."""
@@ -136,7 +133,6 @@ def build(
         table=str(place.table),
         base=str(place.teacher),
         layers=tuple(layers),
-        span_layers=None if span_layers is None else tuple(span_layers),
         teacher=str(bundle),
         validation_questions=DEV_QUESTIONS * len(sets),
         input_style="dpr",

@@ -45,8 +45,7 @@ def parts(tmp_path_factory):
 def test_it_is_one_call_and_what_is_done_is_not_done_again(parts, tmp_path):
     place = Place(parts / "data", tmp_path / "work")
     recipe = replace(RECIPE, steps=3, evaluate_every=2, compute="fp32")
-    given = {"wheel": parts / "published.whl", "sets": {"squad": 8, "medquad": 8}, "layers": (0,), "recipe": recipe}
-    given["span_layers"] = (1,)
+    given = {"wheel": parts / "published.whl", "sets": {"squad": 8, "medquad": 8}, "layers": (1,), "recipe": recipe}
     report = build(place, tmp_path / "reader", **given)
     assert (report.steps, report.train_questions, report.dev_questions) == (3, 16, 4)
     reader = load_reader(tmp_path / "reader")
