@@ -1,4 +1,4 @@
-"""The tables of a folder or an object store: which there are, and dropping one with what lies beside it."""
+"""The tables of a folder or an object store: which there are, and dropping one with what lies next to it."""
 
 from __future__ import annotations
 

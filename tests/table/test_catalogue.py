@@ -1,4 +1,4 @@
-"""Listing and dropping tables: ours alone, with what lies beside them, and whole or not at all."""
+"""Listing and dropping tables: ours alone, with what lies next to them, and whole or not at all."""
 
 import shutil
 
@@ -31,7 +31,7 @@ def test_the_tables_of_a_folder(tmp_path):
         dpr_lance.tables(tmp_path / "file")
 
 
-def test_dropping_removes_all_that_lies_beside_a_table(tmp_path):
+def test_dropping_removes_all_that_lies_next_to_a_table(tmp_path):
     made(tmp_path / "t", "first", "second")
     with dpr_lance.connect(tmp_path / "t", table="first") as retriever:
         retriever.snapshot("kept")
